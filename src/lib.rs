@@ -1,1 +1,5 @@
-//! spaces-bridge.
+//! spaces-bridge: HTTP in front of Avaya Spaces, whose messaging speaks Socket.IO only.
+
+pub mod domain;
+pub mod seal;
+pub mod store;
