@@ -54,7 +54,13 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    pub(crate) fn open(&mut self, token: &Arc<str>, frozen: bool, outbox: mpsc::Sender<Out>, levers: Levers) -> ConnectionId {
+    pub(crate) fn open(
+        &mut self,
+        token: &Arc<str>,
+        frozen: bool,
+        outbox: mpsc::Sender<Out>,
+        levers: Levers,
+    ) -> ConnectionId {
         self.last_id += 1;
         let id = ConnectionId(self.last_id);
         let connection = Connection {
@@ -68,7 +74,10 @@ impl Hub {
             levers,
         };
         self.connections.insert(id, connection);
-        self.by_token.entry(Arc::clone(token)).or_default().insert(id);
+        self.by_token
+            .entry(Arc::clone(token))
+            .or_default()
+            .insert(id);
         id
     }
 
@@ -85,11 +94,16 @@ impl Hub {
     }
 
     pub(crate) fn join(&mut self, id: ConnectionId, token: &Arc<str>, user: &str) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
         if connection.token != *token {
             remove_from(&mut self.by_token, &connection.token, id);
             connection.token = Arc::clone(token);
-            self.by_token.entry(Arc::clone(token)).or_default().insert(id);
+            self.by_token
+                .entry(Arc::clone(token))
+                .or_default()
+                .insert(id);
         }
         connection.joined = true;
         connection.user = Some(user.to_owned());
@@ -98,7 +112,9 @@ impl Hub {
 
     /// Takes the connection out of `/chat` with all its subscriptions; the socket stays.
     pub(crate) fn leave(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
         connection.joined = false;
         let subscriptions = std::mem::take(&mut connection.subscriptions);
         if let Some(user) = connection.user.take() {
@@ -110,14 +126,21 @@ impl Hub {
     }
 
     pub(crate) fn subscribe(&mut self, id: ConnectionId, space: &str) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
         if connection.joined && connection.subscriptions.insert(space.to_owned()) {
-            self.by_space.entry(space.to_owned()).or_default().insert(id);
+            self.by_space
+                .entry(space.to_owned())
+                .or_default()
+                .insert(id);
         }
     }
 
     pub(crate) fn unsubscribe(&mut self, id: ConnectionId, space: &str) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
         if connection.subscriptions.remove(space) {
             remove_from(&mut self.by_space, space, id);
         }
@@ -142,7 +165,13 @@ impl Hub {
 
     /// Hands a frame to the connection's task; a client with too many waiting frames is cut.
     pub(crate) fn send(&mut self, id: ConnectionId, frame: Utf8Bytes, seen: &mut Seen) {
-        let Some(connection) = self.connections.get_mut(&id).filter(|connection| !connection.frozen) else { return };
+        let Some(connection) = self
+            .connections
+            .get_mut(&id)
+            .filter(|connection| !connection.frozen)
+        else {
+            return;
+        };
         seen.frame(id, Way::Sent, &frame);
         connection.hand_over(Out::Frame(frame));
     }
@@ -162,9 +191,16 @@ impl Hub {
             Fault::Deafen => self.leave(id),
             Fault::Unsubscribe(space) => self.unsubscribe(id, space),
             Fault::Frame(text) => self.send(id, Utf8Bytes::from(text.as_str()), seen),
-            Fault::Close | Fault::Cut | Fault::Reset | Fault::Freeze | Fault::Thaw | Fault::Binary(_) => {}
+            Fault::Close
+            | Fault::Cut
+            | Fault::Reset
+            | Fault::Freeze
+            | Fault::Thaw
+            | Fault::Binary(_) => {}
         }
-        let Some(connection) = self.connections.get_mut(&id) else { return false };
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return false;
+        };
         match fault {
             Fault::Disconnect | Fault::Close => {
                 connection.ended = Some(Ended::ServerClosed);

@@ -51,7 +51,10 @@ pub(crate) struct Window {
 
 impl Window {
     pub(crate) fn new() -> Self {
-        Self { began: Instant::now(), count: 0 }
+        Self {
+            began: Instant::now(),
+            count: 0,
+        }
     }
 
     /// Counts one more; answers the time to wait if it is beyond the limit.
@@ -84,7 +87,10 @@ impl Shared {
     pub(crate) fn new(options: Options) -> Arc<Self> {
         let state = State {
             world: World::new(options.seed, options.history),
-            scripts: Scripts { everybody: options.script.clone(), tokens: HashMap::new() },
+            scripts: Scripts {
+                everybody: options.script.clone(),
+                tokens: HashMap::new(),
+            },
             hub: Hub::default(),
             seen: Seen::new(options.record, options.record_frames),
             limits: options.limits,
@@ -106,7 +112,10 @@ impl Shared {
     pub(crate) fn lock(&self) -> Locked<'_> {
         // A panic of a test's own closure must not take every other task down with it.
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        Locked { state, changes: &self.changes }
+        Locked {
+            state,
+            changes: &self.changes,
+        }
     }
 
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
@@ -114,7 +123,11 @@ impl Shared {
     }
 
     /// Does something to the state later, unless the fake upstream is gone by then.
-    pub(crate) fn after(self: &Arc<Self>, delay: Duration, work: impl FnOnce(&mut State) + Send + 'static) {
+    pub(crate) fn after(
+        self: &Arc<Self>,
+        delay: Duration,
+        work: impl FnOnce(&mut State) + Send + 'static,
+    ) {
         let shared = Arc::clone(self);
         tokio::spawn(async move {
             let ended = shared.dropped.clone();
@@ -137,9 +150,13 @@ impl Shared {
         match echo {
             None => {}
             Some(EchoFault::Missing) => delivery.echo = None,
-            Some(EchoFault::Twice) => delivery.echo = delivery.echo.map(|(frame, times)| (frame, times * 2)),
+            Some(EchoFault::Twice) => {
+                delivery.echo = delivery.echo.map(|(frame, times)| (frame, times * 2))
+            }
             Some(EchoFault::WithoutLoopback) => {
-                delivery.echo = delivery.echo.map(|(_, times)| (without_loopback.clone(), times));
+                delivery.echo = delivery
+                    .echo
+                    .map(|(_, times)| (without_loopback.clone(), times));
             }
             Some(EchoFault::Held) => {
                 let kept = delivery.split_echo();
@@ -164,7 +181,9 @@ impl Shared {
             }
             Some(EventFault::Held) => state.held.push(delivery),
             Some(EventFault::Overtaken) => state.overtaken.push(delivery),
-            Some(EventFault::Late(delay)) => self.after(delay, move |state| state.deliver(&delivery)),
+            Some(EventFault::Late(delay)) => {
+                self.after(delay, move |state| state.deliver(&delivery))
+            }
         }
     }
 }
@@ -172,7 +191,12 @@ impl Shared {
 impl Delivery {
     /// Takes the sender's copy out into a delivery of its own that reaches nobody else.
     fn split_echo(&mut self) -> Self {
-        Self { space: String::new(), frame: Utf8Bytes::default(), sender: self.sender, echo: self.echo.take() }
+        Self {
+            space: String::new(),
+            frame: Utf8Bytes::default(),
+            sender: self.sender,
+            echo: self.echo.take(),
+        }
     }
 }
 
@@ -180,7 +204,10 @@ impl State {
     /// Writes the event to everyone who gets it: subscribers, and the members of a direct space.
     pub(crate) fn deliver(&mut self, delivery: &Delivery) {
         if let (Some(sender), Some((frame, times))) = (delivery.sender, &delivery.echo)
-            && self.hub.get(sender).is_some_and(|connection| connection.joined)
+            && self
+                .hub
+                .get(sender)
+                .is_some_and(|connection| connection.joined)
         {
             for _ in 0..*times {
                 self.hub.send(sender, frame.clone(), &mut self.seen);
@@ -199,7 +226,12 @@ impl State {
         if let Some(space) = self.world.spaces.get(space_id)
             && space.kind == SpaceKind::Direct
         {
-            recipients.extend(space.members.iter().flat_map(|member| self.hub.of_user(member)));
+            recipients.extend(
+                space
+                    .members
+                    .iter()
+                    .flat_map(|member| self.hub.of_user(member)),
+            );
             recipients.sort_unstable();
             recipients.dedup();
         }

@@ -46,17 +46,31 @@ pub(super) enum Step {
     Close(Ended),
 }
 
-pub(super) async fn run(shared: Arc<Shared>, mut socket: Socket, handshake: Handshake, levers: Levers) {
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    mut socket: Socket,
+    handshake: Handshake,
+    levers: Levers,
+) {
     let (outbox, out) = mpsc::channel(shared.options.outbox.max(1));
     let cut = levers.cut.clone();
     let id = {
         let mut state = shared.lock();
-        let id = state.hub.open(&handshake.token, handshake.mute, outbox, levers);
-        state.seen.connection_opened(id, &handshake.token, handshake.query.clone());
+        let id = state
+            .hub
+            .open(&handshake.token, handshake.mute, outbox, levers);
+        state
+            .seen
+            .connection_opened(id, &handshake.token, handshake.query.clone());
         id
     };
-    let mut connection =
-        Connection { shared: Arc::clone(&shared), id, handshake, heard_at: Instant::now(), token_ends_at: None };
+    let mut connection = Connection {
+        shared: Arc::clone(&shared),
+        id,
+        handshake,
+        heard_at: Instant::now(),
+        token_ends_at: None,
+    };
     connection.open();
     let ended = tokio::select! {
         biased;
@@ -83,16 +97,32 @@ impl Connection {
         let open = Utf8Bytes::from(EnginePacket::Open(&handshake.encode()).encode());
         let state = &mut *state;
         state.hub.send(self.id, open, &mut state.seen);
-        match state.scripts.take_if(&self.handshake.token, |script| &mut script.root_connect, |when| *when != RootConnect::After) {
+        match state.scripts.take_if(
+            &self.handshake.token,
+            |script| &mut script.root_connect,
+            |when| *when != RootConnect::After,
+        ) {
             Some(RootConnect::Never) => {}
             Some(RootConnect::Late(delay)) => {
                 let id = self.id;
-                self.shared.after(delay, move |state| state.hub.send(id, Utf8Bytes::from_static("40"), &mut state.seen));
+                self.shared.after(delay, move |state| {
+                    state
+                        .hub
+                        .send(id, Utf8Bytes::from_static("40"), &mut state.seen)
+                });
             }
-            Some(RootConnect::Before) => state.hub.send(self.id, Utf8Bytes::from_static("40"), &mut state.seen),
+            Some(RootConnect::Before) => {
+                state
+                    .hub
+                    .send(self.id, Utf8Bytes::from_static("40"), &mut state.seen)
+            }
             Some(RootConnect::After) => {}
-            None if state.scripts.is_on(&self.handshake.token, |script| &script.root_connect) => {}
-            None => state.hub.send(self.id, Utf8Bytes::from_static("40"), &mut state.seen),
+            None if state
+                .scripts
+                .is_on(&self.handshake.token, |script| &script.root_connect) => {}
+            None => state
+                .hub
+                .send(self.id, Utf8Bytes::from_static("40"), &mut state.seen),
         }
     }
 
@@ -118,7 +148,10 @@ impl Connection {
                     alarm.as_mut().reset(self.next_alarm());
                 }
             }
-            if self.token_ends_at.is_some_and(|ends_at| ends_at < alarm.deadline()) {
+            if self
+                .token_ends_at
+                .is_some_and(|ends_at| ends_at < alarm.deadline())
+            {
                 alarm.as_mut().reset(self.next_alarm());
             }
         }
@@ -128,8 +161,12 @@ impl Connection {
         match message {
             Some(Ok(Message::Text(text))) => Ok(self.on_text(&text)),
             Some(Ok(Message::Close(_))) => Err(Ended::ClientClosed),
-            Some(Ok(Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(Step::GoOn),
-            Some(Err(Error::Capacity(CapacityError::MessageTooLong { .. }))) => Ok(Step::Close(Ended::ProtocolError)),
+            Some(Ok(
+                Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_),
+            )) => Ok(Step::GoOn),
+            Some(Err(Error::Capacity(CapacityError::MessageTooLong { .. }))) => {
+                Ok(Step::Close(Ended::ProtocolError))
+            }
             Some(Err(Error::ConnectionClosed)) => Err(Ended::ClientClosed),
             Some(Err(_)) | None => Err(Ended::ClientVanished),
         }
@@ -139,7 +176,10 @@ impl Connection {
         let frozen = {
             let mut state = self.shared.lock();
             state.seen.frame(self.id, Way::Received, text);
-            state.hub.get(self.id).is_none_or(|connection| connection.frozen)
+            state
+                .hub
+                .get(self.id)
+                .is_none_or(|connection| connection.frozen)
         };
         let packet = EnginePacket::decode(text);
         if matches!(packet, Ok(EnginePacket::Ping(_))) || !self.shared.options.only_pings_count {
@@ -152,7 +192,12 @@ impl Connection {
             Ok(EnginePacket::Ping(data)) => self.on_ping(data),
             Ok(EnginePacket::Message(message)) => return self.on_packet(message),
             Ok(EnginePacket::Close) => return Step::Close(Ended::ClientClosed),
-            Ok(EnginePacket::Open(_) | EnginePacket::Pong(_) | EnginePacket::Upgrade | EnginePacket::Noop) => {}
+            Ok(
+                EnginePacket::Open(_)
+                | EnginePacket::Pong(_)
+                | EnginePacket::Upgrade
+                | EnginePacket::Noop,
+            ) => {}
             Err(_) => return Step::Close(Ended::ProtocolError),
         }
         Step::GoOn
@@ -163,7 +208,11 @@ impl Connection {
         if let Some(entry) = state.seen.connection(self.id) {
             entry.pings += 1;
         }
-        if state.scripts.take(&self.handshake.token, |script| &mut script.withhold_pong).is_none() {
+        if state
+            .scripts
+            .take(&self.handshake.token, |script| &mut script.withhold_pong)
+            .is_none()
+        {
             let pong = Utf8Bytes::from(EnginePacket::Pong(data).encode());
             state.hub.send(self.id, pong, &mut state.seen);
         }
@@ -171,9 +220,13 @@ impl Connection {
 
     fn on_packet(&mut self, message: &str) -> Step {
         // As with socket.io 2.0.4, what cannot be read is dropped and the session goes on.
-        let Ok(packet) = Packet::decode(message) else { return Step::GoOn };
+        let Ok(packet) = Packet::decode(message) else {
+            return Step::GoOn;
+        };
         match packet.body {
-            PacketBody::Connect { query, payload } => return join::on_connect(self, packet.namespace, query, payload),
+            PacketBody::Connect { query, payload } => {
+                return join::on_connect(self, packet.namespace, query, payload);
+            }
             PacketBody::Event { name, args, .. } if packet.namespace == join::NAMESPACE => {
                 events::on_event(self, &name, args.first().copied().unwrap_or_default());
             }
@@ -196,7 +249,8 @@ impl Connection {
 
     fn next_alarm(&self) -> Instant {
         let silent_at = self.heard_at + self.patience();
-        self.token_ends_at.map_or(silent_at, |ends_at| ends_at.min(silent_at))
+        self.token_ends_at
+            .map_or(silent_at, |ends_at| ends_at.min(silent_at))
     }
 
     fn patience(&self) -> Duration {
@@ -210,8 +264,13 @@ impl Connection {
         if self.token_ends_at.is_some_and(|ends_at| ends_at <= now) {
             self.token_ends_at = None;
             let token = Arc::clone(&self.handshake.token);
-            // The token may have been given a longer life meanwhile.
-            if state.world.tokens.get(&*token).is_none_or(|token| !token.is_valid_at(clock::now_ms())) {
+            // A token revoked before its time has had its consequences already.
+            if state
+                .world
+                .tokens
+                .get(&*token)
+                .is_some_and(|token| !token.revoked && !token.is_valid_at(clock::now_ms()))
+            {
                 match state.scripts.take(&token, |script| &mut script.expiry) {
                     None | Some(Expiry::Kept) => {}
                     Some(Expiry::Fault(fault)) => {
@@ -223,7 +282,11 @@ impl Connection {
         if now < self.heard_at + self.patience() {
             return Step::GoOn;
         }
-        if state.hub.get(self.id).is_some_and(|connection| connection.frozen) {
+        if state
+            .hub
+            .get(self.id)
+            .is_some_and(|connection| connection.frozen)
+        {
             // A frozen server closes nobody; look again after as long.
             self.heard_at = now;
             return Step::GoOn;
@@ -233,7 +296,11 @@ impl Connection {
 }
 
 /// Writes what is waiting, up to a batch, and flushes once.
-async fn write(socket: &mut Socket, first: Out, out: &mut mpsc::Receiver<Out>) -> Result<Step, Error> {
+async fn write(
+    socket: &mut Socket,
+    first: Out,
+    out: &mut mpsc::Receiver<Out>,
+) -> Result<Step, Error> {
     let mut next = Some(first);
     let mut written = 0;
     while let Some(item) = next {
@@ -246,7 +313,11 @@ async fn write(socket: &mut Socket, first: Out, out: &mut mpsc::Receiver<Out>) -
             }
         }
         written += 1;
-        next = if written < BATCH { out.try_recv().ok() } else { None };
+        next = if written < BATCH {
+            out.try_recv().ok()
+        } else {
+            None
+        };
     }
     socket.flush().await?;
     Ok(Step::GoOn)
@@ -255,7 +326,10 @@ async fn write(socket: &mut Socket, first: Out, out: &mut mpsc::Receiver<Out>) -
 /// Sends a close frame and waits a little for the client's.
 async fn close(socket: &mut Socket, frame: Option<CloseFrame>, ended: Ended) -> Ended {
     let frame = frame.or_else(|| {
-        (ended == Ended::ProtocolError).then(|| CloseFrame { code: CloseCode::Size, reason: Utf8Bytes::default() })
+        (ended == Ended::ProtocolError).then(|| CloseFrame {
+            code: CloseCode::Size,
+            reason: Utf8Bytes::default(),
+        })
     });
     if socket.close(frame).await.is_ok() {
         let closing = async { while let Some(Ok(_)) = socket.next().await {} };

@@ -32,6 +32,12 @@ pub struct User {
     pub picture_url: String,
 }
 
+impl AsRef<str> for User {
+    fn as_ref(&self) -> &str {
+        &self.id
+    }
+}
+
 impl User {
     /// `user` or `anonymous`, as the wire calls it.
     pub fn wire_type(&self) -> &'static str {
@@ -175,8 +181,20 @@ pub struct Space {
     pub(crate) log: VecDeque<String>,
 }
 
+impl AsRef<str> for Space {
+    fn as_ref(&self) -> &str {
+        &self.id
+    }
+}
+
 impl Space {
-    pub(super) fn new(id: String, title: &str, kind: SpaceKind, members: &[&User], now_ms: i64) -> Self {
+    pub(super) fn new(
+        id: String,
+        title: &str,
+        kind: SpaceKind,
+        members: &[&User],
+        now_ms: i64,
+    ) -> Self {
         Self {
             id,
             title: title.to_owned(),
@@ -245,10 +263,20 @@ pub struct Message {
     pub(crate) body: Map<String, Value>,
 }
 
+impl AsRef<str> for Message {
+    fn as_ref(&self) -> &str {
+        &self.id
+    }
+}
+
 impl Message {
     /// The text as it is stored.
     pub fn text(&self) -> &str {
-        self.body.get("content").and_then(|content| content.get("bodyText")).and_then(Value::as_str).unwrap_or_default()
+        self.body
+            .get("content")
+            .and_then(|content| content.get("bodyText"))
+            .and_then(Value::as_str)
+            .unwrap_or_default()
     }
 
     /// The message as events and listings show it.
@@ -270,5 +298,6 @@ impl Message {
 pub(crate) struct StoredFile {
     pub(crate) announced: u64,
     pub(crate) content_type: String,
+    pub(crate) signature: String,
     pub(crate) content: Option<Vec<u8>>,
 }
