@@ -247,7 +247,7 @@ impl FakeUpstream {
         let object = json!({"_id": found.id, "category": "topic.updated", "topicId": found.id, "topicTitle": title,
             "topicType": found.kind.as_str(), "sender": sender, "content": {"bodyText": title, "description": found.description},
             "created": clock::iso(found.created_ms), "modified": clock::iso(found.active_ms)});
-        state.to_all(
+        state.send_to(
             &Who::space(space.as_ref()),
             &event_frame("MESSAGE_SENT", &object),
         );
@@ -271,7 +271,7 @@ impl FakeUpstream {
         let object = json!({"category": category, "topicId": space.as_ref(), "sender": sender, "receivers": [],
             "content": {"idle": false, "offline": false, "role": "member",
                 "mediaSession": {"audio": false, "connected": false, "screenshare": false, "selfMuted": true, "video": false}}});
-        Ok(state.to_all(
+        Ok(state.send_to(
             &Who::space(space.as_ref()),
             &event_frame("PRESENCE_EVENT_RESPONSE", &object),
         ))
@@ -283,7 +283,7 @@ impl FakeUpstream {
         let id = state.world.ids.object();
         let object = json!({"_id": id, "messageId": id, "category": category, "topicId": space.as_ref(),
             "sender": {"type": "spaceserver"}, "content": {"attendees": [], "recordings": [], "data": []}});
-        state.to_all(
+        state.send_to(
             &Who::space(space.as_ref()),
             &event_frame("MEDIA_SESSION_RESPONSE", &object),
         )
@@ -291,14 +291,16 @@ impl FakeUpstream {
 
     /// Sends any event with any payload, as it is; answers how many connections get it.
     pub fn inject(&self, who: &Who, event: &str, payload: &Value) -> usize {
-        self.shared.lock().to_all(who, &event_frame(event, payload))
+        self.shared
+            .lock()
+            .send_to(who, &event_frame(event, payload))
     }
 }
 
 /// Acting as fate.
 impl FakeUpstream {
     /// Lets the fault happen to the connections; answers how many there were.
-    pub fn fault(&self, who: Who, fault: &Fault) -> usize {
+    pub fn fault(&self, who: &Who, fault: &Fault) -> usize {
         let state = &mut *self.shared.lock();
         let connections = who.connections(state);
         connections
@@ -334,7 +336,7 @@ impl FakeUpstream {
 }
 
 impl State {
-    fn to_all(&mut self, who: &Who, frame: &Utf8Bytes) -> usize {
+    fn send_to(&mut self, who: &Who, frame: &Utf8Bytes) -> usize {
         let connections = who.connections(self);
         for id in &connections {
             self.hub.send(*id, frame.clone(), &mut self.seen);

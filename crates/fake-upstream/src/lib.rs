@@ -26,7 +26,7 @@
 //!
 //! // Somebody else writes; connections are hit.
 //! upstream.post_as(&bo, &ops, "<p>it's down again</p>")?;
-//! let hit = upstream.fault(Who::token(&token), &Fault::Cut);
+//! let hit = upstream.fault(&Who::token(&token), &Fault::Cut);
 //! assert_eq!(hit, 0, "nobody is connected in this example");
 //!
 //! // What was seen, now or within a deadline.
@@ -64,9 +64,9 @@ pub use acts::{DemoWorld, UnknownTarget, Who};
 pub use options::{Limits, Options};
 pub use record::{ConnectionId, ConnectionSeen, Emit, Ended, Frame, RestCall, Seen, Way};
 pub use script::{
-    AckStyle, ChangeStyle, EchoFault, EndOfList, ErrorBody, EventFault, Expiry, Fault, Joined,
-    OverLimit, Pagination, Place, Refusal, RestFault, RestScript, RootConnect, Script, SendFault,
-    SendRefusal, SubscribeFault, Switch, TextStyle,
+    AckStyle, ChangeStyle, EchoFault, EndOfList, ErrorBody, EventFault, Expiry, Fault, OverLimit,
+    Pagination, Place, Refusal, RestFault, RestScript, RootConnect, Script, SendFault, SendRefusal,
+    SubscribeFault, Switch, TextStyle,
 };
 pub use server::{DeadlinePassed, FakeUpstream};
 pub use world::{Message, Space, SpaceKind, Token, TokenKind, User, UserKind, World};

@@ -101,7 +101,7 @@ impl Default for Options {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             ping_interval: Duration::from_secs(25),
-            ping_timeout: Duration::from_secs(60),
+            ping_timeout: Duration::from_mins(1),
             only_pings_count: false,
             max_message: 1_000_000,
             outbox: 16_384,

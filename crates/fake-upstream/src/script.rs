@@ -142,13 +142,6 @@ pub enum AckStyle {
     WithData(Value),
 }
 
-/// What happens right after a client has joined `/chat`.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Joined {
-    /// The connection suffers this fault at once.
-    Fault(Fault),
-}
-
 /// What befalls the answer to one `SUBSCRIBE_CHANNEL`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SubscribeFault {
@@ -374,8 +367,8 @@ pub struct Script {
     pub ack_style: Switch<AckStyle>,
     /// The acknowledgement of the join comes this much later.
     pub ack_delay: Switch<Duration>,
-    /// What happens right after the join.
-    pub joined: Switch<Joined>,
+    /// What a connection suffers right after its join.
+    pub after_join: Switch<Fault>,
     /// What befalls answers to `SUBSCRIBE_CHANNEL`.
     pub subscribe: Switch<SubscribeFault>,
     /// Sends that fail.
@@ -433,18 +426,6 @@ impl Scripts {
             .get_mut(token)
             .and_then(|script| pick(script).take());
         own.or_else(|| pick(&mut self.everybody).take())
-    }
-
-    /// Whether the picked switch would affect the token's next occasion.
-    pub(crate) fn is_on<T: Clone>(
-        &self,
-        token: &str,
-        pick: impl Fn(&Script) -> &Switch<T>,
-    ) -> bool {
-        self.tokens
-            .get(token)
-            .is_some_and(|script| pick(script).is_on())
-            || pick(&self.everybody).is_on()
     }
 
     /// As [`Scripts::take`], but leaves the occasion alone unless it is `wanted`.

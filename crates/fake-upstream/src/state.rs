@@ -74,13 +74,21 @@ impl Window {
 /// One event on its way to the connections of a space.
 #[derive(Debug, Clone)]
 pub(crate) struct Delivery {
-    pub(crate) space: String,
+    space: String,
     /// The frame for everybody but the sender's socket.
-    pub(crate) frame: Utf8Bytes,
+    frame: Utf8Bytes,
     /// The sender's socket, left out of the others.
-    pub(crate) sender: Option<ConnectionId>,
-    /// What the sender's socket gets, and how often.
-    pub(crate) echo: Option<(Utf8Bytes, u32)>,
+    sender: Option<ConnectionId>,
+    /// What the sender's socket gets.
+    echo: Option<Utf8Bytes>,
+    echo_times: u32,
+}
+
+/// What befalls a delivery.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    pub(crate) event: Option<EventFault>,
+    pub(crate) echo: Option<EchoFault>,
 }
 
 impl Shared {
@@ -143,31 +151,23 @@ impl Shared {
         self: &Arc<Self>,
         state: &mut State,
         mut delivery: Delivery,
-        without_loopback: &Utf8Bytes,
-        event: Option<EventFault>,
-        echo: Option<EchoFault>,
+        faults: &Faults,
     ) {
-        match echo {
+        match &faults.echo {
             None => {}
             Some(EchoFault::Missing) => delivery.echo = None,
-            Some(EchoFault::Twice) => {
-                delivery.echo = delivery.echo.map(|(frame, times)| (frame, times * 2))
-            }
-            Some(EchoFault::WithoutLoopback) => {
-                delivery.echo = delivery
-                    .echo
-                    .map(|(_, times)| (without_loopback.clone(), times));
-            }
+            Some(EchoFault::Twice) => delivery.echo_times = 2,
+            Some(EchoFault::WithoutLoopback) => delivery.echo = Some(delivery.frame.clone()),
             Some(EchoFault::Held) => {
                 let kept = delivery.split_echo();
                 state.held.push(kept);
             }
             Some(EchoFault::Late(delay)) => {
                 let kept = delivery.split_echo();
-                self.after(delay, move |state| state.deliver(&kept));
+                self.after(*delay, move |state| state.deliver(&kept));
             }
         }
-        match event {
+        match &faults.event {
             None => {
                 state.deliver(&delivery);
                 while let Some(overtaken) = state.overtaken.pop() {
@@ -182,20 +182,38 @@ impl Shared {
             Some(EventFault::Held) => state.held.push(delivery),
             Some(EventFault::Overtaken) => state.overtaken.push(delivery),
             Some(EventFault::Late(delay)) => {
-                self.after(delay, move |state| state.deliver(&delivery))
+                self.after(*delay, move |state| state.deliver(&delivery));
             }
         }
     }
 }
 
 impl Delivery {
+    /// An event that goes to everybody alike.
+    pub(crate) fn new(space: &str, frame: Utf8Bytes) -> Self {
+        Self {
+            space: space.to_owned(),
+            frame,
+            sender: None,
+            echo: None,
+            echo_times: 1,
+        }
+    }
+
+    /// Gives the sender's socket a frame of its own.
+    pub(crate) fn with_echo(mut self, sender: ConnectionId, echo: Utf8Bytes) -> Self {
+        self.sender = Some(sender);
+        self.echo = Some(echo);
+        self
+    }
+
     /// Takes the sender's copy out into a delivery of its own that reaches nobody else.
     fn split_echo(&mut self) -> Self {
+        let echo = self.echo.take();
         Self {
-            space: String::new(),
-            frame: Utf8Bytes::default(),
+            echo,
             sender: self.sender,
-            echo: self.echo.take(),
+            ..Self::new("", Utf8Bytes::default())
         }
     }
 }
@@ -203,13 +221,13 @@ impl Delivery {
 impl State {
     /// Writes the event to everyone who gets it: subscribers, and the members of a direct space.
     pub(crate) fn deliver(&mut self, delivery: &Delivery) {
-        if let (Some(sender), Some((frame, times))) = (delivery.sender, &delivery.echo)
+        if let (Some(sender), Some(frame)) = (delivery.sender, &delivery.echo)
             && self
                 .hub
                 .get(sender)
                 .is_some_and(|connection| connection.joined)
         {
-            for _ in 0..*times {
+            for _ in 0..delivery.echo_times {
                 self.hub.send(sender, frame.clone(), &mut self.seen);
             }
         }

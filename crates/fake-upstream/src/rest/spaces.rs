@@ -58,7 +58,7 @@ pub(super) async fn join_space(
     let space = caller.space(state, &space_id)?;
     if !space.is_member(&caller.user.id) {
         state.world.change_space(&space_id, |space| {
-            space.members.push(caller.user.id.clone())
+            space.members.push(caller.user.id.clone());
         });
     }
     let space = caller.space(state, &space_id)?;
@@ -177,7 +177,7 @@ pub(super) async fn create_space(
     let space = world.add_space(title, SpaceKind::Group, &members);
     if let Some(description) = topic.get("description").and_then(Value::as_str) {
         world.change_space(&space.id, |space| {
-            description.clone_into(&mut space.description)
+            description.clone_into(&mut space.description);
         });
     }
     Ok(Json(

@@ -34,6 +34,8 @@ pub(super) struct Connection {
     pub(super) id: ConnectionId,
     pub(super) handshake: Handshake,
     heard_at: Instant,
+    /// `40` is sent after the join.
+    pub(super) root_after_join: bool,
     /// The end of the token that the client joined with, while it is still to be acted on.
     pub(super) token_ends_at: Option<Instant>,
 }
@@ -42,8 +44,12 @@ pub(super) struct Connection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     GoOn,
-    /// Close the WebSocket in order.
+    /// Close the WebSocket in order, with an empty close frame.
     Close(Ended),
+    /// Close the WebSocket with the code 1009.
+    TooLarge,
+    /// The connection is gone.
+    End(Ended),
 }
 
 pub(super) async fn run(
@@ -69,6 +75,7 @@ pub(super) async fn run(
         id,
         handshake,
         heard_at: Instant::now(),
+        root_after_join: false,
         token_ends_at: None,
     };
     connection.open();
@@ -84,7 +91,7 @@ pub(super) async fn run(
 
 impl Connection {
     /// Sends the open packet and, if it comes before the join, `40`.
-    fn open(&self) {
+    fn open(&mut self) {
         let options = &self.shared.options;
         let mut state = self.shared.lock();
         let handshake = OpenPacket {
@@ -97,32 +104,17 @@ impl Connection {
         let open = Utf8Bytes::from(EnginePacket::Open(&handshake.encode()).encode());
         let state = &mut *state;
         state.hub.send(self.id, open, &mut state.seen);
-        match state.scripts.take_if(
-            &self.handshake.token,
-            |script| &mut script.root_connect,
-            |when| *when != RootConnect::After,
-        ) {
-            Some(RootConnect::Never) => {}
-            Some(RootConnect::Late(delay)) => {
-                let id = self.id;
-                self.shared.after(delay, move |state| {
-                    state
-                        .hub
-                        .send(id, Utf8Bytes::from_static("40"), &mut state.seen)
-                });
-            }
-            Some(RootConnect::Before) => {
-                state
-                    .hub
-                    .send(self.id, Utf8Bytes::from_static("40"), &mut state.seen)
-            }
-            Some(RootConnect::After) => {}
-            None if state
-                .scripts
-                .is_on(&self.handshake.token, |script| &script.root_connect) => {}
-            None => state
-                .hub
-                .send(self.id, Utf8Bytes::from_static("40"), &mut state.seen),
+        let when = state
+            .scripts
+            .take(&self.handshake.token, |script| &mut script.root_connect);
+        self.root_after_join = when == Some(RootConnect::After);
+        let (id, root) = (self.id, Utf8Bytes::from_static("40"));
+        match when {
+            None | Some(RootConnect::Before) => state.hub.send(id, root, &mut state.seen),
+            Some(RootConnect::Never | RootConnect::After) => {}
+            Some(RootConnect::Late(delay)) => self.shared.after(delay, move |state| {
+                state.hub.send(id, root, &mut state.seen);
+            }),
         }
     }
 
@@ -130,23 +122,25 @@ impl Connection {
         let alarm = sleep_until(self.next_alarm());
         tokio::pin!(alarm);
         loop {
-            tokio::select! {
-                message = socket.next() => match self.on_message(message) {
-                    Ok(Step::GoOn) => {}
-                    Ok(Step::Close(ended)) => return close(socket, None, ended).await,
-                    Err(ended) => return ended,
-                },
+            let step = tokio::select! {
+                message = socket.next() => self.on_message(message),
                 Some(first) = out.recv() => match write(socket, first, &mut out).await {
-                    Ok(Step::GoOn) => {}
-                    Ok(Step::Close(ended)) => return close(socket, None, ended).await,
-                    Err(_) => return Ended::ClientVanished,
+                    Ok(step) => step,
+                    Err(_) => Step::End(Ended::ClientVanished),
                 },
                 () = &mut alarm => {
-                    if let Step::Close(ended) = self.on_alarm() {
-                        return close(socket, None, ended).await;
-                    }
+                    let step = self.on_alarm();
                     alarm.as_mut().reset(self.next_alarm());
+                    step
                 }
+            };
+            match step {
+                Step::GoOn => {}
+                Step::Close(ended) => return close(socket, None, ended).await,
+                Step::TooLarge => {
+                    return close(socket, Some(too_large()), Ended::ProtocolError).await;
+                }
+                Step::End(ended) => return ended,
             }
             if self
                 .token_ends_at
@@ -157,18 +151,18 @@ impl Connection {
         }
     }
 
-    fn on_message(&mut self, message: Option<Result<Message, Error>>) -> Result<Step, Ended> {
+    fn on_message(&mut self, message: Option<Result<Message, Error>>) -> Step {
         match message {
-            Some(Ok(Message::Text(text))) => Ok(self.on_text(&text)),
-            Some(Ok(Message::Close(_))) => Err(Ended::ClientClosed),
+            Some(Ok(Message::Text(text))) => self.on_text(&text),
             Some(Ok(
                 Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_),
-            )) => Ok(Step::GoOn),
-            Some(Err(Error::Capacity(CapacityError::MessageTooLong { .. }))) => {
-                Ok(Step::Close(Ended::ProtocolError))
+            )) => Step::GoOn,
+            // Closing once more writes the answer to the client's close frame.
+            Some(Ok(Message::Close(_)) | Err(Error::ConnectionClosed)) => {
+                Step::Close(Ended::ClientClosed)
             }
-            Some(Err(Error::ConnectionClosed)) => Err(Ended::ClientClosed),
-            Some(Err(_)) | None => Err(Ended::ClientVanished),
+            Some(Err(Error::Capacity(CapacityError::MessageTooLong { .. }))) => Step::TooLarge,
+            Some(Err(_)) | None => Step::End(Ended::ClientVanished),
         }
     }
 
@@ -323,14 +317,15 @@ async fn write(
     Ok(Step::GoOn)
 }
 
+fn too_large() -> CloseFrame {
+    CloseFrame {
+        code: CloseCode::Size,
+        reason: Utf8Bytes::default(),
+    }
+}
+
 /// Sends a close frame and waits a little for the client's.
 async fn close(socket: &mut Socket, frame: Option<CloseFrame>, ended: Ended) -> Ended {
-    let frame = frame.or_else(|| {
-        (ended == Ended::ProtocolError).then(|| CloseFrame {
-            code: CloseCode::Size,
-            reason: Utf8Bytes::default(),
-        })
-    });
     if socket.close(frame).await.is_ok() {
         let closing = async { while let Some(Ok(_)) = socket.next().await {} };
         // Running into the grace time is an answer too: the client is left to itself.

@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use super::connection::{Connection, Step};
 use crate::clock;
 use crate::record::Ended;
-use crate::script::{AckStyle, Joined, Refusal, RootConnect};
+use crate::script::{AckStyle, Refusal};
 use crate::state::State;
 
 pub(super) const NAMESPACE: &str = "/chat";
@@ -174,12 +174,8 @@ fn admit(connection: &mut Connection, state: &mut State, joining: &Credentials) 
         Some(AckStyle::Bare) => "40/chat".to_owned(),
         Some(AckStyle::WithData(data)) => format!("40/chat,{data}"),
     };
-    let root_after = state.scripts.take_if(
-        token,
-        |script| &mut script.root_connect,
-        |when| *when == RootConnect::After,
-    );
-    let fault = state.scripts.take(token, |script| &mut script.joined);
+    let root_after = connection.root_after_join;
+    let fault = state.scripts.take(token, |script| &mut script.after_join);
     let (id, token) = (connection.id, Arc::clone(token));
     let finish = move |state: &mut State| {
         state.hub.join(id, &token, &user);
@@ -188,12 +184,12 @@ fn admit(connection: &mut Connection, state: &mut State, joining: &Credentials) 
             entry.joined_at = Some(Instant::now());
         }
         state.hub.send(id, ack.into(), &mut state.seen);
-        if root_after.is_some() {
+        if root_after {
             state
                 .hub
                 .send(id, Utf8Bytes::from_static("40"), &mut state.seen);
         }
-        if let Some(Joined::Fault(fault)) = fault {
+        if let Some(fault) = fault {
             state.hub.suffer(id, fault, &mut state.seen);
         }
     };

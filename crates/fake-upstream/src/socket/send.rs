@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use crate::clock;
 use crate::record::ConnectionId;
 use crate::script::{ChangeStyle, Place, SendFault, SendRefusal};
-use crate::state::{Delivery, Shared, State, event_frame};
+use crate::state::{Delivery, Faults, Shared, State, event_frame};
 use crate::world::{Draft, completed_sender};
 
 const SUBSCRIPTION_REQUIRED: &str = "app.event.channel.subscription.required";
@@ -231,27 +231,18 @@ pub(crate) fn announce_change(
 
 fn broadcast(shared: &Arc<Shared>, state: &mut State, space: &str, object: &Value, origin: Origin) {
     let frame = event_frame("MESSAGE_SENT", object);
-    let event = state
-        .scripts
-        .take(&origin.token, |script| &mut script.events);
-    let (sender, echo_frame, echo) = match origin.socket {
-        None => (None, None, None),
-        Some((id, loopback)) => {
-            let echo_frame = with_loopback(&frame, loopback.as_ref());
-            (
-                Some(id),
-                Some((echo_frame, 1)),
-                state.scripts.take(&origin.token, |script| &mut script.echo),
-            )
-        }
+    let mut delivery = Delivery::new(space, frame.clone());
+    let mut faults = Faults {
+        event: state
+            .scripts
+            .take(&origin.token, |script| &mut script.events),
+        echo: None,
     };
-    let delivery = Delivery {
-        space: space.to_owned(),
-        frame: frame.clone(),
-        sender,
-        echo: echo_frame,
-    };
-    shared.dispatch(state, delivery, &frame, event, echo);
+    if let Some((sender, loopback)) = origin.socket {
+        delivery = delivery.with_echo(sender, with_loopback(&frame, loopback.as_ref()));
+        faults.echo = state.scripts.take(&origin.token, |script| &mut script.echo);
+    }
+    shared.dispatch(state, delivery, &faults);
 }
 
 /// The frame with `loopbackMetadata` as the last member of its object, so that the rest is serialised once.

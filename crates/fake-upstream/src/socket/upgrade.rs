@@ -95,9 +95,8 @@ async fn accept(
     handshake: Handshake,
     levers: Levers,
 ) {
-    let parts = match upgraded.downcast::<TokioIo<Stream>>() {
-        Ok(parts) => parts,
-        Err(_) => return debug!("an upgrade on a foreign connection"),
+    let Ok(parts) = upgraded.downcast::<TokioIo<Stream>>() else {
+        return debug!("an upgrade on a foreign connection");
     };
     let config = WebSocketConfig::default()
         .read_buffer_size(BUFFER)
