@@ -24,7 +24,7 @@ RUN find . -path ./target -prune -o -name '*.rs' -exec touch {} + \
  && cargo build --release --locked --bin spaces-bridge
 
 # What the final image holds, as one tree. The name service of this C library needs no further shared objects.
-RUN mkdir -p /image/usr/bin /image/etc/ssl/certs /image/data \
+RUN mkdir -p /image/usr/bin /image/etc/ssl/certs /data \
  && cp target/release/spaces-bridge /image/usr/bin/ \
  && ldd target/release/spaces-bridge | grep -o '/[^ ]*' | xargs cp --dereference --parents --target-directory=/image \
  && cp --dereference /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ \
@@ -41,7 +41,7 @@ LABEL org.opencontainers.image.title="spaces-bridge" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"
 COPY --from=build /image /
-COPY --from=build --chown=65532:65532 /image/data /data
+COPY --from=build --chown=65532:65532 /data /data
 ENV SPACES_BRIDGE_STORE__PATH=/data
 USER 65532:65532
 WORKDIR /data
