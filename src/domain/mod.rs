@@ -1,0 +1,21 @@
+//! The words of the service as plain values: ids, times, secrets, sessions, events, webhooks, deliveries.
+//!
+//! Nothing here does I/O. Whatever enters the service is parsed into these types once, at its edge; inside, the type is the proof.
+
+mod credential;
+mod delivery;
+mod event;
+mod ids;
+mod secret;
+mod session;
+mod time;
+mod webhook;
+
+pub use credential::{Credential, TokenKind, UnknownTokenKind};
+pub use delivery::{Attempt, AttemptOutcome, DeadReason, Delivery, DeliveryState, ErrorClass};
+pub use event::{EventType, InvalidEventType};
+pub use ids::{AccountId, DeliveryId, EventId, InvalidId, MessageRef, SessionId, SpaceId, WebhookId};
+pub use secret::{Sealed, Secret};
+pub use session::{ClosedReason, SessionState};
+pub use time::{Clock, SystemClock, Timestamp};
+pub use webhook::{EventPattern, InvalidPattern, Ordering, SpaceSelector, Webhook, WebhookStatus};

@@ -1,0 +1,216 @@
+//! A registered endpoint and what it wants.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{MAX_TYPE, is_type_part};
+use super::{AccountId, EventType, Sealed, SpaceId, Timestamp, WebhookId};
+
+/// A webhook as the store keeps it. Its signing secret is kept sealed beside it, as is every secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Webhook {
+    /// The webhook's id.
+    pub id: WebhookId,
+    /// Whose events it gets.
+    pub account: AccountId,
+    /// Where deliveries go.
+    pub url: String,
+    /// Which types it wants.
+    pub events: Vec<EventPattern>,
+    /// Which spaces it wants.
+    pub spaces: Vec<SpaceSelector>,
+    /// Whether order within a space is kept.
+    pub ordering: Ordering,
+    /// Whether messages that this account sent through the bridge are left out.
+    pub ignore_own: bool,
+    /// The owner's note.
+    pub description: Option<String>,
+    /// Whether deliveries are made, and if not, why.
+    pub status: WebhookStatus,
+    /// The signing secret, sealed.
+    pub sealed_secret: Sealed,
+    /// When it was registered.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+impl Webhook {
+    /// Whether an event of `event_type` in `space` belongs to this webhook. `direct` tells that the space is a direct one, `own`
+    /// that this account sent the message through the bridge.
+    pub fn matches(&self, event_type: &EventType, space: &SpaceId, direct: bool, own: bool) -> bool {
+        self.status == WebhookStatus::Enabled
+            && !(own && self.ignore_own)
+            && self.events.iter().any(|pattern| pattern.matches(event_type))
+            && self.spaces.iter().any(|selector| selector.matches(space, direct))
+    }
+}
+
+/// Whether a webhook gets deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WebhookStatus {
+    /// It does.
+    Enabled,
+    /// Its owner switched it off.
+    Disabled,
+    /// Its receiver answered 410 Gone.
+    Gone,
+}
+
+/// How deliveries of one webhook follow each other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ordering {
+    /// Several at a time, in no order.
+    #[default]
+    Parallel,
+    /// One at a time and in order within each space; a failing one holds up its space only.
+    Space,
+}
+
+/// Which spaces a webhook wants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum SpaceSelector {
+    /// All group and personal spaces of the user: `*`.
+    All,
+    /// All direct spaces of the user: `direct`.
+    Direct,
+    /// One space.
+    One(SpaceId),
+}
+
+impl SpaceSelector {
+    /// Whether an event of `space` is wanted.
+    pub fn matches(&self, space: &SpaceId, direct: bool) -> bool {
+        match self {
+            Self::All => !direct,
+            Self::Direct => direct,
+            Self::One(one) => one == space,
+        }
+    }
+}
+
+impl TryFrom<String> for SpaceSelector {
+    type Error = super::InvalidId;
+
+    fn try_from(text: String) -> Result<Self, super::InvalidId> {
+        match text.as_str() {
+            "*" => Ok(Self::All),
+            "direct" => Ok(Self::Direct),
+            _ => text.parse().map(Self::One),
+        }
+    }
+}
+
+impl From<SpaceSelector> for String {
+    fn from(selector: SpaceSelector) -> Self {
+        match selector {
+            SpaceSelector::All => "*".to_owned(),
+            SpaceSelector::Direct => "direct".to_owned(),
+            SpaceSelector::One(space) => space.into(),
+        }
+    }
+}
+
+/// A pattern on event types: a type, a family such as `message.*`, `*` for everything, or the upstream's own name `MESSAGE_SENT`
+/// for all that arrives under it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct EventPattern(String);
+
+/// A text that is no event pattern.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("an event pattern is an event type such as `message.created`, a family such as `message.*`, `*`, or `MESSAGE_SENT`")]
+pub struct InvalidPattern;
+
+/// The upstream's name for what reaches the bridge as messages and changes of spaces.
+const MESSAGE_SENT: &str = "MESSAGE_SENT";
+
+impl EventPattern {
+    /// The pattern as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether `event_type` is meant.
+    pub fn matches(&self, event_type: &EventType) -> bool {
+        let event_type = event_type.as_str();
+        match self.0.as_str() {
+            "*" => true,
+            MESSAGE_SENT => event_type.starts_with("message.") || event_type == EventType::SPACE_UPDATED.as_str(),
+            pattern => match pattern.strip_suffix('*') {
+                Some(family) => event_type.starts_with(family),
+                None => event_type == pattern,
+            },
+        }
+    }
+}
+
+impl FromStr for EventPattern {
+    type Err = InvalidPattern;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPattern> {
+        let family = text.strip_suffix(".*").unwrap_or(text);
+        if text == "*" || (text.len() <= MAX_TYPE && family.split('.').all(is_type_part)) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidPattern)
+        }
+    }
+}
+
+impl TryFrom<String> for EventPattern {
+    type Error = InvalidPattern;
+
+    fn try_from(text: String) -> Result<Self, InvalidPattern> {
+        text.parse()
+    }
+}
+
+impl From<EventPattern> for String {
+    fn from(pattern: EventPattern) -> Self {
+        pattern.0
+    }
+}
+
+impl fmt::Debug for EventPattern {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_means_a_type_a_family_or_everything() {
+        let cases = [
+            ("message.created", "message.created", true),
+            ("message.created", "message.updated", false),
+            ("message.*", "message.updated", true),
+            ("message.*", "messages.updated", false),
+            ("*", "space.updated", true),
+            ("MESSAGE_SENT", "message.other", true),
+            ("MESSAGE_SENT", "space.updated", true),
+            ("MESSAGE_SENT", "session.connected", false),
+        ];
+        for (pattern, event_type, expected) in cases {
+            let pattern: EventPattern = pattern.parse().expect("a pattern");
+            let event_type: EventType = event_type.parse().expect("a type");
+            assert_eq!(pattern.matches(&event_type), expected, "{pattern:?} {event_type}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_with_odd_characters_is_refused() {
+        for text in ["", ".", "message.", "mess*", "a..b", "a b", "*.created", "message.*.x"] {
+            assert!(text.parse::<EventPattern>().is_err(), "{text:?} was accepted");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Every metric of the service, as a documented field. Nothing else names a metric; no label carries anything from outside.
+
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// Buckets in seconds for what normally takes milliseconds and may take a minute.
+const LATENCY_BUCKETS: [f64; 14] = [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 60.0];
+
+/// The metrics and the registry they are in.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// `spaces_bridge_sessions{state}`: sessions by state.
+    pub sessions: IntGaugeVec,
+    /// `spaces_bridge_session_reconnects_total`: connections made again after a loss.
+    pub reconnects: IntCounter,
+    /// `spaces_bridge_session_connect_failures_total{class}`: attempts that failed (`auth`, `config`, `protocol`, `unavailable`).
+    pub connect_failures: IntCounterVec,
+    /// `spaces_bridge_emits_total`: Socket.IO events sent to the upstream.
+    pub emits: IntCounter,
+    /// `spaces_bridge_sends_total{outcome}`: sends by outcome (`confirmed`, `unconfirmed`, `refused`, `not_sent`).
+    pub sends: IntCounterVec,
+    /// `spaces_bridge_send_confirmation_seconds`: from taking a send from its queue to its confirmation.
+    pub send_latency: Histogram,
+    /// `spaces_bridge_events_total{result}`: events from the upstream (`appended`, `repeated`, `unreadable`).
+    pub events: IntCounterVec,
+    /// `spaces_bridge_append_failures_total`: appends that the store refused and that are tried again.
+    pub append_failures: IntCounter,
+    /// `spaces_bridge_append_seconds`: one durable append.
+    pub append_latency: Histogram,
+    /// `spaces_bridge_deliveries_total{outcome}`: deliveries settled (`delivered`, `retry`, `dead`).
+    pub deliveries: IntCounterVec,
+    /// `spaces_bridge_delivery_attempts_total{error}`: attempts by error class, `none` for success.
+    pub attempts: IntCounterVec,
+    /// `spaces_bridge_delivery_attempt_seconds`: one attempt, from connecting to the end of the answer.
+    pub attempt_latency: Histogram,
+    /// `spaces_bridge_event_to_first_attempt_seconds`: from the append to the start of the first attempt.
+    pub event_to_attempt: Histogram,
+    /// `spaces_bridge_delivery_queue{state}`: deliveries `waiting`, `in_flight` and `dead`, refreshed at each scrape.
+    pub delivery_queue: IntGaugeVec,
+    /// `spaces_bridge_settle_seconds`: one batch of settlements.
+    pub settle_latency: Histogram,
+    /// `spaces_bridge_store_bytes`: space that the store takes.
+    pub store_bytes: IntGauge,
+    /// `spaces_bridge_http_requests_total{method,route,status}`: answers by route template.
+    pub http_requests: IntCounterVec,
+    /// `spaces_bridge_http_request_seconds`: from the request's head to the answer's head.
+    pub http_latency: Histogram,
+}
+
+impl Metrics {
+    /// Registers every metric.
+    #[expect(clippy::too_many_lines, reason = "one line per metric reads better than a scattered list")]
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let new = Builder(&registry);
+        Self {
+            sessions: new.gauges("sessions", "Sessions by state.", &["state"]),
+            reconnects: new.counter("session_reconnects_total", "Connections made again after a loss."),
+            connect_failures: new.counters(
+                "session_connect_failures_total",
+                "Connection attempts that failed, by class of failure.",
+                &["class"],
+            ),
+            emits: new.counter("emits_total", "Socket.IO events sent to the upstream."),
+            sends: new.counters("sends_total", "Sends by outcome.", &["outcome"]),
+            send_latency: new.histogram("send_confirmation_seconds", "From taking a send from its queue to its confirmation."),
+            events: new.counters("events_total", "Events from the upstream, by what became of them.", &["result"]),
+            append_failures: new.counter("append_failures_total", "Appends that the store refused and that are tried again."),
+            append_latency: new.histogram("append_seconds", "One durable append."),
+            deliveries: new.counters("deliveries_total", "Deliveries settled, by outcome.", &["outcome"]),
+            attempts: new.counters("delivery_attempts_total", "Delivery attempts by error class.", &["error"]),
+            attempt_latency: new.histogram("delivery_attempt_seconds", "One delivery attempt."),
+            event_to_attempt: new
+                .histogram("event_to_first_attempt_seconds", "From the append of an event to the start of its first attempt."),
+            delivery_queue: new.gauges("delivery_queue", "Deliveries by open state.", &["state"]),
+            settle_latency: new.histogram("settle_seconds", "One batch of settlements."),
+            store_bytes: new.gauge("store_bytes", "Space that the store takes, in bytes."),
+            http_requests: new.counters("http_requests_total", "HTTP answers.", &["method", "route", "status"]),
+            http_latency: new.histogram("http_request_seconds", "From the head of a request to the head of its answer."),
+            registry,
+        }
+    }
+
+    /// All metrics in the Prometheus text format.
+    pub fn render(&self) -> String {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("metrics of the registry encode");
+        String::from_utf8(text).expect("the text format is UTF-8")
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+struct Builder<'a>(&'a Registry);
+
+const VALID: &str = "names and labels are constants that Prometheus accepts";
+
+impl Builder<'_> {
+    fn register<C: prometheus::core::Collector + Clone + 'static>(&self, collector: C) -> C {
+        self.0.register(Box::new(collector.clone())).expect(VALID);
+        collector
+    }
+
+    fn opts(name: &str, help: &str) -> Opts {
+        Opts::new(name, help).namespace("spaces_bridge")
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.register(IntCounter::with_opts(Self::opts(name, help)).expect(VALID))
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.register(IntCounterVec::new(Self::opts(name, help), labels).expect(VALID))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.register(IntGauge::with_opts(Self::opts(name, help)).expect(VALID))
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        self.register(IntGaugeVec::new(Self::opts(name, help), labels).expect(VALID))
+    }
+
+    fn histogram(&self, name: &str, help: &str) -> Histogram {
+        let opts = HistogramOpts::new(name, help).namespace("spaces_bridge").buckets(LATENCY_BUCKETS.to_vec());
+        self.register(Histogram::with_opts(opts).expect(VALID))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_render_with_their_names() {
+        let metrics = Metrics::new();
+        metrics.emits.inc();
+        assert!(metrics.render().contains("spaces_bridge_emits_total 1"));
+    }
+}

@@ -1,0 +1,179 @@
+//! [`SessionHandle`]: what callers hold of a session.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use super::types::{Identity, OutgoingMessage, SendOutcome, SessionError, SessionStatus, Unconfirmed};
+use crate::domain::{ClosedReason, Credential, MessageRef, SessionId, SessionState, SpaceId};
+
+/// When to come again if a session's queue is full: about what it takes to work it off.
+const BUSY_RETRY: Duration = Duration::from_secs(1);
+
+/// What a session is asked to do.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Send a message and tell how it ended.
+    Send { message: Box<OutgoingMessage>, reply: oneshot::Sender<Result<SendOutcome, SessionError>> },
+    /// The caller waits no longer for `reference`; tell whether it was emitted.
+    StopWaiting { reference: MessageRef, reply: oneshot::Sender<Waiting> },
+    /// Listen to a space and tell when Spaces has confirmed it.
+    Subscribe { space: SpaceId, reply: oneshot::Sender<Result<(), SessionError>> },
+    /// What webhooks and subscriptions want of this session has changed.
+    InterestChanged,
+    /// End.
+    Close(ClosedReason),
+}
+
+/// What the actor knows of a send whose caller stops waiting.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    /// It had not been emitted and will not be.
+    NotSent,
+    /// It was emitted; the actor goes on looking for the echo.
+    Emitted,
+    /// It ended in the meantime; the answer is on its way.
+    Ended,
+}
+
+/// A reference to a session. Cheap to clone; the session lives on without it.
+#[derive(Debug, Clone)]
+pub struct SessionHandle(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    id: SessionId,
+    credential: Credential,
+    commands: mpsc::Sender<Command>,
+    status: watch::Receiver<SessionStatus>,
+}
+
+impl SessionHandle {
+    pub(super) fn new(
+        id: SessionId,
+        credential: Credential,
+        commands: mpsc::Sender<Command>,
+        status: watch::Receiver<SessionStatus>,
+    ) -> Self {
+        Self(Arc::new(Inner { id, credential, commands, status }))
+    }
+
+    /// The session's id.
+    pub fn id(&self) -> &SessionId {
+        &self.0.id
+    }
+
+    /// The token that the session uses, for calls of the upstream's REST API.
+    pub fn credential(&self) -> &Credential {
+        &self.0.credential
+    }
+
+    /// What the session looks like now.
+    pub fn status(&self) -> SessionStatus {
+        self.0.status.borrow().clone()
+    }
+
+    /// Where the session stands now.
+    pub fn state(&self) -> SessionState {
+        self.0.status.borrow().state
+    }
+
+    /// Who the session acts for. Waits until that is known, for `wait` at most.
+    pub async fn identity(&self, wait: Duration) -> Result<Identity, SessionError> {
+        let mut status = self.0.status.clone();
+        let known = status.wait_for(|status| status.identity.is_some() || !status.state.is_usable());
+        match tokio::time::timeout(wait, known).await {
+            Ok(Ok(status)) => match (&status.identity, status.state) {
+                (_, SessionState::AuthFailed) => {
+                    Err(SessionError::AuthFailed { detail: status.reason.clone().unwrap_or_default() })
+                }
+                (Some(identity), _) => Ok(identity.clone()),
+                (None, _) => Err(SessionError::Closed),
+            },
+            Ok(Err(_)) => Err(SessionError::Closed),
+            Err(_) => Err(self.not_connected()),
+        }
+    }
+
+    /// Sends a message and waits for its end, for `wait` at most.
+    ///
+    /// # Errors
+    ///
+    /// Every error but [`SessionError::MessageRefused`] means that nothing was emitted.
+    pub async fn send(&self, message: OutgoingMessage, wait: Duration) -> Result<SendOutcome, SessionError> {
+        let deadline = Instant::now() + wait;
+        let reference = message.reference.clone();
+        let (reply, mut answer) = oneshot::channel();
+        self.command(Command::Send { message: Box::new(message), reply })?;
+        match tokio::time::timeout_at(deadline, &mut answer).await {
+            Ok(answer) => answer.unwrap_or(Err(SessionError::Closed)),
+            Err(_) => self.stop_waiting(reference, answer).await,
+        }
+    }
+
+    /// Listens to `space`, and waits for the upstream's word for `wait` at most.
+    pub async fn subscribe(&self, space: SpaceId, wait: Duration) -> Result<(), SessionError> {
+        let (reply, answer) = oneshot::channel();
+        self.command(Command::Subscribe { space, reply })?;
+        match tokio::time::timeout(wait, answer).await {
+            Ok(answer) => answer.unwrap_or(Err(SessionError::Closed)),
+            Err(_) => Err(self.not_connected()),
+        }
+    }
+
+    /// Tells the session that what webhooks and subscriptions want has changed.
+    pub async fn interest_changed(&self) {
+        // A session that has ended has no interest to follow.
+        let _ = self.0.commands.send(Command::InterestChanged).await;
+    }
+
+    /// Ends the session and waits until its connection is closed.
+    pub async fn close(&self, reason: ClosedReason) {
+        if self.0.commands.send(Command::Close(reason)).await.is_ok() {
+            self.0.commands.closed().await;
+        }
+    }
+
+    fn command(&self, command: Command) -> Result<(), SessionError> {
+        self.0.commands.try_send(command).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => SessionError::Busy { retry_after: BUSY_RETRY },
+            mpsc::error::TrySendError::Closed(_) => match self.state() {
+                SessionState::AuthFailed => {
+                    SessionError::AuthFailed { detail: self.0.status.borrow().reason.clone().unwrap_or_default() }
+                }
+                _ => SessionError::Closed,
+            },
+        })
+    }
+
+    /// Tells the actor that nobody waits any more, and finds out whether the message had left.
+    async fn stop_waiting(
+        &self,
+        reference: MessageRef,
+        mut answer: oneshot::Receiver<Result<SendOutcome, SessionError>>,
+    ) -> Result<SendOutcome, SessionError> {
+        let (reply, waiting) = oneshot::channel();
+        // The queue is bounded and worked off promptly, so this does not wait long; giving up here would leave the fate unknown.
+        if self.0.commands.send(Command::StopWaiting { reference, reply }).await.is_err() {
+            return answer.try_recv().unwrap_or(Err(SessionError::Closed));
+        }
+        match waiting.await {
+            Ok(Waiting::NotSent) => Err(self.not_connected()),
+            Ok(Waiting::Emitted) => Ok(SendOutcome::Unconfirmed(Unconfirmed::WaitEnded)),
+            Ok(Waiting::Ended) | Err(_) => answer.try_recv().unwrap_or(Err(SessionError::Closed)),
+        }
+    }
+
+    fn not_connected(&self) -> SessionError {
+        let status = self.0.status.borrow();
+        SessionError::NotConnected {
+            retry_after: NOT_CONNECTED_RETRY,
+            detail: status.reason.clone().unwrap_or_else(|| format!("the session is {}", status.state.as_str())),
+        }
+    }
+}
+
+/// When to come again if there is no connection: about the time of a few attempts to make one.
+const NOT_CONNECTED_RETRY: Duration = Duration::from_secs(5);

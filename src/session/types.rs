@@ -1,0 +1,188 @@
+//! What callers hand to a session and get back.
+
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+
+use crate::domain::{AccountId, MessageRef, SessionId, SessionState, SpaceId, Timestamp, TokenKind};
+
+/// Who a session acts for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The account.
+    pub account: AccountId,
+    /// The upstream's id of the user; `None` while the session stands for a user who is not known.
+    pub user_id: Option<String>,
+    /// The user's display name, if known.
+    pub display_name: Option<String>,
+}
+
+/// A message ready for the upstream.
+#[derive(Debug, Clone)]
+pub struct OutgoingMessage {
+    /// Its reference, which comes back with the echo.
+    pub reference: MessageRef,
+    /// Where it goes.
+    pub space: SpaceId,
+    /// The upstream's category: `chat`, `idea` or `task`.
+    pub category: String,
+    /// The whole argument of `SEND_MESSAGE` as JSON, `loopbackMetadata` included.
+    pub payload: Box<str>,
+    /// The text as a reader sees it, to recognise an echo that lost its `loopbackMetadata`.
+    pub plain_text: String,
+}
+
+/// How a send ended that did not fail.
+#[derive(Debug)]
+pub enum SendOutcome {
+    /// Spaces stored the message and said so.
+    Confirmed(Confirmed),
+    /// It was emitted and nothing is known of it (yet).
+    Unconfirmed(Unconfirmed),
+}
+
+/// The proof that Spaces has a message.
+#[derive(Debug, Clone)]
+pub struct Confirmed {
+    /// The id that Spaces gave it.
+    pub id: String,
+    /// When Spaces says it was created.
+    pub created_at: Option<Timestamp>,
+    /// The message as Spaces sent it back.
+    pub message: Box<RawValue>,
+}
+
+/// Why nothing is known of a message that was emitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unconfirmed {
+    /// The time to wait ended before the echo came; the session goes on looking for it.
+    WaitEnded,
+    /// The connection ended before the echo came.
+    ConnectionLost,
+}
+
+/// Why a session could not do what it was asked. Nothing was sent, except where a variant says otherwise.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SessionError {
+    /// Spaces refused the token.
+    #[error("Spaces refused the token")]
+    AuthFailed {
+        /// The upstream's word, without the token.
+        detail: String,
+    },
+    /// There is no connection, and none was made in time.
+    #[error("the session is not connected to Spaces")]
+    NotConnected {
+        /// When to try again.
+        retry_after: Duration,
+        /// What stands in the way.
+        detail: String,
+    },
+    /// The session's queue or the process's room for sessions is full.
+    #[error("the session has too much to do")]
+    Busy {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The emit budget of the user is used up.
+    #[error("the emit budget of this Spaces user is used up")]
+    RateLimited {
+        /// When the budget allows more.
+        retry_after: Duration,
+    },
+    /// The message is larger than the upstream takes in one event.
+    #[error("the message takes {size} bytes, and Spaces takes {limit} at most")]
+    TooLarge {
+        /// Bytes of the event.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// Spaces refused the subscription to the space.
+    #[error("Spaces refused the space")]
+    SpaceRefused {
+        /// The upstream's error code, if it gave one.
+        code: Option<String>,
+        /// The upstream's words, if it gave any.
+        message: Option<String>,
+    },
+    /// Spaces refused the message. It was emitted and is not stored.
+    #[error("Spaces refused the message")]
+    MessageRefused {
+        /// The upstream's error code, if it gave one.
+        code: Option<String>,
+        /// The upstream's words, if it gave any.
+        message: Option<String>,
+    },
+    /// The session is closed or closing.
+    #[error("the session is closed")]
+    Closed,
+    /// The store failed; the cause is in the log.
+    #[error("the store failed")]
+    Store,
+}
+
+/// What a session looks like from outside.
+#[derive(Debug, Clone)]
+pub struct SessionStatus {
+    /// The session's id.
+    pub id: SessionId,
+    /// The kind of its token.
+    pub token_kind: TokenKind,
+    /// Who it acts for, once known.
+    pub identity: Option<Identity>,
+    /// Where it stands.
+    pub state: SessionState,
+    /// Why it stands there, in words, without secrets.
+    pub reason: Option<String>,
+    /// Since when.
+    pub since: Timestamp,
+    /// When it was opened.
+    pub opened_at: Timestamp,
+    /// Connections made after the first.
+    pub reconnects: u64,
+    /// When the last event came from the upstream.
+    pub last_event_at: Option<Timestamp>,
+    /// Since when events wait because the store refuses them.
+    pub store_failing_since: Option<Timestamp>,
+    /// Whether the session's token is stored, so that it comes back after a restart.
+    pub durable: bool,
+    /// Emits left in the present minute's budget.
+    pub emit_budget: u32,
+    /// The spaces it listens to.
+    pub channels: Vec<SpaceChannel>,
+}
+
+/// A space that a session listens to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpaceChannel {
+    /// The space.
+    pub space: SpaceId,
+    /// How far the subscription is.
+    pub state: ChannelState,
+}
+
+/// How far a subscription is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChannelState {
+    /// Asked for, or waiting to be.
+    Pending,
+    /// Spaces confirmed it.
+    Subscribed,
+    /// Spaces refused it.
+    Refused {
+        /// The upstream's words.
+        detail: String,
+    },
+}
+
+impl ChannelState {
+    /// The state's name in the API.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Subscribed => "subscribed",
+            Self::Refused { .. } => "refused",
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Avaya Spaces as the service sees it: the Socket.IO side, the REST side, and their objects, read leniently and kept as they came.
+//!
+//! Facts about the upstream stand here and nowhere else. They come from Avaya's public developer documentation
+//! (<https://spaces.avayacloud.com/developers/docs/>) and from public client code.
+
+mod message;
+mod rest;
+
+pub use message::{
+    Content, LOOPBACK_BRIDGE, Loopback, OutgoingContent, OutgoingPayload, Parent, ReceivedLoopback, ReceivedMessage,
+    ReceivedParent, Sender, TopicType,
+};
+pub use rest::{DirectKind, Profile, RestClient, RestError, RestSettings, SpaceInfo, SpacePage};

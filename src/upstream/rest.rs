@@ -1,0 +1,373 @@
+//! The REST API of Spaces, as far as the bridge uses it.
+//!
+//! Source: <https://spaces.avayacloud.com/developers/docs/api/>. Error bodies and statuses are barely documented, so they are read
+//! by status class first and leniently after that.
+
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
+use reqwest::{Method, Response, StatusCode};
+use serde::Deserialize;
+use url::Url;
+
+use super::TopicType;
+use crate::domain::{Credential, SpaceId};
+
+/// Where the REST API is and how long it may take.
+#[derive(Debug, Clone)]
+pub struct RestSettings {
+    /// The base address.
+    pub url: Url,
+    /// Most time for one call.
+    pub timeout: Duration,
+}
+
+/// Largest answer that is read, in bytes; pages of 50 entries stay far below.
+const MAX_ANSWER: usize = 4 << 20;
+
+/// Entries asked for per page (Avaya's documented maximum).
+const PAGE_SIZE: &str = "50";
+
+/// Most pages that one listing follows: 10,000 spaces.
+const MAX_PAGES: usize = 200;
+
+/// Longest piece of an upstream's error text that is passed on.
+const MAX_ERROR_TEXT: usize = 300;
+
+/// Why a call of the REST API failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RestError {
+    /// The upstream answered with a status that is no success.
+    #[error("Spaces answered with status {status}")]
+    Refused {
+        /// The status.
+        status: u16,
+        /// The upstream's error code, if it gave one.
+        code: Option<String>,
+        /// The upstream's words, if it gave any.
+        message: Option<String>,
+        /// When to try again, if it said so.
+        retry_after: Option<Duration>,
+    },
+    /// No answer came.
+    #[error("Spaces could not be reached: {detail}")]
+    Unreachable {
+        /// What happened, without secrets.
+        detail: &'static str,
+    },
+    /// The answer makes no sense.
+    #[error("Spaces gave an answer that makes no sense: {detail}")]
+    Unreadable {
+        /// What was wrong.
+        detail: &'static str,
+    },
+}
+
+impl RestError {
+    /// Whether the upstream said that the token is not valid.
+    pub fn is_auth(&self) -> bool {
+        matches!(self, Self::Refused { status: 401, .. })
+    }
+}
+
+/// The user behind a token.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Profile {
+    /// The user's id.
+    #[serde(rename = "_id")]
+    pub id: String,
+    /// The login name, often an e-mail address.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// The name shown.
+    #[serde(default)]
+    pub displayname: Option<String>,
+    /// `user` or `anonymous`.
+    #[serde(rename = "aType", default)]
+    pub kind: Option<String>,
+}
+
+/// A space of a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpaceInfo {
+    /// Its id.
+    pub id: SpaceId,
+    /// Its title.
+    pub title: Option<String>,
+    /// What kind of space it is.
+    pub kind: Option<TopicType>,
+}
+
+/// One page of a listing of spaces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpacePage {
+    /// The spaces of the page.
+    pub spaces: Vec<SpaceInfo>,
+    /// Where the next page is, relative to the upstream; `None` at the end.
+    pub next: Option<String>,
+}
+
+/// Whom a direct space is with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DirectKind {
+    /// A registered user.
+    User,
+    /// An anonymous guest.
+    Anonymous,
+}
+
+impl DirectKind {
+    /// The word in the upstream's path and in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Anonymous => "anonymous",
+        }
+    }
+}
+
+/// A client of the REST API, shared by all sessions. Each call says with whose token it is made.
+#[derive(Debug, Clone)]
+pub struct RestClient {
+    http: reqwest::Client,
+    base: Url,
+}
+
+impl RestClient {
+    /// A client for the API at `settings.url` that uses the given TLS configuration.
+    pub fn new(settings: &RestSettings, tls: rustls::ClientConfig) -> Result<Self, reqwest::Error> {
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .timeout(settings.timeout)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .referer(false)
+            .user_agent(concat!("spaces-bridge/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Self { http, base: settings.url.clone() })
+    }
+
+    /// The user behind the token (`GET /api/users/me`).
+    pub async fn me(&self, credential: &Credential) -> Result<Profile, RestError> {
+        self.get(credential, &["api", "users", "me"], &[]).await
+    }
+
+    /// One page of the user's spaces of all kinds (`GET /api/users/me/spaces`); `next` is what the page before gave.
+    pub async fn spaces_page(&self, credential: &Credential, next: Option<&str>) -> Result<SpacePage, RestError> {
+        let url = match next {
+            Some(next) => self.follow(next)?,
+            None => {
+                let mut url = self.path(&["api", "users", "me", "spaces"]);
+                url.query_pairs_mut().append_pair("size", PAGE_SIZE).append_pair("topictype", "all");
+                url
+            }
+        };
+        let listing: SpaceListing = self.call(credential, Method::GET, url).await?;
+        Ok(listing.into())
+    }
+
+    /// All spaces of the user, page by page.
+    pub async fn spaces(&self, credential: &Credential) -> Result<Vec<SpaceInfo>, RestError> {
+        let mut page = self.spaces_page(credential, None).await?;
+        let mut spaces = std::mem::take(&mut page.spaces);
+        for _ in 1..MAX_PAGES {
+            let Some(next) = page.next.take() else { return Ok(spaces) };
+            page = self.spaces_page(credential, Some(&next)).await?;
+            if page.spaces.is_empty() {
+                break;
+            }
+            spaces.append(&mut page.spaces);
+        }
+        Ok(spaces)
+    }
+
+    /// Joins a space (`GET /api/spaces/{id}/join`), which some spaces need before a subscription.
+    pub async fn join(&self, credential: &Credential, space: &SpaceId) -> Result<(), RestError> {
+        let url = self.path(&["api", "spaces", space.as_str(), "join"]);
+        self.call::<serde::de::IgnoredAny>(credential, Method::GET, url).await.map(drop)
+    }
+
+    /// Finds or makes the direct space with a user (`GET /api/spaces/direct/{type}/{id}`).
+    pub async fn direct_space(&self, credential: &Credential, kind: DirectKind, user: &str) -> Result<SpaceId, RestError> {
+        let found: Wrapped<FoundSpace> = self.get(credential, &["api", "spaces", "direct", kind.as_str(), user], &[]).await?;
+        let first = found.data.into_iter().next().ok_or(RestError::Unreadable { detail: "no direct space in the answer" })?;
+        first.id.parse().map_err(|_| RestError::Unreadable { detail: "an odd space id" })
+    }
+
+    async fn get<T: serde::de::DeserializeOwned>(
+        &self,
+        credential: &Credential,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<T, RestError> {
+        let mut url = self.path(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        self.call(credential, Method::GET, url).await
+    }
+
+    /// The address of a path whose segments are escaped one by one.
+    fn path(&self, segments: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        url.path_segments_mut().expect("an http address has a path").pop_if_empty().extend(segments);
+        url
+    }
+
+    /// The address of a next page: relative to the upstream, never to another host.
+    fn follow(&self, next: &str) -> Result<Url, RestError> {
+        let url = self.base.join(next).map_err(|_| RestError::Unreadable { detail: "an odd next page" })?;
+        let same_place = url.origin() == self.base.origin() && url.username().is_empty() && url.password().is_none();
+        if same_place { Ok(url) } else { Err(RestError::Unreadable { detail: "a next page on another host" }) }
+    }
+
+    async fn call<T: serde::de::DeserializeOwned>(
+        &self,
+        credential: &Credential,
+        method: Method,
+        url: Url,
+    ) -> Result<T, RestError> {
+        let scheme = credential.kind.rest_scheme();
+        let mut authorization = HeaderValue::from_str(&format!("{scheme} {}", credential.token.expose()))
+            .map_err(|_| RestError::Refused { status: 401, code: None, message: None, retry_after: None })?;
+        authorization.set_sensitive(true);
+        let answer = self
+            .http
+            .request(method, url)
+            .header(AUTHORIZATION, authorization)
+            .send()
+            .await
+            .map_err(|error| RestError::Unreachable { detail: describe(&error) })?;
+        let status = answer.status();
+        let retry_after = retry_after(&answer);
+        let body = read_bounded(answer).await?;
+        if !status.is_success() {
+            return Err(refusal(status, retry_after, &body));
+        }
+        serde_json::from_slice(&body).map_err(|_| RestError::Unreadable { detail: "not the expected JSON" })
+    }
+}
+
+/// What happened, in words that carry neither address nor token.
+fn describe(error: &reqwest::Error) -> &'static str {
+    if error.is_timeout() {
+        "no answer in time"
+    } else if error.is_connect() {
+        "no connection"
+    } else {
+        "the connection broke"
+    }
+}
+
+fn retry_after(answer: &Response) -> Option<Duration> {
+    let seconds = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+async fn read_bounded(mut answer: Response) -> Result<Vec<u8>, RestError> {
+    let mut body = Vec::new();
+    while let Some(piece) = answer.chunk().await.map_err(|error| RestError::Unreachable { detail: describe(&error) })? {
+        if body.len() + piece.len() > MAX_ANSWER {
+            return Err(RestError::Unreadable { detail: "too large" });
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(body)
+}
+
+/// Reads `{code, message}`, also wrapped in `error` or with a plain text in its place.
+fn refusal(status: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> RestError {
+    let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let error = value.get("error").filter(|error| error.is_object()).unwrap_or(&value);
+    let text = |name: &str| error.get(name).and_then(serde_json::Value::as_str).map(shorten);
+    let message = text("message").or_else(|| value.get("error").and_then(serde_json::Value::as_str).map(shorten));
+    RestError::Refused { status: status.as_u16(), code: text("code"), message, retry_after }
+}
+
+fn shorten(text: &str) -> String {
+    text.chars().take(MAX_ERROR_TEXT).collect()
+}
+
+#[derive(Deserialize)]
+struct Wrapped<T> {
+    data: Vec<T>,
+}
+
+#[derive(Deserialize)]
+struct FoundSpace {
+    #[serde(rename = "_id")]
+    id: String,
+}
+
+#[derive(Deserialize)]
+struct SpaceListing {
+    #[serde(default)]
+    data: Vec<ListedSpace>,
+    #[serde(rename = "nextPageUrl", default)]
+    next: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ListedSpace {
+    #[serde(rename = "_id", alias = "topicId", alias = "id")]
+    id: String,
+    #[serde(default)]
+    title: Option<String>,
+    #[serde(rename = "type", default)]
+    kind: Option<String>,
+}
+
+impl From<SpaceListing> for SpacePage {
+    fn from(listing: SpaceListing) -> Self {
+        // The end of a list is a missing key, an empty text, the word `end`, or an empty page.
+        let next = listing.next.filter(|next| !listing.data.is_empty() && !next.is_empty() && next != "end");
+        let spaces = listing.data.into_iter().filter_map(|space| {
+            let id = space.id.parse().ok()?;
+            Some(SpaceInfo { id, title: space.title, kind: space.kind.as_deref().and_then(TopicType::parse) })
+        });
+        Self { spaces: spaces.collect(), next }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client() -> RestClient {
+        let url = Url::parse("https://rest.example/base").expect("a URL");
+        RestClient { http: reqwest::Client::new(), base: url }
+    }
+
+    #[test]
+    fn a_path_segment_cannot_leave_its_place() {
+        let url = client().path(&["api", "spaces", "../x?y#z/w", "join"]);
+        assert_eq!(url.as_str(), "https://rest.example/base/api/spaces/..%2Fx%3Fy%23z%2Fw/join");
+    }
+
+    #[test]
+    fn a_next_page_stays_on_the_host() {
+        let client = client();
+        assert!(client.follow("/api/users/me/spaces?pageToken=x").is_ok());
+        for next in ["https://evil.example/", "//evil.example/x", "http://rest.example/", "https://a@rest.example/"] {
+            assert!(client.follow(next).is_err(), "{next} was followed");
+        }
+    }
+
+    #[test]
+    fn every_known_shape_of_an_error_is_read() {
+        for (body, code, message) in [
+            (r#"{"code":"a.b","message":"no"}"#, Some("a.b"), Some("no")),
+            (r#"{"error":{"code":"a.b","message":"no"}}"#, Some("a.b"), Some("no")),
+            (r#"{"error":"no"}"#, None, Some("no")),
+            ("<html>", None, None),
+            ("", None, None),
+        ] {
+            let RestError::Refused { code: found_code, message: found_message, .. } =
+                refusal(StatusCode::FORBIDDEN, None, body.as_bytes())
+            else {
+                panic!("a refusal")
+            };
+            assert_eq!((found_code.as_deref(), found_message.as_deref()), (code, message), "{body}");
+        }
+    }
+}
