@@ -73,18 +73,22 @@ build_image() {
     --tag "$IMAGE" .
 }
 
-# The image of an earlier phase, or a new one.
+# The image of the present sources; when nothing changed since it was built, every layer is found again.
 need_image() {
   container_tools
-  podman_ image exists "$IMAGE" || { base_image && build_image; }
+  base_image
+  build_image > "$CONTAINERS/build.log" 2>&1 || {
+    tail -40 "$CONTAINERS/build.log" >&2
+    fail "the image does not build"
+  }
 }
 
 # Runs a container as strictly as the deploy files ask for: run_hardened NAME PORT PORT ARGUMENT…
 run_hardened() {
   local name=$1 port=$2 internal_port=$3
   shift 3
-  podman_ run --detach --name "$name" --network host --read-only --cap-drop ALL --security-opt no-new-privileges \
-    --memory 256m --pids-limit 256 --volume "$name:/data" \
+  podman_ run --detach --name "$name" --network host --read-only --read-only-tmpfs=false \
+    --cap-drop ALL --security-opt no-new-privileges --memory 256m --pids-limit 256 --volume "$name:/data" \
     --env "SPACES_BRIDGE_HTTP__LISTEN=127.0.0.1:$port" \
     --env "SPACES_BRIDGE_HTTP__INTERNAL_LISTEN=127.0.0.1:$internal_port" \
     "$IMAGE" "$@" >/dev/null

@@ -145,3 +145,17 @@ with opener.open(urllib.request.Request(url, body.encode(), headers, method="POS
     print(answer.status, answer.read().decode())
 PYTHON
 }
+
+# demo_access LOG: waits for what the demo prints and gives its token and a space of it.
+demo_access() {
+  python3 - "$1" <<'PYTHON'
+import re, sys
+
+text = open(sys.argv[1], encoding="utf-8").read()
+token = re.search(r"^\s*token:?\s+(\S+)", text, re.MULTILINE | re.IGNORECASE)
+space = re.search(r"^\s*space:?\s+([0-9a-f]{24})\b", text, re.MULTILINE | re.IGNORECASE)
+if not (token and space):
+    sys.exit(f"the demo printed no token and no space:\n{text}")
+print(token[1], space[1])
+PYTHON
+}
