@@ -5,9 +5,11 @@
 
 mod message;
 mod rest;
+mod text;
 
 pub use message::{
     Content, LOOPBACK_BRIDGE, Loopback, OutgoingContent, OutgoingPayload, Parent, ReceivedLoopback, ReceivedMessage,
     ReceivedParent, Sender, TopicType,
 };
 pub use rest::{DirectKind, Profile, RestClient, RestError, RestSettings, SpaceInfo, SpacePage};
+pub use text::plain_text;
