@@ -2,4 +2,5 @@
 # Every source is formatted.
 source "$(dirname "$0")/lib.sh"
 
+rust_component fmt rustfmt
 cargo fmt --all --check

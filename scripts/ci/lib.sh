@@ -93,6 +93,18 @@ PYTHON
   PATH=$dir:$PATH
 }
 
+# Parts of the Rust toolchain that a minimal installation leaves out.
+rust_component() {
+  cargo "$1" --version >/dev/null 2>&1 && return
+  have rustup && rustup component add "$2" && return
+  cannot "this Rust toolchain has no $2"
+}
+
+# Builds target/debug/spaces-bridge exactly as the tests do, so that nothing is compiled twice with other features.
+debug_binary() {
+  cargo test --workspace --locked --no-run --quiet
+}
+
 # Node and npm, for the real Socket.IO servers that the client is tested against.
 node_tools() {
   have node || debian_packages nodejs

@@ -2,6 +2,7 @@
 # Lints and tests of the whole workspace, with the real Socket.IO servers.
 source "$(dirname "$0")/lib.sh"
 
+rust_component clippy clippy
 say "clippy"
 cargo clippy --workspace --all-targets --locked -- -D warnings
 
