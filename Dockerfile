@@ -42,7 +42,9 @@ LABEL org.opencontainers.image.title="spaces-bridge" \
       org.opencontainers.image.revision="$REVISION"
 COPY --from=build /image /
 COPY --from=build --chown=65532:65532 /data /data
-ENV SPACES_BRIDGE_STORE__PATH=/data
+# There is no /tmp: what SQLite spills goes to the volume.
+ENV SPACES_BRIDGE_STORE__PATH=/data \
+    TMPDIR=/data
 USER 65532:65532
 WORKDIR /data
 VOLUME /data
