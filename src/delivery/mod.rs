@@ -1,0 +1,5 @@
+//! Delivery: events on their way to webhooks.
+
+mod address;
+
+pub use address::{AddressGuard, AllowList, Blocked, is_allowed, is_allowed_port};

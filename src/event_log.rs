@@ -1,0 +1,175 @@
+//! [`EventLog`]: where events become durable, together with one delivery for each webhook that wants them.
+//!
+//! Sessions write, the delivery dispatcher works off what was written; neither knows the other. An event is durable before
+//! anything else happens to it, and a repeat of a known event changes nothing.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::domain::{AccountId, Clock, EventId, EventType, SpaceId, Timestamp, WebhookId, WebhookStatus};
+use crate::metrics::Metrics;
+use crate::store::{Appended, Engine, Fence, Lane, NewEvent, StoreError, Target};
+use crate::webhooks::WebhookRegistry;
+
+/// The space that test events carry, which is no space of Spaces.
+const TEST_SPACE: &str = "test";
+
+/// An event ready for the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggedEvent {
+    /// Derived from the event's identity, so that a repeat is the same event.
+    pub id: EventId,
+    /// Whose event it is.
+    pub account: AccountId,
+    /// Where it happened.
+    pub space: SpaceId,
+    /// Whether that is a direct space.
+    pub direct: bool,
+    /// Whether the account sent the message through the bridge.
+    pub own: bool,
+    /// What happened.
+    pub event_type: EventType,
+    /// When it happened, as the upstream says.
+    pub occurred_at: Timestamp,
+    /// The body of its deliveries, byte for byte.
+    pub body: Bytes,
+}
+
+/// What became of an append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Logged {
+    /// The events are durable, and so are their deliveries; those known before are as they were.
+    Durable,
+    /// Another member owns the session by now; nothing was written.
+    Fenced,
+}
+
+/// Why no test delivery was made.
+#[derive(Debug, thiserror::Error)]
+pub enum TestError {
+    /// There is no such webhook.
+    #[error("there is no such webhook")]
+    NotFound,
+    /// The webhook is switched off.
+    #[error("the webhook is not enabled")]
+    Disabled(WebhookStatus),
+    /// Another member owns the session by now.
+    #[error("another replica owns the session")]
+    Fenced,
+    /// The store failed; nothing was written.
+    #[error("failed to append the test event")]
+    Store(#[from] StoreError),
+}
+
+/// The log's writing end.
+pub struct EventLog {
+    engine: Arc<dyn Engine>,
+    webhooks: Arc<WebhookRegistry>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+}
+
+impl std::fmt::Debug for EventLog {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("EventLog").field("webhooks", &self.webhooks).finish_non_exhaustive()
+    }
+}
+
+impl EventLog {
+    /// A log in `engine` whose events go to `webhooks`.
+    pub fn new(engine: Arc<dyn Engine>, webhooks: Arc<WebhookRegistry>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
+        Self { engine, webhooks, clock, metrics }
+    }
+
+    /// Makes events and their deliveries durable in one transaction.
+    pub async fn append(&self, fence: Fence, events: Vec<LoggedEvent>) -> Result<Logged, StoreError> {
+        let with_targets = events.into_iter().map(|event| {
+            let targets = self.webhooks.targets(&event.account, &event.event_type, &event.space, event.direct, event.own);
+            with_targets(event, targets)
+        });
+        self.write(fence, with_targets.collect()).await
+    }
+
+    /// Whether any webhook would get such an event.
+    pub fn has_targets(&self, account: &AccountId, event_type: &EventType, space: &SpaceId, direct: bool, own: bool) -> bool {
+        !self.webhooks.targets(account, event_type, space, direct, own).is_empty()
+    }
+
+    /// Appends a `webhook.test` event that goes to the webhook `id` alone, on the way that every event takes. `fence` is that of a
+    /// session of the webhook's account.
+    pub async fn append_test(&self, fence: Fence, id: &WebhookId) -> Result<EventId, TestError> {
+        let webhook = self.webhooks.get(id).ok_or(TestError::NotFound)?;
+        if webhook.status != WebhookStatus::Enabled {
+            return Err(TestError::Disabled(webhook.status));
+        }
+        let event = test_event(webhook.account.clone(), id, self.clock.now());
+        let event_id = event.id.clone();
+        // Not in an ordered lane: a test is to show what the receiver answers now, whatever else waits.
+        let target = Target { webhook: id.clone(), lane: Lane::Parallel };
+        match self.write(fence, vec![with_targets(event, vec![target])]).await? {
+            Logged::Durable => Ok(event_id),
+            Logged::Fenced => Err(TestError::Fenced),
+        }
+    }
+
+    async fn write(&self, fence: Fence, events: Vec<NewEvent>) -> Result<Logged, StoreError> {
+        let timer = self.metrics.append_latency.start_timer();
+        let appended = self.engine.append(fence, events).await;
+        timer.observe_duration();
+        match appended {
+            Ok(Appended::Durable(new)) => {
+                for is_new in new {
+                    self.metrics.events.with_label_values(&[if is_new { "appended" } else { "repeated" }]).inc();
+                }
+                Ok(Logged::Durable)
+            }
+            Ok(Appended::Fenced) => Ok(Logged::Fenced),
+            Err(error) => {
+                self.metrics.append_failures.inc();
+                Err(error)
+            }
+        }
+    }
+}
+
+fn with_targets(event: LoggedEvent, targets: Vec<Target>) -> NewEvent {
+    NewEvent {
+        id: event.id,
+        account: event.account,
+        space: event.space,
+        event_type: event.event_type,
+        occurred_at: event.occurred_at,
+        body: event.body,
+        targets,
+    }
+}
+
+/// The body of a test delivery, in the envelope that all events have.
+#[derive(Serialize)]
+struct TestBody<'a> {
+    #[serde(rename = "type")]
+    event_type: EventType,
+    timestamp: Timestamp,
+    data: TestData<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TestData<'a> {
+    event_id: &'a EventId,
+    account: &'a AccountId,
+    webhook_id: &'a WebhookId,
+}
+
+fn test_event(account: AccountId, webhook_id: &WebhookId, now: Timestamp) -> LoggedEvent {
+    let mut digest = [0; 16];
+    getrandom::fill(&mut digest).expect("the operating system provides random numbers");
+    let id = EventId::from_digest(digest);
+    let data = TestData { event_id: &id, account: &account, webhook_id };
+    let body = TestBody { event_type: EventType::WEBHOOK_TEST, timestamp: now, data };
+    let body = serde_json::to_vec(&body).expect("the body is plain JSON").into();
+    let space = TEST_SPACE.parse().expect("the constant is a valid id");
+    LoggedEvent { id, account, space, direct: false, own: false, event_type: EventType::WEBHOOK_TEST, occurred_at: now, body }
+}

@@ -1,0 +1,13 @@
+//! Webhooks: who wants which events where.
+//!
+//! The [`WebhookRegistry`] keeps every webhook in memory, indexed by account, and each as a document in the store; a change is
+//! durable before it shows in memory. The event log asks it who gets an event, the delivery worker where an event goes and with
+//! which secret it is signed, sessions which spaces to listen to, and the HTTP API edits it.
+
+mod index;
+mod registry;
+mod url;
+
+pub use index::WantedSpaces;
+pub use registry::{DEFAULT_LIMIT, NewWebhook, WebhookError, WebhookPatch, WebhookRegistry};
+pub use url::{MAX_URL, UrlError, WebhookUrl};

@@ -1,0 +1,323 @@
+//! [`WebhookRegistry`]: the webhooks, in memory and in the store.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use zeroize::Zeroizing;
+
+use super::WebhookUrl;
+use super::index::{Entry, Index, WantedSpaces, target};
+use crate::domain::{
+    AccountId, Clock, EventPattern, EventType, Ordering, Secret, SpaceId, SpaceSelector, Webhook, WebhookId, WebhookStatus,
+};
+use crate::seal::{Keyring, Purpose, UnsealError};
+use crate::store::{DocKind, DocList, DocWrite, Document, Engine, Expected, Flow, PutOutcome, StoreError, Target, Version};
+
+/// Most webhooks of one account, unless the settings say otherwise.
+pub const DEFAULT_LIMIT: usize = 100;
+
+/// Webhooks read from the store at a time.
+const LOAD_PAGE: usize = 500;
+
+/// Tries of an update that others overtake; each failed one means that another succeeded, so this many in a row are unheard of.
+const UPDATE_TRIES: usize = 16;
+
+/// Random bytes of a signing secret; Standard Webhooks asks for 24 to 64.
+const SECRET_BYTES: usize = 32;
+
+/// A webhook to be registered.
+#[derive(Debug, Clone)]
+pub struct NewWebhook {
+    /// Where deliveries go.
+    pub url: WebhookUrl,
+    /// Which types it wants.
+    pub events: Vec<EventPattern>,
+    /// Which spaces it wants.
+    pub spaces: Vec<SpaceSelector>,
+    /// Whether order within a space is kept.
+    pub ordering: Ordering,
+    /// Whether messages that this account sent through the bridge are left out.
+    pub ignore_own: bool,
+    /// The owner's note.
+    pub description: Option<String>,
+    /// Whether deliveries are made from the start.
+    pub enabled: bool,
+}
+
+/// A change of a webhook; what is `None` stays as it is.
+#[derive(Debug, Clone, Default)]
+pub struct WebhookPatch {
+    /// A new URL.
+    pub url: Option<WebhookUrl>,
+    /// New types.
+    pub events: Option<Vec<EventPattern>>,
+    /// New spaces.
+    pub spaces: Option<Vec<SpaceSelector>>,
+    /// A new way of ordering, for events from now on.
+    pub ordering: Option<Ordering>,
+    /// Whether own messages are left out from now on.
+    pub ignore_own: Option<bool>,
+    /// A new note, or none.
+    pub description: Option<Option<String>>,
+    /// Switched on or off. Switching on also ends a hold and revives a webhook whose receiver was gone.
+    pub enabled: Option<bool>,
+}
+
+/// Why a webhook could not be registered or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum WebhookError {
+    /// There is no such webhook.
+    #[error("there is no such webhook")]
+    NotFound,
+    /// The account has as many webhooks as it may have.
+    #[error("the account has {limit} webhooks, which is the most it may have")]
+    TooMany {
+        /// The most it may have.
+        limit: usize,
+    },
+    /// Others changed the webhook again and again in the meantime.
+    #[error("the webhook is being changed by others")]
+    Contended,
+    /// The store failed; nothing was changed.
+    #[error("failed to store the webhook")]
+    Store(#[from] StoreError),
+}
+
+/// Every webhook. A change is durable when its call returns, and only then shows in memory.
+pub struct WebhookRegistry {
+    engine: Arc<dyn Engine>,
+    keyring: Arc<Keyring>,
+    clock: Arc<dyn Clock>,
+    limit: usize,
+    index: RwLock<Index>,
+    /// Held from counting an account's webhooks until the new one is among them.
+    creating: tokio::sync::Mutex<()>,
+}
+
+impl std::fmt::Debug for WebhookRegistry {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("WebhookRegistry").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
+impl WebhookRegistry {
+    /// Reads every webhook from the store.
+    pub async fn load(engine: Arc<dyn Engine>, keyring: Arc<Keyring>, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        let mut index = Index::default();
+        let mut after = None;
+        loop {
+            let list = DocList { kind: DocKind::Webhook, account: None, after: after.take(), limit: LOAD_PAGE };
+            let documents = engine.doc_list(list).await?;
+            if documents.is_empty() {
+                break;
+            }
+            for document in documents {
+                index.insert(read(&document)?);
+                after = Some(document.id);
+            }
+        }
+        let (limit, creating) = (DEFAULT_LIMIT, tokio::sync::Mutex::new(()));
+        Ok(Self { engine, keyring, clock, limit, index: RwLock::new(index), creating })
+    }
+
+    /// The same registry with another limit of webhooks per account.
+    #[must_use]
+    pub fn with_limit(self, limit: usize) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// Registers a webhook of `account` and gives it a signing secret.
+    pub async fn create(&self, account: AccountId, new: NewWebhook) -> Result<(Arc<Webhook>, Secret), WebhookError> {
+        let _creating = self.creating.lock().await;
+        if self.read().of_account(&account).count() >= self.limit {
+            return Err(WebhookError::TooMany { limit: self.limit });
+        }
+        let secret = random_secret();
+        let now = self.clock.now();
+        let webhook = Webhook {
+            id: WebhookId::random(),
+            account,
+            url: new.url.as_str().to_owned(),
+            events: new.events,
+            spaces: new.spaces,
+            ordering: new.ordering,
+            ignore_own: new.ignore_own,
+            description: new.description,
+            status: if new.enabled { WebhookStatus::Enabled } else { WebhookStatus::Disabled },
+            sealed_secret: self.keyring.seal(Purpose::WebhookSecret, &secret),
+            created_at: now,
+            updated_at: now,
+        };
+        let flow = if new.enabled { Flow::Open } else { Flow::Paused };
+        let version = self.put(&webhook, Expected::Absent, Some(flow)).await?.ok_or(WebhookError::Contended)?;
+        let webhook = Arc::new(webhook);
+        self.write().insert(Entry { webhook: Arc::clone(&webhook), version });
+        Ok((webhook, secret))
+    }
+
+    /// The webhook with this id.
+    pub fn get(&self, id: &WebhookId) -> Option<Arc<Webhook>> {
+        self.read().get(id).map(|entry| Arc::clone(&entry.webhook))
+    }
+
+    /// The webhooks of `account` in the order of their ids.
+    pub fn of_account(&self, account: &AccountId) -> Vec<Arc<Webhook>> {
+        self.read().of_account(account).cloned().collect()
+    }
+
+    /// The accounts that have webhooks.
+    pub fn accounts(&self) -> BTreeSet<AccountId> {
+        self.read().accounts().cloned().collect()
+    }
+
+    /// The spaces that the enabled webhooks of `account` want to hear of.
+    pub fn wanted_spaces(&self, account: &AccountId) -> WantedSpaces {
+        self.read().wanted_spaces(account)
+    }
+
+    /// Who gets an event of `account`. `direct` tells that `space` is a direct one, `own` that the account sent the message
+    /// through the bridge.
+    pub fn targets(&self, account: &AccountId, event_type: &EventType, space: &SpaceId, direct: bool, own: bool) -> Vec<Target> {
+        let index = self.read();
+        let wanting = index.of_account(account).filter(|webhook| webhook.matches(event_type, space, direct, own));
+        wanting.map(|webhook| target(webhook, space)).collect()
+    }
+
+    /// The signing secret of `webhook`.
+    pub fn secret(&self, webhook: &Webhook) -> Result<Secret, UnsealError> {
+        self.keyring.unseal(Purpose::WebhookSecret, &webhook.sealed_secret)
+    }
+
+    /// Changes a webhook. Deliveries that wait follow in the same transaction: they pause while it is off and go on when it is on.
+    pub async fn update(&self, id: &WebhookId, patch: WebhookPatch) -> Result<Arc<Webhook>, WebhookError> {
+        self.change(id, |webhook| apply(webhook, &patch)).await
+    }
+
+    /// Switches a webhook off because its receiver answered 410. Its deliveries wait until its owner switches it on again.
+    pub async fn mark_gone(&self, id: &WebhookId) -> Result<Arc<Webhook>, WebhookError> {
+        self.change(id, |webhook| {
+            webhook.status = WebhookStatus::Gone;
+            Some(Flow::Paused)
+        })
+        .await
+    }
+
+    /// Deletes a webhook and ends its deliveries.
+    pub async fn delete(&self, id: &WebhookId) -> Result<(), WebhookError> {
+        let webhook = self.get(id).ok_or(WebhookError::NotFound)?;
+        let delete = DocWrite { body: None, ..document(&webhook, Bytes::new(), Expected::Any, Some(Flow::Ended)) };
+        self.engine.doc_put(vec![delete]).await?;
+        self.write().remove(id);
+        Ok(())
+    }
+
+    /// Applies `edit`, again on the newest state if someone else was quicker.
+    async fn change(
+        &self,
+        id: &WebhookId,
+        edit: impl Fn(&mut Webhook) -> Option<Flow> + Send,
+    ) -> Result<Arc<Webhook>, WebhookError> {
+        let mut entry = self.read().get(id).cloned().ok_or(WebhookError::NotFound)?;
+        for _ in 0..UPDATE_TRIES {
+            let mut webhook = Webhook::clone(&entry.webhook);
+            let flow = edit(&mut webhook);
+            webhook.updated_at = self.clock.now();
+            if let Some(version) = self.put(&webhook, Expected::Version(entry.version), flow).await? {
+                let webhook = Arc::new(webhook);
+                self.write().refresh(Entry { webhook: Arc::clone(&webhook), version });
+                return Ok(webhook);
+            }
+            entry = self.reload(id).await?;
+        }
+        Err(WebhookError::Contended)
+    }
+
+    /// The webhook as the store has it now.
+    async fn reload(&self, id: &WebhookId) -> Result<Entry, WebhookError> {
+        let Some(document) = self.engine.doc_get(DocKind::Webhook, id.as_str()).await? else {
+            self.write().remove(id);
+            return Err(WebhookError::NotFound);
+        };
+        let entry = read(&document)?;
+        self.write().refresh(entry.clone());
+        Ok(entry)
+    }
+
+    /// Writes `webhook`; `None` if the expectation did not hold.
+    async fn put(&self, webhook: &Webhook, expected: Expected, flow: Option<Flow>) -> Result<Option<Version>, StoreError> {
+        let body = serde_json::to_vec(webhook).expect("a webhook is plain JSON");
+        let outcome = self.engine.doc_put(vec![document(webhook, body.into(), expected, flow)]).await?;
+        Ok(match outcome {
+            PutOutcome::Stored(versions) => versions.first().copied(),
+            PutOutcome::Conflict(_) => None,
+        })
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn document(webhook: &Webhook, body: Bytes, expected: Expected, flow: Option<Flow>) -> DocWrite {
+    DocWrite {
+        kind: DocKind::Webhook,
+        id: webhook.id.as_str().to_owned(),
+        account: Some(webhook.account.clone()),
+        body: Some(body),
+        expected,
+        expires_at: None,
+        flow: flow.map(|flow| (webhook.id.clone(), flow)),
+    }
+}
+
+fn read(document: &Document) -> Result<Entry, StoreError> {
+    let webhook = serde_json::from_slice(&document.body)
+        .map_err(|source| StoreError::Failed { operation: "read a webhook", source: source.into() })?;
+    Ok(Entry { webhook: Arc::new(webhook), version: document.version })
+}
+
+fn apply(webhook: &mut Webhook, patch: &WebhookPatch) -> Option<Flow> {
+    let moved = patch.url.as_ref().is_some_and(|url| url.as_str() != webhook.url);
+    if let Some(url) = &patch.url {
+        url.as_str().clone_into(&mut webhook.url);
+    }
+    if let Some(events) = &patch.events {
+        webhook.events.clone_from(events);
+    }
+    if let Some(spaces) = &patch.spaces {
+        webhook.spaces.clone_from(spaces);
+    }
+    webhook.ordering = patch.ordering.unwrap_or(webhook.ordering);
+    webhook.ignore_own = patch.ignore_own.unwrap_or(webhook.ignore_own);
+    if let Some(description) = &patch.description {
+        webhook.description.clone_from(description);
+    }
+    match (patch.enabled, webhook.status) {
+        (Some(true), _) => {
+            webhook.status = WebhookStatus::Enabled;
+            Some(Flow::Open)
+        }
+        (Some(false), WebhookStatus::Gone) => Some(Flow::Paused),
+        (Some(false), WebhookStatus::Enabled | WebhookStatus::Disabled) => {
+            webhook.status = WebhookStatus::Disabled;
+            Some(Flow::Paused)
+        }
+        // A hold was about the receiver at the old address.
+        (None, WebhookStatus::Enabled) if moved => Some(Flow::Open),
+        (None, _) => None,
+    }
+}
+
+/// A new signing secret as Standard Webhooks writes it.
+fn random_secret() -> Secret {
+    let mut bytes = Zeroizing::new([0; SECRET_BYTES]);
+    getrandom::fill(bytes.as_mut_slice()).expect("the operating system provides random numbers");
+    Secret::new(format!("whsec_{}", STANDARD.encode(bytes.as_slice())))
+}
