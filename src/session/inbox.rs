@@ -1,0 +1,154 @@
+//! Received events on their way into the log: in order, one batch at a time, tried again until the store takes them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use super::pending::Reply;
+use super::types::{Confirmed, SendOutcome};
+use crate::domain::MessageRef;
+use crate::event_log::{EventLog, LoggedEvent, Logged};
+use crate::store::{Fence, StoreError};
+
+/// Most events in one append.
+const BATCH: usize = 64;
+
+/// Waiting events beyond which the connection is not read, so that a store that fails does not fill the memory.
+const FULL_EVENTS: usize = 1024;
+
+/// Waiting bytes beyond which the connection is not read.
+const FULL_BYTES: usize = 8 << 20;
+
+/// Waits between tries while the store fails: doubling from the first to the last.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LAST_RETRY: Duration = Duration::from_secs(5);
+
+/// An event that waits, and the caller who is answered once it is durable.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) event: LoggedEvent,
+    pub(super) confirm: Option<Confirm>,
+}
+
+/// A confirmed send whose event has deliveries: its caller is told once they are durable.
+#[derive(Debug)]
+pub(super) struct Confirm {
+    pub(super) reference: MessageRef,
+    pub(super) reply: Reply,
+    pub(super) confirmed: Confirmed,
+}
+
+impl Confirm {
+    pub(super) fn tell(self) {
+        // The caller may have gone.
+        let _ = self.reply.send(Ok(SendOutcome::Confirmed(self.confirmed)));
+    }
+}
+
+type Append = BoxFuture<'static, Result<Logged, StoreError>>;
+
+/// The events of one session that are not durable yet.
+#[derive(Default)]
+pub(super) struct Inbox {
+    waiting: VecDeque<Entry>,
+    bytes: usize,
+    /// The running append of the first `in_flight` entries.
+    append: Option<Append>,
+    in_flight: usize,
+    retry_at: Option<Instant>,
+    failures: u32,
+}
+
+/// What came of an append.
+#[derive(Debug)]
+pub(super) enum AppendStep {
+    /// So many events are durable (or were already).
+    Durable,
+    /// The store refused; it is tried again by itself.
+    Failed(StoreError),
+    /// The session belongs to someone else now.
+    Fenced,
+}
+
+impl Inbox {
+    pub(super) fn push(&mut self, entry: Entry) {
+        self.bytes += entry.event.body.len();
+        self.waiting.push_back(entry);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.len() >= FULL_EVENTS || self.bytes >= FULL_BYTES
+    }
+
+    pub(super) fn is_appending(&self) -> bool {
+        self.append.is_some()
+    }
+
+    /// When the next try is due, if the store failed.
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    /// Starts an append, unless one runs or the store is given time.
+    pub(super) fn start(&mut self, log: &Arc<EventLog>, fence: &Fence, now: Instant) {
+        if self.append.is_some() || self.waiting.is_empty() || self.retry_at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.retry_at = None;
+        self.in_flight = self.waiting.len().min(BATCH);
+        let events: Vec<LoggedEvent> = self.waiting.iter().take(self.in_flight).map(|entry| entry.event.clone()).collect();
+        let (log, fence) = (Arc::clone(log), fence.clone());
+        self.append = Some(Box::pin(async move { log.append(fence, events).await }));
+    }
+
+    /// Waits for the running append. Safe to cancel.
+    pub(super) async fn next(&mut self) -> AppendStep {
+        let Some(append) = &mut self.append else { return std::future::pending().await };
+        let result = append.await;
+        self.append = None;
+        match result {
+            Ok(Logged::Durable) => {
+                self.failures = 0;
+                for entry in self.waiting.drain(..self.in_flight) {
+                    self.bytes -= entry.event.body.len();
+                    if let Some(confirm) = entry.confirm {
+                        confirm.tell();
+                    }
+                }
+                AppendStep::Durable
+            }
+            Ok(Logged::Fenced) => AppendStep::Fenced,
+            Err(error) => {
+                let delay = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(self.failures)).min(LAST_RETRY);
+                self.failures += 1;
+                self.retry_at = Some(Instant::now() + delay);
+                self.confirm_all();
+                AppendStep::Failed(error)
+            }
+        }
+    }
+
+    /// Tells the caller of `reference` at once: Spaces has the message, whatever the store does.
+    pub(super) fn confirm_now(&mut self, reference: &MessageRef) -> bool {
+        let entry = self.waiting.iter_mut().find(|entry| entry.confirm.as_ref().is_some_and(|c| c.reference == *reference));
+        let confirm = entry.and_then(|entry| entry.confirm.take());
+        let found = confirm.is_some();
+        if let Some(confirm) = confirm {
+            confirm.tell();
+        }
+        found
+    }
+
+    fn confirm_all(&mut self) {
+        for confirm in self.waiting.iter_mut().filter_map(|entry| entry.confirm.take()) {
+            confirm.tell();
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Sends that were emitted and wait for their echo.
+//!
+//! An echo is recognised by the reference in its `loopbackMetadata`. Where the echo carries none, the oldest waiting send of the same
+//! space, category and text stands for it, provided that the sender is the session's own user.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::types::{OutgoingMessage, SendOutcome, SessionError, Unconfirmed};
+use crate::domain::{MessageRef, SpaceId};
+use crate::upstream::{LOOPBACK_BRIDGE, ReceivedLoopback, plain_text};
+
+/// How long a send that nobody waits for any more is still looked out for.
+const LATE_ECHO: Duration = Duration::from_secs(600);
+
+/// Most sends of one session that nobody waits for; beyond it the oldest are looked out for no longer.
+const MAX_LATE: usize = 256;
+
+/// Where the end of a send is told.
+pub(super) type Reply = oneshot::Sender<Result<SendOutcome, SessionError>>;
+
+/// An emitted send.
+#[derive(Debug)]
+pub(super) struct PendingSend {
+    pub(super) message: Box<OutgoingMessage>,
+    /// Who waits for it; `None` once nobody does.
+    pub(super) reply: Option<Reply>,
+    /// When it was handed to the session.
+    pub(super) accepted_at: Instant,
+    /// Whether it is a second try after Spaces asked for a subscription.
+    pub(super) resent: bool,
+    /// Set when nobody waits any more: until when it is looked out for.
+    late_until: Option<Instant>,
+}
+
+/// The emitted sends of a session, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct PendingSends {
+    by_number: BTreeMap<u64, PendingSend>,
+    numbers: HashMap<MessageRef, u64>,
+    next_number: u64,
+    late: usize,
+}
+
+/// What tells which send an answer belongs to.
+#[derive(Debug)]
+pub(super) struct Trace<'a> {
+    pub(super) loopback: Option<&'a ReceivedLoopback<'a>>,
+    pub(super) space: &'a str,
+    pub(super) category: Option<&'a str>,
+    pub(super) html: Option<&'a str>,
+}
+
+impl PendingSends {
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_number.is_empty()
+    }
+
+    /// How many callers wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.by_number.len() - self.late
+    }
+
+    pub(super) fn contains_space(&self, space: &SpaceId) -> bool {
+        self.by_number.values().any(|send| send.message.space == *space)
+    }
+
+    pub(super) fn insert(&mut self, message: Box<OutgoingMessage>, reply: Reply, accepted_at: Instant, resent: bool) {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.numbers.insert(message.reference.clone(), number);
+        self.by_number.insert(number, PendingSend { message, reply: Some(reply), accepted_at, resent, late_until: None });
+    }
+
+    /// Takes the send that an answer belongs to: by its reference, else by what it says.
+    pub(super) fn take(&mut self, trace: &Trace<'_>) -> Option<PendingSend> {
+        match trace.loopback {
+            Some(loopback) if loopback.bridge.as_deref() == Some(LOOPBACK_BRIDGE) => {
+                let reference = loopback.reference.as_deref()?.parse().ok()?;
+                let number = *self.numbers.get(&reference)?;
+                self.remove(number)
+            }
+            // Something else's metadata: the message of another program.
+            Some(loopback) if loopback.reference.is_some() => None,
+            _ => self.take_by_content(trace),
+        }
+    }
+
+    fn take_by_content(&mut self, trace: &Trace<'_>) -> Option<PendingSend> {
+        let mut text = None;
+        let number = self.by_number.iter().find_map(|(number, send)| {
+            let message = &send.message;
+            let same_place = message.space.as_str() == trace.space && trace.category.is_none_or(|word| word == message.category);
+            let same = same_place
+                && *text.get_or_insert_with(|| plain_text(trace.html.unwrap_or_default())) == message.plain_text;
+            same.then_some(*number)
+        })?;
+        self.remove(number)
+    }
+
+    /// Marks that nobody waits for `reference`. `false` if it is not pending.
+    pub(super) fn stop_waiting(&mut self, reference: &MessageRef, now: Instant) -> bool {
+        let Some(send) = self.numbers.get(reference).and_then(|number| self.by_number.get_mut(number)) else { return false };
+        if send.late_until.is_none() {
+            send.reply = None;
+            send.late_until = Some(now + LATE_ECHO);
+            self.late += 1;
+            self.shed();
+        }
+        true
+    }
+
+    /// Tells everyone who waits that the connection is gone. The sends are still looked out for: a copy of the echo may yet come.
+    pub(super) fn connection_lost(&mut self, now: Instant) {
+        for send in self.by_number.values_mut() {
+            if let Some(reply) = send.reply.take() {
+                // Nobody waits any more if this fails.
+                let _ = reply.send(Ok(SendOutcome::Unconfirmed(Unconfirmed::ConnectionLost)));
+            }
+            if send.late_until.is_none() {
+                send.late_until = Some(now + LATE_ECHO);
+                self.late += 1;
+            }
+        }
+        self.shed();
+    }
+
+    /// Forgets what is no longer looked out for.
+    pub(super) fn expire(&mut self, now: Instant) {
+        while let Some((number, _)) = self.by_number.iter().find(|(_, send)| send.late_until.is_some_and(|until| until <= now)) {
+            let number = *number;
+            self.remove(number);
+        }
+    }
+
+    /// When [`Self::expire`] has something to do.
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        if self.late == 0 { None } else { self.by_number.values().filter_map(|send| send.late_until).min() }
+    }
+
+    fn shed(&mut self) {
+        while self.late > MAX_LATE {
+            let Some(number) = self.by_number.iter().find(|(_, send)| send.late_until.is_some()).map(|(number, _)| *number)
+            else {
+                return;
+            };
+            self.remove(number);
+        }
+    }
+
+    fn remove(&mut self, number: u64) -> Option<PendingSend> {
+        let send = self.by_number.remove(&number)?;
+        self.numbers.remove(&send.message.reference);
+        if send.late_until.is_some() {
+            self.late -= 1;
+        }
+        Some(send)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::*;
+
+    fn pending(sends: &mut PendingSends, space: &str, text: &str) -> MessageRef {
+        let message = OutgoingMessage {
+            reference: MessageRef::random(),
+            space: space.parse().expect("an id"),
+            category: "chat".to_owned(),
+            payload: "{}".into(),
+            plain_text: text.to_owned(),
+        };
+        let reference = message.reference.clone();
+        sends.insert(Box::new(message), oneshot::channel().0, Instant::now(), false);
+        reference
+    }
+
+    fn loopback(reference: &MessageRef) -> ReceivedLoopback<'_> {
+        ReceivedLoopback {
+            bridge: Some(Cow::Borrowed(LOOPBACK_BRIDGE)),
+            reference: Some(Cow::Borrowed(reference.as_str())),
+        }
+    }
+
+    fn trace<'a>(loopback: Option<&'a ReceivedLoopback<'a>>, space: &'a str, html: &'a str) -> Trace<'a> {
+        Trace { loopback, space, category: Some("chat"), html: Some(html) }
+    }
+
+    #[test]
+    fn the_reference_decides_before_the_text() {
+        let mut sends = PendingSends::default();
+        let first = pending(&mut sends, "s1", "same");
+        let second = pending(&mut sends, "s1", "same");
+        let taken = sends.take(&trace(Some(&loopback(&second)), "s1", "same")).expect("a send");
+        assert_eq!(taken.message.reference, second);
+        assert!(sends.take(&trace(Some(&loopback(&second)), "s1", "same")).is_none(), "a repeat settles nothing");
+        let taken = sends.take(&trace(None, "s1", "<p>same</p>")).expect("a send");
+        assert_eq!(taken.message.reference, first);
+        assert!(sends.is_empty());
+    }
+
+    #[test]
+    fn without_a_reference_the_oldest_of_space_and_text_is_meant() {
+        let mut sends = PendingSends::default();
+        pending(&mut sends, "s2", "it's");
+        let oldest = pending(&mut sends, "s1", "it's");
+        pending(&mut sends, "s1", "it's");
+        assert!(sends.take(&trace(None, "s1", "other")).is_none());
+        assert_eq!(sends.take(&trace(None, "s1", "<p>it&#x27;s</p>")).map(|send| send.message.reference), Some(oldest));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_send_that_nobody_waits_for_is_looked_out_for_a_while() {
+        let mut sends = PendingSends::default();
+        let reference = pending(&mut sends, "s1", "a");
+        assert!(sends.stop_waiting(&reference, Instant::now()));
+        assert_eq!(sends.waiting(), 0);
+        let expiry = sends.next_expiry().expect("an expiry");
+        sends.expire(expiry - Duration::from_millis(1));
+        assert!(!sends.is_empty());
+        sends.expire(expiry);
+        assert!(sends.is_empty() && sends.next_expiry().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn late_sends_are_bounded() {
+        let mut sends = PendingSends::default();
+        for _ in 0..=MAX_LATE {
+            let reference = pending(&mut sends, "s1", "a");
+            sends.stop_waiting(&reference, Instant::now());
+        }
+        assert_eq!(sends.by_number.len(), MAX_LATE);
+        assert_eq!(sends.numbers.len(), MAX_LATE);
+    }
+}

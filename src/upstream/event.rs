@@ -1,0 +1,253 @@
+//! From an upstream object to an event of the log: what happened, whether it is the same as before, and the body that webhooks get.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
+
+use super::message::{ReceivedMessage, Sender};
+use super::text::plain_text;
+use super::TopicType;
+use crate::domain::{AccountId, EventId, EventType, SpaceId, Timestamp};
+
+/// What arrived as `MESSAGE_SENT`, ready for the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NormalisedEvent {
+    /// The same for every copy of the same event.
+    pub id: EventId,
+    /// The space.
+    pub space: SpaceId,
+    /// Whether the space is a direct one.
+    pub direct: bool,
+    /// What happened.
+    pub event_type: EventType,
+    /// When, as the upstream says; the time of receipt if it does not.
+    pub occurred_at: Timestamp,
+    /// The body that webhooks get.
+    pub body: Bytes,
+}
+
+/// What the bridge knows of an event beyond the object itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Circumstances<'a> {
+    /// Whose session received it.
+    pub account: &'a AccountId,
+    /// Whether this account sent it through the bridge.
+    pub own: bool,
+    /// Whether it was read from the history.
+    pub recovered: bool,
+    /// When it was received.
+    pub received_at: Timestamp,
+}
+
+/// An object that names no space, so that nobody can be told of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the event names no space")]
+pub struct NoSpace;
+
+/// Turns a received object into an event. `message` is `raw`, read.
+pub fn normalise(
+    message: &ReceivedMessage<'_>,
+    raw: &RawValue,
+    circumstances: Circumstances<'_>,
+) -> Result<NormalisedEvent, NoSpace> {
+    let space: SpaceId = message.topic_id.as_deref().and_then(|id| id.parse().ok()).ok_or(NoSpace)?;
+    let event_type = event_type(message);
+    let id = event_id(circumstances.account, message, raw);
+    let time = |text: &Option<Cow<'_, str>>| text.as_deref().and_then(Timestamp::parse);
+    let (created_at, modified_at) = (time(&message.created), time(&message.modified));
+    let occurred_at = modified_at.or(created_at).unwrap_or(circumstances.received_at);
+    let kind = message.topic_type.as_deref().and_then(TopicType::parse);
+    let html = message.content.as_ref().and_then(|content| content.body_text.as_deref());
+    let envelope = Envelope {
+        event_type: &event_type,
+        timestamp: occurred_at,
+        data: Data {
+            event_id: &id,
+            account: circumstances.account,
+            space_id: &space,
+            space_type: kind.map(TopicType::as_str),
+            category: message.category.as_deref().map(api_category),
+            own: circumstances.own,
+            message: NormalisedMessage {
+                id: message.id.as_deref(),
+                text: html.map(plain_text),
+                html,
+                description: message.content.as_ref().and_then(|content| content.description.as_deref()),
+                sender: message.sender.as_ref().map(NormalisedSender::from),
+                attachments: message.content.as_ref().and_then(|content| content.data),
+                reply_to: message.parent.as_ref().and_then(|parent| parent.id.as_deref()),
+                created_at,
+                modified_at,
+            },
+            recovered: circumstances.recovered,
+            upstream: raw,
+        },
+    };
+    let body = serde_json::to_vec(&envelope).expect("an envelope of texts serialises").into();
+    Ok(NormalisedEvent { id, space, direct: kind == Some(TopicType::Direct), event_type, occurred_at, body })
+}
+
+/// The bridge's word for an upstream category.
+pub fn api_category(category: &str) -> &str {
+    if category == "idea" { "post" } else { category }
+}
+
+/// The upstream's word for a category of the API.
+pub fn upstream_category(category: &str) -> &str {
+    if category == "post" { "idea" } else { category }
+}
+
+fn event_type(message: &ReceivedMessage<'_>) -> EventType {
+    match message.category.as_deref() {
+        Some("chat" | "idea" | "task") if was_modified(message) => EventType::MESSAGE_UPDATED,
+        Some("chat" | "idea" | "task") => EventType::MESSAGE_CREATED,
+        Some("topic.updated") => EventType::SPACE_UPDATED,
+        _ => EventType::MESSAGE_OTHER,
+    }
+}
+
+fn was_modified(message: &ReceivedMessage<'_>) -> bool {
+    message.modified.is_some() && message.modified != message.created
+}
+
+/// The same for each copy of an event, whoever received it for the account and however often: upstream id, category and the time of
+/// the change. Where the upstream gives no such time, what the message says stands for it, so that an edit is not taken for a repeat.
+fn event_id(account: &AccountId, message: &ReceivedMessage<'_>, raw: &RawValue) -> EventId {
+    let mut hash = Sha256::new();
+    let mut add = |part: &str| {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    };
+    add(account.as_str());
+    add(message.category.as_deref().unwrap_or_default());
+    match (message.id.as_deref(), &message.modified) {
+        (Some(id), Some(modified)) if was_modified(message) => {
+            add(id);
+            add(modified);
+        }
+        (Some(id), _) => {
+            add(id);
+            add("content");
+            if let Some(content) = &message.content {
+                add(content.body_text.as_deref().unwrap_or_default());
+                add(content.description.as_deref().unwrap_or_default());
+            }
+        }
+        (None, _) => add(raw.get()),
+    }
+    let digest = hash.finalize();
+    EventId::from_digest(*digest.first_chunk().expect("SHA-256 gives 32 bytes"))
+}
+
+#[derive(Serialize)]
+struct Envelope<'a> {
+    #[serde(rename = "type")]
+    event_type: &'a EventType,
+    timestamp: Timestamp,
+    data: Data<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Data<'a> {
+    event_id: &'a EventId,
+    account: &'a AccountId,
+    space_id: &'a SpaceId,
+    space_type: Option<&'static str>,
+    category: Option<&'a str>,
+    own: bool,
+    message: NormalisedMessage<'a>,
+    recovered: bool,
+    upstream: &'a RawValue,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NormalisedMessage<'a> {
+    id: Option<&'a str>,
+    text: Option<String>,
+    html: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'a str>,
+    sender: Option<NormalisedSender<'a>>,
+    attachments: Option<&'a RawValue>,
+    reply_to: Option<&'a str>,
+    created_at: Option<Timestamp>,
+    modified_at: Option<Timestamp>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NormalisedSender<'a> {
+    id: Option<&'a str>,
+    #[serde(rename = "type")]
+    kind: Option<&'a str>,
+    username: Option<&'a str>,
+    display_name: Option<&'a str>,
+}
+
+impl<'a> From<&'a Sender<'_>> for NormalisedSender<'a> {
+    fn from(sender: &'a Sender<'_>) -> Self {
+        Self {
+            id: sender.id.as_deref(),
+            kind: sender.kind.as_deref(),
+            username: sender.username.as_deref(),
+            display_name: sender.displayname.as_deref(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(json: &str) -> Result<NormalisedEvent, NoSpace> {
+        let raw = RawValue::from_string(json.to_owned()).expect("JSON");
+        let message = serde_json::from_str(raw.get()).expect("an object");
+        let account = "acc_u1".parse().expect("an id");
+        let received_at = Timestamp::from_millis(1_000);
+        normalise(&message, &raw, Circumstances { account: &account, own: false, recovered: false, received_at })
+    }
+
+    #[test]
+    fn a_copy_is_the_same_event_and_an_edit_is_another() {
+        let created = event(r#"{"_id":"m1","category":"chat","topicId":"s1","content":{"bodyText":"a"},"created":"2031-03-14T09:26:53.589Z"}"#);
+        let created = created.expect("an event");
+        let copy = event(r#"{"topicId":"s1","category":"chat","_id":"m1","content":{"bodyText":"a"},"created":"2031-03-14T09:26:53.589Z","modified":"2031-03-14T09:26:53.589Z","loopbackMetadata":{}}"#);
+        let copy = copy.expect("an event");
+        assert_eq!(copy.id, created.id);
+        assert_eq!(created.event_type, EventType::MESSAGE_CREATED);
+        let edit = event(r#"{"_id":"m1","category":"chat","topicId":"s1","content":{"bodyText":"b"},"created":"2031-03-14T09:26:53.589Z","modified":"2031-03-14T10:00:00.000Z"}"#);
+        let edit = edit.expect("an event");
+        assert_ne!(edit.id, created.id);
+        assert_eq!(edit.event_type, EventType::MESSAGE_UPDATED);
+        let silent_edit = event(r#"{"_id":"m1","category":"chat","topicId":"s1","content":{"bodyText":"c"}}"#).expect("an event");
+        assert_ne!(silent_edit.id, created.id);
+    }
+
+    #[test]
+    fn what_is_not_known_is_an_event_all_the_same() {
+        let other = event(r#"{"category":"meeting.recap","topicId":"s1"}"#).expect("an event");
+        assert_eq!(other.event_type, EventType::MESSAGE_OTHER);
+        assert_eq!(other.occurred_at, Timestamp::from_millis(1_000));
+        assert_eq!(event(r#"{"topicId":"s1"}"#).map(|event| event.event_type), Ok(EventType::MESSAGE_OTHER));
+        assert_eq!(event(r#"{"category":"topic.updated","topicId":"s1"}"#).map(|event| event.event_type), Ok(EventType::SPACE_UPDATED));
+        assert_eq!(event(r#"{"category":"chat"}"#), Err(NoSpace));
+    }
+
+    #[test]
+    fn the_body_carries_the_message_and_the_object_as_received() {
+        let json = r#"{"_id":"m1","category":"idea","topicId":"s1","topicType":"direct","sender":{"_id":"u2","displayname":"Ana"},"content":{"bodyText":"<p>it&#x27;s</p>","data":[]},"x":1}"#;
+        let event = event(json).expect("an event");
+        assert!(event.direct);
+        let body: serde_json::Value = serde_json::from_slice(&event.body).expect("JSON");
+        assert_eq!(body["type"], "message.created");
+        assert_eq!(body["data"]["category"], "post");
+        assert_eq!(body["data"]["message"]["text"], "it's");
+        assert_eq!(body["data"]["message"]["sender"]["displayName"], "Ana");
+        assert_eq!(body["data"]["upstream"], serde_json::from_str::<serde_json::Value>(json).expect("JSON"));
+    }
+}
