@@ -52,22 +52,13 @@ pub(super) enum Step {
     End(Ended),
 }
 
-pub(super) async fn run(
-    shared: Arc<Shared>,
-    mut socket: Socket,
-    handshake: Handshake,
-    levers: Levers,
-) {
+pub(super) async fn run(shared: Arc<Shared>, mut socket: Socket, handshake: Handshake, levers: Levers) {
     let (outbox, out) = mpsc::channel(shared.options.outbox.max(1));
     let cut = levers.cut.clone();
     let id = {
         let mut state = shared.lock();
-        let id = state
-            .hub
-            .open(&handshake.token, handshake.mute, outbox, levers);
-        state
-            .seen
-            .connection_opened(id, &handshake.token, handshake.query.clone());
+        let id = state.hub.open(&handshake.token, handshake.mute, outbox, levers);
+        state.seen.connection_opened(id, &handshake.token, handshake.query.clone());
         id
     };
     let mut connection = Connection {
@@ -104,9 +95,7 @@ impl Connection {
         let open = Utf8Bytes::from(EnginePacket::Open(&handshake.encode()).encode());
         let state = &mut *state;
         state.hub.send(self.id, open, &mut state.seen);
-        let when = state
-            .scripts
-            .take(&self.handshake.token, |script| &mut script.root_connect);
+        let when = state.scripts.take(&self.handshake.token, |script| &mut script.root_connect);
         self.root_after_join = when == Some(RootConnect::After);
         let (id, root) = (self.id, Utf8Bytes::from_static("40"));
         match when {
@@ -142,10 +131,7 @@ impl Connection {
                 }
                 Step::End(ended) => return ended,
             }
-            if self
-                .token_ends_at
-                .is_some_and(|ends_at| ends_at < alarm.deadline())
-            {
+            if self.token_ends_at.is_some_and(|ends_at| ends_at < alarm.deadline()) {
                 alarm.as_mut().reset(self.next_alarm());
             }
         }
@@ -154,13 +140,9 @@ impl Connection {
     fn on_message(&mut self, message: Option<Result<Message, Error>>) -> Step {
         match message {
             Some(Ok(Message::Text(text))) => self.on_text(&text),
-            Some(Ok(
-                Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_),
-            )) => Step::GoOn,
+            Some(Ok(Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Step::GoOn,
             // Closing once more writes the answer to the client's close frame.
-            Some(Ok(Message::Close(_)) | Err(Error::ConnectionClosed)) => {
-                Step::Close(Ended::ClientClosed)
-            }
+            Some(Ok(Message::Close(_)) | Err(Error::ConnectionClosed)) => Step::Close(Ended::ClientClosed),
             Some(Err(Error::Capacity(CapacityError::MessageTooLong { .. }))) => Step::TooLarge,
             Some(Err(_)) | None => Step::End(Ended::ClientVanished),
         }
@@ -170,10 +152,7 @@ impl Connection {
         let frozen = {
             let mut state = self.shared.lock();
             state.seen.frame(self.id, Way::Received, text);
-            state
-                .hub
-                .get(self.id)
-                .is_none_or(|connection| connection.frozen)
+            state.hub.get(self.id).is_none_or(|connection| connection.frozen)
         };
         let packet = EnginePacket::decode(text);
         if matches!(packet, Ok(EnginePacket::Ping(_))) || !self.shared.options.only_pings_count {
@@ -186,12 +165,7 @@ impl Connection {
             Ok(EnginePacket::Ping(data)) => self.on_ping(data),
             Ok(EnginePacket::Message(message)) => return self.on_packet(message),
             Ok(EnginePacket::Close) => return Step::Close(Ended::ClientClosed),
-            Ok(
-                EnginePacket::Open(_)
-                | EnginePacket::Pong(_)
-                | EnginePacket::Upgrade
-                | EnginePacket::Noop,
-            ) => {}
+            Ok(EnginePacket::Open(_) | EnginePacket::Pong(_) | EnginePacket::Upgrade | EnginePacket::Noop) => {}
             Err(_) => return Step::Close(Ended::ProtocolError),
         }
         Step::GoOn
@@ -202,11 +176,7 @@ impl Connection {
         if let Some(entry) = state.seen.connection(self.id) {
             entry.pings += 1;
         }
-        if state
-            .scripts
-            .take(&self.handshake.token, |script| &mut script.withhold_pong)
-            .is_none()
-        {
+        if state.scripts.take(&self.handshake.token, |script| &mut script.withhold_pong).is_none() {
             let pong = Utf8Bytes::from(EnginePacket::Pong(data).encode());
             state.hub.send(self.id, pong, &mut state.seen);
         }
@@ -243,8 +213,7 @@ impl Connection {
 
     fn next_alarm(&self) -> Instant {
         let silent_at = self.heard_at + self.patience();
-        self.token_ends_at
-            .map_or(silent_at, |ends_at| ends_at.min(silent_at))
+        self.token_ends_at.map_or(silent_at, |ends_at| ends_at.min(silent_at))
     }
 
     fn patience(&self) -> Duration {
@@ -259,12 +228,7 @@ impl Connection {
             self.token_ends_at = None;
             let token = Arc::clone(&self.handshake.token);
             // A token revoked before its time has had its consequences already.
-            if state
-                .world
-                .tokens
-                .get(&*token)
-                .is_some_and(|token| !token.revoked && !token.is_valid_at(clock::now_ms()))
-            {
+            if state.world.tokens.get(&*token).is_some_and(|token| !token.revoked && !token.is_valid_at(clock::now_ms())) {
                 match state.scripts.take(&token, |script| &mut script.expiry) {
                     None | Some(Expiry::Kept) => {}
                     Some(Expiry::Fault(fault)) => {
@@ -276,11 +240,7 @@ impl Connection {
         if now < self.heard_at + self.patience() {
             return Step::GoOn;
         }
-        if state
-            .hub
-            .get(self.id)
-            .is_some_and(|connection| connection.frozen)
-        {
+        if state.hub.get(self.id).is_some_and(|connection| connection.frozen) {
             // A frozen server closes nobody; look again after as long.
             self.heard_at = now;
             return Step::GoOn;
@@ -290,11 +250,7 @@ impl Connection {
 }
 
 /// Writes what is waiting, up to a batch, and flushes once.
-async fn write(
-    socket: &mut Socket,
-    first: Out,
-    out: &mut mpsc::Receiver<Out>,
-) -> Result<Step, Error> {
+async fn write(socket: &mut Socket, first: Out, out: &mut mpsc::Receiver<Out>) -> Result<Step, Error> {
     let mut next = Some(first);
     let mut written = 0;
     while let Some(item) = next {
@@ -307,21 +263,14 @@ async fn write(
             }
         }
         written += 1;
-        next = if written < BATCH {
-            out.try_recv().ok()
-        } else {
-            None
-        };
+        next = if written < BATCH { out.try_recv().ok() } else { None };
     }
     socket.flush().await?;
     Ok(Step::GoOn)
 }
 
 fn too_large() -> CloseFrame {
-    CloseFrame {
-        code: CloseCode::Size,
-        reason: Utf8Bytes::default(),
-    }
+    CloseFrame { code: CloseCode::Size, reason: Utf8Bytes::default() }
 }
 
 /// Sends a close frame and waits a little for the client's.
