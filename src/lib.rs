@@ -3,6 +3,7 @@
 pub mod delivery;
 pub mod domain;
 pub mod event_log;
+pub mod http;
 pub mod metrics;
 pub mod seal;
 pub mod session;
