@@ -42,7 +42,7 @@ struct Base;
 pub(super) fn base() -> OpenApi {
     let mut document = Base::openapi();
     let schemes = [
-        ("spacesToken", bearer("An OAuth access token or JWT of a Spaces user.", None)),
+        ("spacesToken", bearer("An OAuth access token or JWT of a Spaces user.")),
         (
             "spacesJwt",
             SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(
@@ -50,19 +50,15 @@ pub(super) fn base() -> OpenApi {
                 "`jwt <JWT>` for a user's or guest's JWT, `service_app <JWT>` for one of a service application.",
             ))),
         ),
-        ("adminKey", bearer("The operator's admin key.", None)),
+        ("adminKey", bearer("The operator's admin key.")),
     ];
     let components = document.components.get_or_insert_default();
-    components.security_schemes.extend(schemes.map(|(name, scheme)| (name.to_owned(), scheme)));
+    components.security_schemes.extend(schemes.map(|(name, scheme)| (name.to_owned(), scheme.into())));
     document
 }
 
-fn bearer(description: &str, format: Option<&str>) -> SecurityScheme {
-    let mut scheme = Http::builder().scheme(HttpAuthScheme::Bearer).description(Some(description));
-    if let Some(format) = format {
-        scheme = scheme.bearer_format(format);
-    }
-    SecurityScheme::Http(scheme.build())
+fn bearer(description: &str) -> SecurityScheme {
+    SecurityScheme::Http(Http::builder().scheme(HttpAuthScheme::Bearer).description(Some(description)).build())
 }
 
 /// The whole document.
@@ -125,17 +121,17 @@ fn complete_response(response: &mut Response, status: StatusCode) {
     }
     if status.is_client_error() || status.is_server_error() {
         let problem = Content::new(Some(Ref::from_schema_name("Problem")));
-        response.content.insert(Problem::MEDIA_TYPE.to_owned(), problem);
+        response.content.insert(Problem::MEDIA_TYPE.to_owned(), problem.into());
     }
 }
 
 fn text_header(description: &str) -> Header {
-    HeaderBuilder::new().schema(ObjectBuilder::new().schema_type(Type::String)).description(Some(description)).build()
+    HeaderBuilder::new().schema(Some(ObjectBuilder::new().schema_type(Type::String))).description(Some(description)).build()
 }
 
 fn seconds_header(description: &str) -> Header {
     let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1));
-    HeaderBuilder::new().schema(seconds).description(Some(description)).build()
+    HeaderBuilder::new().schema(Some(seconds)).description(Some(description)).build()
 }
 
 /// Failures that do not depend on what a call does.

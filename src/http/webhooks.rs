@@ -32,7 +32,7 @@ pub(super) struct Webhook {
     #[schema(value_type = String, example = "wh_1b9d6bcd4bbb4d2d9b5dab8dfbbd4bed")]
     id: WebhookId,
     /// Where deliveries go.
-    #[schema(format = Uri, example = "https://example.com/spaces-events")]
+    #[schema(format = "uri", example = "https://example.com/spaces-events")]
     url: String,
     /// Which event types it wants.
     #[schema(value_type = Vec<String>, example = json!(["message.*"]))]
@@ -114,7 +114,7 @@ impl From<&domain::Webhook> for Webhook {
 #[schema(example = json!({"url": "https://example.com/spaces-events", "events": ["message.*"], "spaces": ["*", "direct"]}))]
 pub(super) struct WebhookCreation {
     /// Where deliveries go: `http` or `https`, on a public address unless the operator opened others.
-    #[schema(format = Uri, max_length = 2048, example = "https://example.com/spaces-events")]
+    #[schema(format = "uri", max_length = 2048, example = "https://example.com/spaces-events")]
     url: String,
     /// Which event types it wants: a type such as `message.created`, a family such as `message.*`, `*` for all, or `MESSAGE_SENT`
     /// for all that Spaces sends under this name.
@@ -162,7 +162,7 @@ fn yes() -> bool {
 pub(super) struct WebhookChange {
     /// A new address. Deliveries that wait go there too.
     #[serde(default, deserialize_with = "some")]
-    #[schema(nullable = false, format = Uri, max_length = 2048)]
+    #[schema(nullable = false, format = "uri", max_length = 2048)]
     url: Option<String>,
     /// New event types.
     #[serde(default, deserialize_with = "some")]

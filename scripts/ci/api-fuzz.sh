@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Schemathesis asks the live service what its own OpenAPI description allows, and much that it does not: no answer may be
+# a 5xx, or one that the description does not name with this status, type, header and body.
+source "$(dirname "$0")/lib.sh"
+
+python_tools
+debug_binary
+read -r port internal_port < <(free_ports 2)
+address=http://127.0.0.1:$port
+log=$CI_DIR/api-fuzz.log
+
+export SPACES_BRIDGE_HTTP__INTERNAL_LISTEN=127.0.0.1:$internal_port
+target/debug/spaces-bridge demo --listen "127.0.0.1:$port" > "$log" 2>&1 &
+service=$!
+clean_up() {
+  local status=$?
+  [[ $status == 0 ]] || tail -50 "$log"
+  kill "$service" 2>/dev/null || true
+  wait "$service" || true
+}
+trap clean_up EXIT
+wait_for 30 "the demo" get "$address/readyz"
+wait_for 30 "the demo's token" demo_access "$log"
+read -r token space < <(demo_access "$log")
+
+# fuzz CONFIGURATION ARGUMENT…
+fuzz() {
+  local configuration=$1
+  shift
+  timeout --signal INT 900 schemathesis --config-file "$configuration" \
+    run "$address/openapi.json" --header "Authorization: Bearer $token" --max-examples "${EXAMPLES:-40}" "$@"
+  kill -0 "$service" || fail "the service ended under the requests"
+}
+
+say "every operation, with whatever ids the generator finds"
+fuzz tests/schemathesis/schemathesis.toml
+
+say "the operations of one space, with the id of a real one"
+{
+  cat tests/schemathesis/schemathesis.toml
+  printf '\n[parameters]\n"path.spaceId" = "%s"\n' "$space"
+} > "$CI_DIR/schemathesis-space.toml"
+fuzz "$CI_DIR/schemathesis-space.toml" --include-path-regex '^/spaces/\{'
+
+get "$address/readyz" >/dev/null || fail "the service is no longer ready after the requests"
+if grep -q 'panicked at' "$log"; then
+  fail "something panicked: $(grep 'panicked at' "$log" | sort | uniq -c)"
+fi
