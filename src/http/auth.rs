@@ -9,7 +9,7 @@ use http::request::Parts;
 use super::AppState;
 use super::error::ApiError;
 use crate::domain::{AccountId, Credential, Secret, TokenKind};
-use crate::session::SessionHandle;
+use crate::session::{Identity, SessionHandle};
 
 /// Overrides the kind of token that `Authorization` lets one suppose.
 pub(super) const TOKEN_TYPE: &str = "x-spaces-token-type";
@@ -41,15 +41,20 @@ pub(super) struct Operator;
 
 impl SpacesCaller {
     /// The caller's session, opened if this is the first call with the token.
-    pub(super) async fn session(&self, app: &AppState) -> Result<SessionHandle, ApiError> {
-        Ok(app.sessions.open(self.credential.clone()).await?)
+    pub(super) fn session(&self, app: &AppState) -> Result<SessionHandle, ApiError> {
+        Ok(app.sessions.open(self.credential.clone())?)
     }
 
-    /// The caller's session and account.
-    pub(super) async fn account(&self, app: &AppState) -> Result<(SessionHandle, AccountId), ApiError> {
-        let session = self.session(app).await?;
+    /// The caller's session and who it acts for.
+    pub(super) async fn identity(&self, app: &AppState) -> Result<(SessionHandle, Identity), ApiError> {
+        let session = self.session(app)?;
         let identity = session.identity(app.settings.default_wait).await?;
-        Ok((session, identity.account))
+        Ok((session, identity))
+    }
+
+    /// The caller's account.
+    pub(super) async fn account(&self, app: &AppState) -> Result<AccountId, ApiError> {
+        Ok(self.identity(app).await?.1.account)
     }
 }
 

@@ -30,7 +30,7 @@ const NEVER_SHED: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
 /// Makes ids for requests that bring none: random digits of the process, and a number.
 pub(super) struct RequestIds {
-    process: String,
+    process: u64,
     next: AtomicU64,
 }
 
@@ -38,12 +38,12 @@ impl RequestIds {
     pub(super) fn random() -> Self {
         let mut bytes = [0; 8];
         getrandom::fill(&mut bytes).expect("the operating system provides random numbers");
-        Self { process: crate::domain::hex(&bytes), next: AtomicU64::new(1) }
+        Self { process: u64::from_ne_bytes(bytes), next: AtomicU64::new(1) }
     }
 
     fn next(&self) -> HeaderValue {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        HeaderValue::from_str(&format!("{}-{number:x}", self.process)).expect("digits and a hyphen")
+        HeaderValue::from_str(&format!("{:016x}-{number:x}", self.process)).expect("digits and a hyphen")
     }
 
     /// The caller's id if it is one that may stand in logs and headers, else a new one.

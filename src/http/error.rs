@@ -99,6 +99,9 @@ pub enum ApiError {
     /// A webhook could not be tried.
     #[error(transparent)]
     WebhookTest(#[from] TestError),
+    /// The message was emitted, nothing is known of it yet, and that could not be written down.
+    #[error("the message was sent, its outcome is not known and could not be recorded; look into the space before sending it again")]
+    SentUnrecorded(#[source] StoreError),
     /// The store failed.
     #[error("the store failed")]
     Store(#[from] StoreError),
@@ -205,6 +208,8 @@ impl ApiError {
             Self::Rest(error) => rest_kind(error),
             Self::Webhook(error) => webhook_kind(error),
             Self::WebhookTest(error) => test_kind(error),
+            // No 503, which would invite callers to send again.
+            Self::SentUnrecorded(_) => (StatusCode::INTERNAL_SERVER_ERROR, "unconfirmed", "Sent, outcome unknown"),
             Self::Store(_) => STORE,
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too many requests"),
             Self::TimedOut => (StatusCode::SERVICE_UNAVAILABLE, "timed_out", "Took too long"),

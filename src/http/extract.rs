@@ -96,8 +96,17 @@ impl<T: DeserializeOwned> FromRequest<AppState> for ApiJson<T> {
 
 /// Parses a body and names what is wrong with it: where it is no JSON, or which field is not as it should be.
 pub(super) fn parse_json<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, ApiError> {
-    if bytes.is_empty() {
+    let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+    if first.is_none() {
         return Err(ApiError::MalformedJson { detail: "it is empty".to_owned() });
+    }
+    if first != Some(&b'{') {
+        // serde would also take an array for a structure.
+        let valid = serde_json::from_slice::<serde::de::IgnoredAny>(bytes);
+        return Err(match valid {
+            Ok(_) => ApiError::field("", "it must be a JSON object"),
+            Err(error) => ApiError::MalformedJson { detail: error.to_string() },
+        });
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
@@ -221,8 +230,8 @@ mod tests {
             (r#"{"a/b":[{"_id":1},{"_id":"x"}]}"#, "/a~1b/1/_id", "invalid type"),
             (r#"{"a/b":[{}]}"#, "/a~1b/0", "missing field `_id`"),
             (r#"{"a/b":[],"colour":1}"#, "/colour", "unknown field `colour`"),
-            ("[]", "", "missing field"),
-            ("7", "", "invalid type"),
+            ("[]", "", "object"),
+            ("7", "", "object"),
         ] {
             let ApiError::InvalidBody(errors) = fault(body) else { panic!("{body} was read otherwise") };
             assert_eq!(errors[0].pointer, pointer, "{body}");

@@ -147,7 +147,7 @@ impl UpstreamCategory {
 struct UpstreamContent<'a> {
     /// The text as HTML; the title of a post or task.
     #[serde(borrow)]
-    #[schema(value_type = String, pattern = r"^\s*[A-Za-z0-9]")]
+    #[schema(value_type = String, min_length = 1)]
     body_text: Cow<'a, str>,
     /// Attachments as Spaces takes them.
     #[serde(default)]

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
     /// Names the kind of failure; `urn:spaces-bridge:problem:` and the code.
-    #[schema(format = UriReference, example = "urn:spaces-bridge:problem:not_connected")]
+    #[schema(format = "uri-reference", example = "urn:spaces-bridge:problem:not_connected")]
     pub r#type: String,
     /// The kind of failure in words; the same for every failure of the kind.
     #[schema(example = "Not connected to Spaces")]
@@ -20,7 +20,7 @@ pub struct Problem {
     #[schema(example = "the session is not connected to Spaces: no connection")]
     pub detail: String,
     /// This very failure: `urn:spaces-bridge:request:` and the request's id, which the log has too.
-    #[schema(format = UriReference, example = "urn:spaces-bridge:request:8f14e45fceea167a-2a")]
+    #[schema(format = "uri-reference", example = "urn:spaces-bridge:request:8f14e45fceea167a-2a")]
     pub instance: String,
     /// The kind of failure for programs; stable.
     #[schema(pattern = "^[a-z_]+$", example = "not_connected")]

@@ -4,6 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
@@ -101,6 +102,8 @@ pub(super) struct Inner {
     pub(super) recent_sends: RecentSends,
     pub(super) request_ids: RequestIds,
     pub(super) in_flight: Semaphore,
+    /// The OpenAPI document.
+    pub(super) openapi: Bytes,
 }
 
 impl std::fmt::Debug for AppState {
@@ -117,6 +120,7 @@ impl AppState {
             direct_spaces: DirectSpaces::new(parts.settings.direct_ttl),
             recent_sends: RecentSends::default(),
             request_ids: RequestIds::random(),
+            openapi: super::openapi_json().into(),
             in_flight: Semaphore::new(parts.settings.max_in_flight.min(Semaphore::MAX_PERMITS)),
             parts,
         }))
