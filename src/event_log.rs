@@ -39,14 +39,9 @@ pub struct LoggedEvent {
 
 /// What became of an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AppendResult {
-    /// The event is durable, and so are its deliveries.
-    Stored {
-        /// How many webhooks get it.
-        targets: usize,
-    },
-    /// The event was known already; nothing was changed.
-    Repeated,
+pub enum Logged {
+    /// The events are durable, and so are their deliveries; those known before are as they were.
+    Durable,
     /// Another member owns the session by now; nothing was written.
     Fenced,
 }
@@ -88,10 +83,13 @@ impl EventLog {
         Self { engine, webhooks, clock, metrics }
     }
 
-    /// Makes `event` and its deliveries durable in one transaction.
-    pub async fn append(&self, fence: Fence, event: LoggedEvent) -> Result<AppendResult, StoreError> {
-        let targets = self.webhooks.targets(&event.account, &event.event_type, &event.space, event.direct, event.own);
-        self.write(fence, event, targets).await
+    /// Makes events and their deliveries durable in one transaction.
+    pub async fn append(&self, fence: Fence, events: Vec<LoggedEvent>) -> Result<Logged, StoreError> {
+        let with_targets = events.into_iter().map(|event| {
+            let targets = self.webhooks.targets(&event.account, &event.event_type, &event.space, event.direct, event.own);
+            with_targets(event, targets)
+        });
+        self.write(fence, with_targets.collect()).await
     }
 
     /// Whether any webhook would get such an event.
@@ -110,27 +108,24 @@ impl EventLog {
         let event_id = event.id.clone();
         // Not in an ordered lane: a test is to show what the receiver answers now, whatever else waits.
         let target = Target { webhook: id.clone(), lane: Lane::Parallel };
-        match self.write(fence, event, vec![target]).await? {
-            AppendResult::Stored { .. } | AppendResult::Repeated => Ok(event_id),
-            AppendResult::Fenced => Err(TestError::Fenced),
+        match self.write(fence, vec![with_targets(event, vec![target])]).await? {
+            Logged::Durable => Ok(event_id),
+            Logged::Fenced => Err(TestError::Fenced),
         }
     }
 
-    async fn write(&self, fence: Fence, event: LoggedEvent, targets: Vec<Target>) -> Result<AppendResult, StoreError> {
-        let count = targets.len();
+    async fn write(&self, fence: Fence, events: Vec<NewEvent>) -> Result<Logged, StoreError> {
         let timer = self.metrics.append_latency.start_timer();
-        let appended = self.engine.append(fence, vec![with_targets(event, targets)]).await;
+        let appended = self.engine.append(fence, events).await;
         timer.observe_duration();
         match appended {
-            Ok(Appended::Durable(new)) if new == [true] => {
-                self.metrics.events.with_label_values(&["appended"]).inc();
-                Ok(AppendResult::Stored { targets: count })
+            Ok(Appended::Durable(new)) => {
+                for is_new in new {
+                    self.metrics.events.with_label_values(&[if is_new { "appended" } else { "repeated" }]).inc();
+                }
+                Ok(Logged::Durable)
             }
-            Ok(Appended::Durable(_)) => {
-                self.metrics.events.with_label_values(&["repeated"]).inc();
-                Ok(AppendResult::Repeated)
-            }
-            Ok(Appended::Fenced) => Ok(AppendResult::Fenced),
+            Ok(Appended::Fenced) => Ok(Logged::Fenced),
             Err(error) => {
                 self.metrics.append_failures.inc();
                 Err(error)

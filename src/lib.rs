@@ -9,3 +9,5 @@ pub mod session;
 pub mod store;
 pub mod upstream;
 pub mod webhooks;
+pub mod send_log;
+pub mod subscriptions;
