@@ -9,5 +9,3 @@ pub mod session;
 pub mod store;
 pub mod upstream;
 pub mod webhooks;
-pub mod send_log;
-pub mod subscriptions;
