@@ -100,7 +100,8 @@ struct Interests {
 
 impl InterestSource for Interests {
     fn interest(&self, account: &AccountId) -> Interest {
-        let mut interest = self.webhooks.interest(account);
+        let wanted = self.webhooks.wanted_spaces(account);
+        let mut interest = Interest { all: wanted.all, direct: wanted.direct, spaces: wanted.spaces };
         interest.spaces.extend(self.subscriptions.of_account(account));
         interest
     }
@@ -132,8 +133,7 @@ impl App {
         let event_log =
             Arc::new(EventLog::new(Arc::clone(&engine), Arc::clone(&webhooks), Arc::clone(&clock), Arc::clone(&metrics)));
         let sends = Arc::new(SendLog::new(Arc::clone(&engine), Arc::clone(&clock)));
-        let rest_settings =
-            RestSettings { url: urls.rest, timeout: Duration::from_secs(config.upstream.rest_timeout_seconds) };
+        let rest_settings = RestSettings { url: urls.rest, timeout: Duration::from_secs(config.upstream.rest_timeout_seconds) };
         let rest = RestClient::new(&rest_settings, (*tls).clone()).map_err(|error| AppError::Tls(error.into()))?;
         let connector = Connector::new(socket_settings(&config, urls.socket, Arc::clone(&tls))).map_err(AppError::Upstream)?;
         let sessions = Arc::new(SessionRegistry::new(SessionDependencies {

@@ -67,7 +67,8 @@ impl ConfigArgs {
         let data = self.data.as_ref().map(|path| ("store.path", path.display().to_string()));
         let set = self.set.iter().map(|(name, value)| (name.as_str(), value.clone()));
         let flags: Vec<_> = listen.into_iter().chain(data).chain(set).collect();
-        let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let environment =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         Config::load(self.config.as_deref(), environment, &flags)
     }
 }

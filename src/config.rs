@@ -419,8 +419,7 @@ impl Config {
 }
 
 fn read_file(path: &Path) -> Result<Table, ConfigError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
     text.parse().map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })
 }
 
@@ -457,11 +456,7 @@ fn put(table: &mut Table, path: &str, text: &str) -> Result<(), NoTable> {
     let (sections, name) = path.rsplit_once('.').unwrap_or(("", path));
     let mut table = table;
     for section in sections.split('.').filter(|section| !section.is_empty()) {
-        table = table
-            .entry(section)
-            .or_insert_with(|| Value::Table(Table::new()))
-            .as_table_mut()
-            .ok_or(NoTable)?;
+        table = table.entry(section).or_insert_with(|| Value::Table(Table::new())).as_table_mut().ok_or(NoTable)?;
     }
     table.insert(name.to_owned(), value_of(name, text));
     Ok(())
@@ -473,7 +468,18 @@ fn value_of(name: &str, text: &str) -> Value {
         let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
         return Value::Array(items.map(|item| Value::String(item.to_owned())).collect());
     }
-    let numeric = ["_seconds", "_bytes", "_days", "_minute", "_second", "_sessions", "_requests", "_account", "concurrency", "_per_webhook"];
+    let numeric = [
+        "_seconds",
+        "_bytes",
+        "_days",
+        "_minute",
+        "_second",
+        "_sessions",
+        "_requests",
+        "_account",
+        "concurrency",
+        "_per_webhook",
+    ];
     match text.trim().parse() {
         Ok(number) if numeric.iter().any(|ending| name.ends_with(ending)) => Value::Integer(number),
         _ => Value::String(text.to_owned()),

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use socketio_client::{ConnectError, Disconnect, EmitError, FailureClass};
+use socketio_client::{Backoff, ConnectError, ConnectPhase, Disconnect, EmitError, FailureClass};
 use tokio::time::Instant;
 
 use crate::domain::SpaceId;
@@ -127,12 +127,19 @@ pub(super) enum AfterFailure {
 }
 
 /// How the connection has been doing.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct LinkHealth {
-    failures: u32,
+    backoff: Backoff,
     silent_refusals: u32,
     online_since: Option<Instant>,
     was_online: bool,
+}
+
+impl Default for LinkHealth {
+    fn default() -> Self {
+        let backoff = Backoff::new(FIRST_WAIT, LAST_WAIT, STABLE);
+        Self { backoff, silent_refusals: 0, online_since: None, was_online: false }
+    }
 }
 
 impl LinkHealth {
@@ -149,32 +156,36 @@ impl LinkHealth {
     /// Notes a failed attempt. `trusted` tells that Spaces has accepted the token at some time, so that a failure without a word
     /// says nothing against it.
     pub(super) fn failed(&mut self, error: &ConnectError, trusted: bool) -> AfterFailure {
+        if is_silent_refusal(error) && !trusted && !self.was_online {
+            self.silent_refusals += 1;
+            return if self.silent_refusals >= MAX_SILENT_REFUSALS { AfterFailure::Refused } else { self.retry(None) };
+        }
         match error.class() {
             FailureClass::Auth => AfterFailure::Refused,
             FailureClass::Config | FailureClass::Protocol => self.retry(Some(MISCONFIGURED_WAIT)),
-            FailureClass::Admission if !trusted && !self.was_online => {
-                self.silent_refusals += 1;
-                if self.silent_refusals >= MAX_SILENT_REFUSALS { AfterFailure::Refused } else { self.retry(None) }
-            }
-            FailureClass::Admission | FailureClass::Unavailable => self.retry(error.retry_after()),
+            FailureClass::Unavailable => self.retry(error.retry_after()),
         }
     }
 
     /// Notes the loss of a connection.
-    pub(super) fn lost(&mut self, now: Instant) -> AfterFailure {
+    pub(super) fn lost(&mut self, disconnect: &Disconnect, now: Instant) -> AfterFailure {
         let lasted = self.online_since.take().map(|since| now.saturating_duration_since(since));
-        if lasted.is_some_and(|lasted| lasted >= STABLE) {
-            self.failures = 0;
+        self.backoff.ended_after(lasted.unwrap_or_default());
+        match disconnect {
+            Disconnect::Refused(_) => AfterFailure::Refused,
+            _ => self.retry(None),
         }
-        self.retry(None)
     }
 
     fn retry(&mut self, at_least: Option<Duration>) -> AfterFailure {
-        let ceiling = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(self.failures)).min(LAST_WAIT);
-        self.failures = self.failures.saturating_add(1);
-        let wait = ceiling.mul_f64(draw());
+        let wait = self.backoff.next_delay(draw());
         AfterFailure::Retry(at_least.map_or(wait, |at_least| at_least + wait))
     }
+}
+
+/// Whether the upstream ended the attempt without saying why, as it may do with a token that it does not want.
+fn is_silent_refusal(error: &ConnectError) -> bool {
+    matches!(error, ConnectError::Kicked | ConnectError::Closed { .. } | ConnectError::Timeout { phase: ConnectPhase::Join, .. })
 }
 
 /// A random number from 0 up to 1.
@@ -188,7 +199,6 @@ fn draw() -> f64 {
 pub(super) fn class_name(error: &ConnectError) -> &'static str {
     match error.class() {
         FailureClass::Auth => "auth",
-        FailureClass::Admission => "admission",
         FailureClass::Config => "config",
         FailureClass::Protocol => "protocol",
         FailureClass::Unavailable => "unavailable",

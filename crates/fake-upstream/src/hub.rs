@@ -168,7 +168,7 @@ impl Hub {
         let Some(connection) = self
             .connections
             .get_mut(&id)
-            .filter(|connection| !connection.frozen)
+            .filter(|connection| !connection.frozen && !connection.levers.cut.is_cancelled())
         else {
             return;
         };

@@ -12,6 +12,7 @@ use tokio_tungstenite::tungstenite::error::{CapacityError, Error};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+use tokio_util::sync::CancellationToken;
 
 use super::upgrade::Handshake;
 use super::{events, join};
@@ -82,7 +83,7 @@ pub(super) async fn run(
     let ended = tokio::select! {
         biased;
         () = cut.cancelled() => Ended::Cut,
-        ended = connection.serve(&mut socket, out) => ended,
+        ended = connection.serve(&mut socket, out, &cut) => ended,
     };
     let mut state = shared.lock();
     let ended = state.hub.close(id).unwrap_or(ended);
@@ -118,10 +119,19 @@ impl Connection {
         }
     }
 
-    async fn serve(&mut self, socket: &mut Socket, mut out: mpsc::Receiver<Out>) -> Ended {
+    async fn serve(
+        &mut self,
+        socket: &mut Socket,
+        mut out: mpsc::Receiver<Out>,
+        cut: &CancellationToken,
+    ) -> Ended {
         let alarm = sleep_until(self.next_alarm());
         tokio::pin!(alarm);
         loop {
+            // What is ready here must not outrun a cut that this very task has caused.
+            if cut.is_cancelled() {
+                return Ended::Cut;
+            }
             let step = tokio::select! {
                 message = socket.next() => self.on_message(message),
                 Some(first) = out.recv() => match write(socket, first, &mut out).await {
@@ -251,41 +261,48 @@ impl Connection {
         self.shared.options.ping_interval + self.shared.options.ping_timeout
     }
 
-    /// Ends a silent client; lets the end of a token have its consequence.
+    /// Lets the end of the token have its consequence; ends a silent client.
     fn on_alarm(&mut self) -> Step {
         let now = Instant::now();
-        let state = &mut *self.shared.lock();
         if self.token_ends_at.is_some_and(|ends_at| ends_at <= now) {
-            self.token_ends_at = None;
-            let token = Arc::clone(&self.handshake.token);
-            // A token revoked before its time has had its consequences already.
-            if state
-                .world
-                .tokens
-                .get(&*token)
-                .is_some_and(|token| !token.revoked && !token.is_valid_at(clock::now_ms()))
-            {
-                match state.scripts.take(&token, |script| &mut script.expiry) {
-                    None | Some(Expiry::Kept) => {}
-                    Some(Expiry::Fault(fault)) => {
-                        state.hub.suffer(self.id, fault, &mut state.seen);
-                    }
-                }
-            }
+            self.token_ends_at = self.on_token_end(now);
         }
         if now < self.heard_at + self.patience() {
             return Step::GoOn;
         }
-        if state
+        let state = self.shared.lock();
+        let frozen = state
             .hub
             .get(self.id)
-            .is_some_and(|connection| connection.frozen)
-        {
+            .is_some_and(|connection| connection.frozen);
+        if frozen {
             // A frozen server closes nobody; look again after as long.
             self.heard_at = now;
             return Step::GoOn;
         }
         Step::Close(Ended::PingTimeout)
+    }
+
+    /// Acts on the end of the token; answers when to look again if it lives on.
+    fn on_token_end(&self, now: Instant) -> Option<Instant> {
+        let state = &mut *self.shared.lock();
+        let token = Arc::clone(&state.hub.get(self.id)?.token);
+        let known = state.world.tokens.get(&*token)?;
+        if known.revoked {
+            // Revoked before its time: that has had its consequences already.
+            return None;
+        }
+        let life = known.life_at(clock::now_ms());
+        if !life.is_zero() {
+            return now.checked_add(life);
+        }
+        match state.scripts.take(&token, |script| &mut script.expiry) {
+            None | Some(Expiry::Kept) => {}
+            Some(Expiry::Fault(fault)) => {
+                state.hub.suffer(self.id, fault, &mut state.seen);
+            }
+        }
+        None
     }
 }
 

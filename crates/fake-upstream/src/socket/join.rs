@@ -1,7 +1,7 @@
 //! Admission to `/chat`.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::json;
 use socketio_client::codec::decode_query;
@@ -166,8 +166,8 @@ fn admit(connection: &mut Connection, state: &mut State, joining: &Credentials) 
         return Step::GoOn;
     };
     let user = known.user.clone();
-    let life = u64::try_from(known.expires_at - clock::now_ms()).unwrap_or_default();
-    connection.token_ends_at = tokio::time::Instant::now().checked_add(Duration::from_millis(life));
+    let life = known.life_at(clock::now_ms());
+    connection.token_ends_at = tokio::time::Instant::now().checked_add(life);
 
     let ack = match state.scripts.take(token, |script| &mut script.ack_style) {
         None | Some(AckStyle::Comma) => "40/chat,".to_owned(),

@@ -77,6 +77,7 @@ impl World {
             body.insert("parentMsg".to_owned(), parent);
         }
 
+        self.last_modified_ms = self.last_modified_ms.max(draft.created_ms);
         space.active_ms = space.active_ms.max(draft.created_ms);
         let log = &space.log;
         let messages = &self.messages;
@@ -117,6 +118,7 @@ impl World {
         content: &Map<String, Value>,
         now_ms: i64,
     ) -> Option<&Message> {
+        let modified_ms = self.next_modification(now_ms);
         let message = self
             .messages
             .get_mut(message_id)
@@ -130,12 +132,13 @@ impl World {
                 stored.insert(name.clone(), value.clone());
             }
         }
-        message.touch(now_ms);
+        message.modified_ms = modified_ms;
         Some(message)
     }
 
     /// Marks the message as deleted and takes its text away.
     pub(crate) fn delete(&mut self, message_id: &str, now_ms: i64) -> Option<&Message> {
+        let modified_ms = self.next_modification(now_ms);
         let message = self
             .messages
             .get_mut(message_id)
@@ -150,8 +153,14 @@ impl World {
             stored.insert("description".to_owned(), "".into());
             stored.insert("data".to_owned(), json!([]));
         }
-        message.touch(now_ms);
+        message.modified_ms = modified_ms;
         Some(message)
+    }
+
+    /// No two modifications share a time, so that lists of changes have one order.
+    fn next_modification(&mut self, now_ms: i64) -> i64 {
+        self.last_modified_ms = now_ms.max(self.last_modified_ms + 1);
+        self.last_modified_ms
     }
 
     /// The short form of the post or task that a comment belongs to.
@@ -167,13 +176,6 @@ impl World {
             .body
             .insert("chatCount".to_owned(), (comments + 1).into());
         Some(json!({"_id": parent.id, "bodyText": parent.text(), "category": parent.category}))
-    }
-}
-
-impl Message {
-    /// A modification is always later than the creation, also within one millisecond.
-    fn touch(&mut self, now_ms: i64) {
-        self.modified_ms = now_ms.max(self.modified_ms + 1);
     }
 }
 

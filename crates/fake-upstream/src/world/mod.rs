@@ -38,6 +38,7 @@ pub struct World {
     /// Pairs of users that may not open a direct space with each other.
     pub(crate) strangers: HashSet<(String, String)>,
     history_limit: usize,
+    last_modified_ms: i64,
 }
 
 impl World {
@@ -53,6 +54,7 @@ impl World {
             files: HashMap::new(),
             strangers: HashSet::new(),
             history_limit: history_limit.max(1),
+            last_modified_ms: 0,
         }
     }
 

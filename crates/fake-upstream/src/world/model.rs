@@ -1,6 +1,7 @@
 //! The plain values of the world.
 
 use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
@@ -109,6 +110,11 @@ impl Token {
     /// The whole value of the `Authorization` header.
     pub fn authorization(&self) -> String {
         format!("{} {}", self.kind.scheme(), self.value)
+    }
+
+    /// How long the token still lives.
+    pub(crate) fn life_at(&self, now_ms: i64) -> Duration {
+        Duration::from_millis(u64::try_from(self.expires_at - now_ms).unwrap_or_default())
     }
 
     pub(crate) fn is_valid_at(&self, now_ms: i64) -> bool {

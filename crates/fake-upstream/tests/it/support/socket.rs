@@ -185,11 +185,15 @@ impl Client {
             .await
             .expect("an end in time")
         {
-            None => false,
             Some(Err(Error::Io(error))) => error.kind() == std::io::ErrorKind::ConnectionReset,
-            Some(Err(_)) => false,
+            None | Some(Err(_)) => false,
             Some(Ok(message)) => panic!("expected an abrupt end, got {message:?}"),
         }
+    }
+
+    pub(crate) async fn close(mut self) {
+        self.socket.close(None).await.expect("the socket is open");
+        while let Some(Ok(_)) = self.socket.next().await {}
     }
 
     pub(crate) async fn binary(&mut self) -> Vec<u8> {
