@@ -25,7 +25,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
     responses((status = 200, description = "This document.", body = Object)),
 )]
 pub(super) async fn get_openapi(State(app): State<AppState>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, "application/json")], app.openapi.clone())
+    ([(CONTENT_TYPE, "application/json")], app.internals().openapi.clone())
 }
 
 /// Browse the API

@@ -115,6 +115,7 @@ pub(super) struct UpstreamMessage {
     /// Taken and replaced by the bridge's own, by which it recognises the message when it comes back.
     #[serde(default)]
     #[schema(value_type = Option<serde_json::Value>)]
+    #[expect(dead_code, reason = "taken so that callers may leave it in, and not used")]
     loopback_metadata: Option<serde::de::IgnoredAny>,
 }
 
@@ -241,7 +242,7 @@ impl MessageBody {
                 if html.len() > most {
                     return Err(ApiError::MessageTooLarge { size: html.len(), limit });
                 }
-                let html = app.sanitizer.clean(&html);
+                let html = app.internals().sanitizer.clean(&html);
                 let words = Words { plain: plain_text(&html), html, pointer: "/html" };
                 simple(space, &words, reply_to.as_ref(), &attachments)?
             }

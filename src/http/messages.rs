@@ -195,7 +195,7 @@ pub(super) async fn get_message(
     let (session, identity) = caller.identity(&app).await?;
     let record = match app.sends.get(&reference).await? {
         Some(record) => Some(record),
-        None => app.recent_sends.get(&reference).map(|record| SendRecord::clone(&record)),
+        None => app.internals().recent_sends.get(&reference).map(|record| SendRecord::clone(&record)),
     };
     // A message sent before the user was known belongs to the account that stood in.
     let is_own = |record: &SendRecord| {
@@ -229,7 +229,7 @@ pub(super) async fn send(
     match outcome {
         SendOutcome::Confirmed(Confirmed { id, created_at, message }) => {
             record.status = SendStatus::Confirmed { id, created_at, message };
-            app.recent_sends.insert(record.clone());
+            app.internals().recent_sends.insert(record.clone());
         }
         SendOutcome::Unconfirmed(why) => {
             record.status = SendStatus::Unconfirmed { reason: words_of(why).to_owned() };
