@@ -1,4 +1,5 @@
 //! Integration tests.
 
 mod delivery;
+mod store_contract;
 mod support;
