@@ -14,8 +14,8 @@ const STEPS: [u64; 9] = [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Fails every attempt to the last, restarting the service between any two if `restart`.
-async fn run_schedule(restart: bool) {
-    let (disk, receiver) = (Disk::new(), Receiver::start(Reply::status(500)).await);
+async fn run_schedule(disk: Disk, restart: bool) {
+    let receiver = Receiver::start(Reply::status(500)).await;
     let mut rig = Rig::start(&disk, settings()).await;
     let (webhook, _) = rig.webhook(&receiver.url()).await;
     rig.append(1).await;
@@ -58,18 +58,20 @@ fn assert_same_event_signed_anew(receiver: &Receiver, started: &[Timestamp]) {
 
 #[tokio::test]
 async fn a_failing_delivery_is_tried_ten_times_over_three_days_and_then_dead() {
-    run_schedule(false).await;
+    run_schedule(Disk::new(), false).await;
+    run_schedule(Disk::embedded(), false).await;
 }
 
 #[tokio::test]
 async fn a_restart_between_any_two_attempts_changes_nothing() {
-    run_schedule(true).await;
+    run_schedule(Disk::new(), true).await;
+    run_schedule(Disk::embedded(), true).await;
 }
 
 #[tokio::test]
 async fn a_thousand_waiting_retries_survive_a_restart() {
     const COUNT: u32 = 1000;
-    let (disk, receiver) = (Disk::new(), Receiver::start(Reply::status(503)).await);
+    let (disk, receiver) = (Disk::embedded(), Receiver::start(Reply::status(503)).await);
     let rig = Rig::start(&disk, settings()).await;
     let (webhook, _) = rig.webhook(&receiver.url()).await;
     for number in 0..COUNT {
@@ -79,6 +81,7 @@ async fn a_thousand_waiting_retries_survive_a_restart() {
     rig.stop(GRACE).await;
 
     receiver.reply(Reply::status(204));
+    let disk = disk.reopened();
     let rig = Rig::start(&disk, settings()).await;
     disk.clock.set(disk.clock.now().saturating_add(Duration::from_secs(6)));
     rig.until(&webhook, COUNT as usize, |state| state == DeliveryState::Delivered).await;
