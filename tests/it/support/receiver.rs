@@ -202,11 +202,11 @@ async fn send(stream: &mut (impl AsyncWrite + Unpin), reply: Reply) -> Option<()
         Reply::Answer(status, headers, body) => {
             let mut head = format!("HTTP/1.1 {status} Whatever\r\n");
             for (name, value) in headers {
-                head.push_str(&format!("{name}: {value}\r\n"));
+                head.extend([name, ": ", &value, "\r\n"]);
             }
             // These two never have a body, and saying otherwise would be an error of its own.
             if !matches!(status, 204 | 304) {
-                head.push_str(&format!("content-length: {}\r\n", body.len()));
+                head.extend(["content-length: ", &body.len().to_string(), "\r\n"]);
             }
             stream.write_all(format!("{head}\r\n").as_bytes()).await.ok()?;
             stream.write_all(&body).await.ok()?;
