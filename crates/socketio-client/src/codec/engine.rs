@@ -127,7 +127,7 @@ mod tests {
         let old = r#"{"sid":"5iyTDXH5X11Qpg5_AAAA","upgrades":[],"pingInterval":25000,"pingTimeout":60000}"#;
         let handshake = Handshake::decode(old).expect("2.0.4's open packet");
         assert_eq!(handshake.ping_interval, Duration::from_secs(25));
-        assert_eq!(handshake.ping_timeout, Duration::from_secs(60));
+        assert_eq!(handshake.ping_timeout, Duration::from_mins(1));
         assert_eq!(handshake.max_payload, None);
         assert_eq!(handshake.encode(), old);
 
