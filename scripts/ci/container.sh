@@ -35,7 +35,7 @@ get "http://127.0.0.1:$internal_port/metrics" | grep -q '^# HELP' || fail "no me
 pid=$(podman_ inspect --format '{{.State.Pid}}' "$service")
 grep -q '^Uid:[[:space:]]65532[[:space:]]65532' "/proc/$pid/status" || fail "the service runs as another user"
 grep -q '^CapEff:[[:space:]]0*$' "/proc/$pid/status" || fail "the service has capabilities"
-grep -q ' / / ro' "/proc/$pid/mountinfo" || fail "the root file system can be written"
+awk '$5 == "/" && $6 ~ /^ro,/ { found = 1 } END { exit !found }' "/proc/$pid/mountinfo" || fail "the root file system can be written"
 volume=$(podman_ volume inspect --format '{{.Mountpoint}}' "$service")
 [[ -n $(ls "$volume") ]] || fail "the service wrote nothing to its volume"
 [[ -z $(find "$volume" ! -user 65532) ]] || fail "something in the volume belongs to another user"
