@@ -1,2 +1,7 @@
-//! Entry point.
-fn main() {}
+//! The program: parse, run, exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    spaces_bridge::cli::run()
+}

@@ -1,6 +1,6 @@
 //! [`SessionHandle`]: what callers hold of a session.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::types::{Identity, OutgoingMessage, SendOutcome, SessionError, SessionStatus, Unconfirmed};
 use crate::domain::{ClosedReason, Credential, MessageRef, SessionId, SessionState, SpaceId};
+use crate::store::Fence;
 
 /// When to come again if a session's queue is full: about what it takes to work it off.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
@@ -48,6 +49,7 @@ struct Inner {
     credential: Credential,
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<SessionStatus>,
+    fence: Arc<OnceLock<Fence>>,
 }
 
 impl SessionHandle {
@@ -56,8 +58,9 @@ impl SessionHandle {
         credential: Credential,
         commands: mpsc::Sender<Command>,
         status: watch::Receiver<SessionStatus>,
+        fence: Arc<OnceLock<Fence>>,
     ) -> Self {
-        Self(Arc::new(Inner { id, credential, commands, status }))
+        Self(Arc::new(Inner { id, credential, commands, status, fence }))
     }
 
     /// The session's id.
@@ -68,6 +71,11 @@ impl SessionHandle {
     /// The token that the session uses, for calls of the upstream's REST API.
     pub fn credential(&self) -> &Credential {
         &self.0.credential
+    }
+
+    /// The right to append to the log under this session, once it has been given.
+    pub fn fence(&self) -> Option<Fence> {
+        self.0.fence.get().cloned()
     }
 
     /// What the session looks like now.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::pending::Reply;
 use super::types::{Confirmed, SendOutcome};
 use crate::domain::MessageRef;
-use crate::event_log::{EventLog, LoggedEvent, Logged};
+use crate::event_log::{EventLog, Logged, LoggedEvent};
 use crate::store::{Fence, StoreError};
 
 /// Most events in one append.

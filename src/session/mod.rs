@@ -4,10 +4,40 @@
 //! connection, the subscriptions and the sends that wait for their echo. Received events go to the [`crate::event_log::EventLog`],
 //! durable before anything else happens to them; who else cares about events is none of this module's business.
 
+mod actor;
+mod budget;
+mod channels;
 mod handle;
+mod inbox;
+mod interest;
+mod limiter;
+mod link;
+mod pending;
+mod registry;
 mod types;
 
+use std::time::Duration;
+
 pub use handle::SessionHandle;
+pub use interest::{Interest, InterestSource};
+pub use registry::{SessionDependencies, SessionRegistry};
 pub use types::{
     ChannelState, Confirmed, Identity, OutgoingMessage, SendOutcome, SessionError, SessionStatus, SpaceChannel, Unconfirmed,
 };
+
+/// The settings of sessions.
+#[derive(Debug, Clone)]
+pub struct SessionSettings {
+    /// How long a session without webhooks and subscriptions lives after its last use.
+    pub idle_timeout: Duration,
+    /// How long a refused token is answered for without asking Spaces again.
+    pub refusal_stands: Duration,
+    /// Socket.IO events that a session may emit per minute.
+    pub emits_per_minute: u32,
+    /// Largest event that may be emitted, in bytes.
+    pub payload_limit: usize,
+    /// Connection attempts per second, over all sessions.
+    pub connects_per_second: u32,
+    /// Most live sessions.
+    pub max_sessions: usize,
+}

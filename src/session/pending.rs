@@ -94,8 +94,8 @@ impl PendingSends {
         let number = self.by_number.iter().find_map(|(number, send)| {
             let message = &send.message;
             let same_place = message.space.as_str() == trace.space && trace.category.is_none_or(|word| word == message.category);
-            let same = same_place
-                && *text.get_or_insert_with(|| plain_text(trace.html.unwrap_or_default())) == message.plain_text;
+            let same =
+                same_place && *text.get_or_insert_with(|| plain_text(trace.html.unwrap_or_default())) == message.plain_text;
             same.then_some(*number)
         })?;
         self.remove(number)
@@ -181,10 +181,7 @@ mod tests {
     }
 
     fn loopback(reference: &MessageRef) -> ReceivedLoopback<'_> {
-        ReceivedLoopback {
-            bridge: Some(Cow::Borrowed(LOOPBACK_BRIDGE)),
-            reference: Some(Cow::Borrowed(reference.as_str())),
-        }
+        ReceivedLoopback { bridge: Some(Cow::Borrowed(LOOPBACK_BRIDGE)), reference: Some(Cow::Borrowed(reference.as_str())) }
     }
 
     fn trace<'a>(loopback: Option<&'a ReceivedLoopback<'a>>, space: &'a str, html: &'a str) -> Trace<'a> {

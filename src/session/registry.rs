@@ -12,7 +12,7 @@ use super::actor::{self, Known};
 use super::interest::InterestSource;
 use super::limiter::ConnectLimiter;
 use super::{Identity, SessionError, SessionHandle, SessionSettings};
-use crate::domain::{AccountId, ClosedReason, Clock, Credential, Sealed, SessionId, SessionState};
+use crate::domain::{AccountId, Clock, ClosedReason, Credential, Sealed, SessionId, SessionState};
 use crate::event_log::EventLog;
 use crate::metrics::Metrics;
 use crate::seal::{Keyring, Purpose};
@@ -301,9 +301,7 @@ impl SessionRegistry {
         let status = handle.status();
         match status.state {
             SessionState::Connecting | SessionState::Online | SessionState::Reconnecting => true,
-            SessionState::AuthFailed => {
-                self.shared.clock.now().since(status.since) < self.shared.settings.refusal_stands
-            }
+            SessionState::AuthFailed => self.shared.clock.now().since(status.since) < self.shared.settings.refusal_stands,
             SessionState::Closing | SessionState::Closed => false,
         }
     }

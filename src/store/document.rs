@@ -78,7 +78,7 @@ pub struct DocWrite {
     pub flow: Option<(WebhookId, Flow)>,
 }
 
-/// What must hold before a write. An expired document counts as absent.
+/// What must hold before a write, the writes before it in the same call included. An expired document counts as absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
     /// Nothing in particular.
@@ -103,7 +103,7 @@ pub enum Flow {
 /// What became of a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PutOutcome {
-    /// Durable; the new version of each in order (that of a deleted one is its last).
+    /// Durable; the new version of each in order (that of a deleted one is its last, 0 if there was none).
     Stored(Vec<Version>),
     /// The expectation of the write with this index did not hold; nothing was written.
     Conflict(usize),

@@ -142,7 +142,7 @@ pub struct Fence {
 pub struct Maintenance {
     /// Events appended before this go, with their settled deliveries; an event with an open delivery stays.
     pub events_before: Option<Timestamp>,
-    /// Most rows removed in this round.
+    /// Most events and documents removed in this round, each event with all that hangs on it.
     pub budget: usize,
 }
 
@@ -155,7 +155,7 @@ pub struct Maintained {
     pub documents: usize,
     /// Whether there is more of the same to do.
     pub more: bool,
-    /// Bytes that the store takes.
+    /// Bytes that the store's content takes; space that is free for reuse does not count.
     pub bytes: u64,
 }
 
@@ -166,10 +166,11 @@ pub trait Engine: Send + Sync + 'static {
     /// ends the memberships before it and gives back what they had claimed.
     async fn join(&self, address: &str, ttl: Duration) -> Result<Member>;
 
-    /// Extends the membership by its `ttl`; revives an expired one whose row still exists.
+    /// Extends the membership by its `ttl`; revives an expired one whose row still exists. A member that is gone gets nothing from
+    /// [`Self::acquire`] and [`Self::claim`].
     async fn heartbeat(&self, incarnation: Incarnation) -> Result<Heartbeat>;
 
-    /// Ends the membership and frees all its sessions and claims at once.
+    /// Ends the membership and frees all its sessions and claims at once. The attempts of those claims are logged as unknown.
     async fn leave(&self, incarnation: Incarnation) -> Result<()>;
 
     /// Takes sessions that are unowned or whose owner is no longer live, raising their epoch by one. A session that the caller
@@ -183,22 +184,29 @@ pub trait Engine: Send + Sync + 'static {
     async fn owner(&self, session: &SessionId) -> Result<Option<Owner>>;
 
     /// Writes events with their deliveries in one transaction: all or none. An event whose id is known already is a no-op, and
-    /// so are its targets.
+    /// so are its targets. A delivery for a webhook whose flow has ended is dead from the start.
     async fn append(&self, fence: Fence, events: Vec<NewEvent>) -> Result<Appended>;
 
-    /// Takes due deliveries of webhooks that are not paused. At most one live claim per delivery, at most
+    /// Takes due deliveries of webhooks that are neither paused nor held. At most one live claim per delivery, at most
     /// [`ClaimRequest::per_webhook`] per webhook, and of an ordered lane only its head. A claim that expired comes back with the
     /// attempt counted and logged as unknown.
+    ///
+    /// Webhooks take turns: the one that has gone longest without giving a delivery gives the next. The deliveries of one webhook
+    /// leave in the order of their due times.
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claim>>;
 
-    /// Ends claims. Each is conditional on its claim number; the attempt's log row is written in the same transaction.
+    /// Ends claims. Each is conditional on its claim number; the attempt's log row is written in the same transaction. A claim
+    /// whose time is over can still be settled until [`Self::claim`] takes it back. What would wait again for a webhook whose flow
+    /// has ended meanwhile is dead.
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Settled>>;
 
     /// The earliest time at which [`Self::claim`] may have something to give: a due delivery of an unpaused webhook or the expiry
-    /// of a claim. A past time means now.
+    /// of a claim. A past time means now. A webhook that is at the limit of the latest claim request gives nothing until one of
+    /// its claims ends.
     async fn next_due(&self) -> Result<Option<Timestamp>>;
 
-    /// Makes deliveries due again or makes new ones from the log, up to a limit, resumable.
+    /// Makes deliveries due again or makes new ones from the log, up to a limit, resumable. Nothing for a webhook whose flow has
+    /// ended.
     async fn requeue(&self, request: Requeue) -> Result<Requeued>;
 
     /// Reads events, deliveries or attempts in pages that stay stable while rows are added.

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::domain::{AccountId, AttemptOutcome, DeadReason, DeliveryId, EventId, EventType, SpaceId, Timestamp, WebhookId};
+use crate::domain::{
+    AccountId, AttemptOutcome, DeadReason, DeliveryId, ErrorClass, EventId, EventType, SpaceId, Timestamp, WebhookId,
+};
 use crate::store::{Cursor, Incarnation};
 
 /// An event to be appended.
@@ -150,14 +152,16 @@ pub struct Requeue {
 /// Which deliveries are made again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RequeueMode {
-    /// This one, whatever its state unless it is in flight: due now, with a fresh schedule.
+    /// This one, whatever its state unless it is in flight: due now, with a fresh schedule, so that its attempts count from 1
+    /// again.
     One(DeliveryId),
-    /// Dead ones created since then: due now, with a fresh schedule.
+    /// Dead ones created since then, oldest first: due now, with a fresh schedule.
     Redrive {
         /// The earliest creation.
         since: Timestamp,
     },
-    /// New deliveries of the account's events since then, also older than the webhook.
+    /// New deliveries of the account's events since then, also older than the webhook, oldest first. An event of which a delivery
+    /// to the webhook is still open is passed over, so that a repeated call makes no second one; it counts towards the limit.
     Replay {
         /// Whose events.
         account: AccountId,
@@ -175,4 +179,15 @@ pub struct Requeued {
     pub count: usize,
     /// Where to go on; `None` at the end.
     pub cursor: Option<Cursor>,
+}
+
+/// What the log says of an attempt whose claim ended without a settlement.
+pub(super) fn lost_attempt() -> AttemptOutcome {
+    AttemptOutcome {
+        duration_ms: None,
+        status: None,
+        error: Some(ErrorClass::Unknown),
+        detail: Some("the end of the attempt was not seen".to_owned()),
+        response: None,
+    }
 }

@@ -7,9 +7,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
+use super::TopicType;
 use super::message::{ReceivedMessage, Sender};
 use super::text::plain_text;
-use super::TopicType;
 use crate::domain::{AccountId, EventId, EventType, SpaceId, Timestamp};
 
 /// What arrived as `MESSAGE_SENT`, ready for the log.
@@ -214,13 +214,19 @@ mod tests {
 
     #[test]
     fn a_copy_is_the_same_event_and_an_edit_is_another() {
-        let created = event(r#"{"_id":"m1","category":"chat","topicId":"s1","content":{"bodyText":"a"},"created":"2031-03-14T09:26:53.589Z"}"#);
+        let created = event(
+            r#"{"_id":"m1","category":"chat","topicId":"s1","content":{"bodyText":"a"},"created":"2031-03-14T09:26:53.589Z"}"#,
+        );
         let created = created.expect("an event");
-        let copy = event(r#"{"topicId":"s1","category":"chat","_id":"m1","content":{"bodyText":"a"},"created":"2031-03-14T09:26:53.589Z","modified":"2031-03-14T09:26:53.589Z","loopbackMetadata":{}}"#);
+        let copy = event(
+            r#"{"topicId":"s1","category":"chat","_id":"m1","content":{"bodyText":"a"},"created":"2031-03-14T09:26:53.589Z","modified":"2031-03-14T09:26:53.589Z","loopbackMetadata":{}}"#,
+        );
         let copy = copy.expect("an event");
         assert_eq!(copy.id, created.id);
         assert_eq!(created.event_type, EventType::MESSAGE_CREATED);
-        let edit = event(r#"{"_id":"m1","category":"chat","topicId":"s1","content":{"bodyText":"b"},"created":"2031-03-14T09:26:53.589Z","modified":"2031-03-14T10:00:00.000Z"}"#);
+        let edit = event(
+            r#"{"_id":"m1","category":"chat","topicId":"s1","content":{"bodyText":"b"},"created":"2031-03-14T09:26:53.589Z","modified":"2031-03-14T10:00:00.000Z"}"#,
+        );
         let edit = edit.expect("an event");
         assert_ne!(edit.id, created.id);
         assert_eq!(edit.event_type, EventType::MESSAGE_UPDATED);
@@ -234,7 +240,10 @@ mod tests {
         assert_eq!(other.event_type, EventType::MESSAGE_OTHER);
         assert_eq!(other.occurred_at, Timestamp::from_millis(1_000));
         assert_eq!(event(r#"{"topicId":"s1"}"#).map(|event| event.event_type), Ok(EventType::MESSAGE_OTHER));
-        assert_eq!(event(r#"{"category":"topic.updated","topicId":"s1"}"#).map(|event| event.event_type), Ok(EventType::SPACE_UPDATED));
+        assert_eq!(
+            event(r#"{"category":"topic.updated","topicId":"s1"}"#).map(|event| event.event_type),
+            Ok(EventType::SPACE_UPDATED)
+        );
         assert_eq!(event(r#"{"category":"chat"}"#), Err(NoSpace));
     }
 

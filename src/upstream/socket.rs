@@ -41,7 +41,7 @@ impl Connector {
     /// A connector for the server of `settings`.
     pub fn new(settings: SocketSettings) -> Result<Self, socketio_client::OptionsError> {
         let base = ConnectOptions::new(settings.url.as_str())?
-            .namespace(&settings.namespace)
+            .namespace(&settings.namespace)?
             .protocol(settings.protocol)
             .tls(Arc::clone(&settings.tls))
             .connect_timeout(settings.connect_timeout);
@@ -154,8 +154,8 @@ impl Socket {
 }
 
 fn interpret(event: &socketio_client::Event) -> SocketEvent {
-    let Some(argument) = event.arg(0) else { return SocketEvent::Other };
-    match event.name().as_ref() {
+    let Some(argument) = event.args().raw(0) else { return SocketEvent::Other };
+    match event.name() {
         "MESSAGE_SENT" => SocketEvent::Message(argument.to_owned()),
         "SEND_MESSAGE_FAILED" => SocketEvent::SendFailed(argument.to_owned()),
         "CHANNEL_SUBSCRIBED" => match channel_of(argument) {

@@ -1,1 +1,28 @@
-//! Placeholder replaced by the first real commit of this crate.
+//! Socket.IO over WebSocket for Engine.IO 3 and 4.
+//!
+//! [`codec`] holds the wire format, free of I/O and usable by clients and servers.
+
+mod backoff;
+mod connection;
+mod driver;
+mod error;
+mod event;
+mod heartbeat;
+mod options;
+mod outbox;
+mod redact;
+mod session;
+mod transport;
+mod websocket;
+
+pub mod codec;
+
+pub use backoff::Backoff;
+pub use codec::Protocol;
+pub use connection::{Connection, Counters, connect};
+pub use error::{
+    ConnectError, ConnectPhase, Disconnect, EmitError, FailureClass, InvalidFrame, InvalidUpgrade,
+    ProtocolError, Refusal, RefusedBy,
+};
+pub use event::{Ack, AckId, Args, BinarySkipped, Event, Incoming};
+pub use options::{ConnectOptions, OptionsError, TlsConfig, TlsSetupError};

@@ -1,0 +1,284 @@
+//! The one task of a connection: read, hand in, write, end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use socketio_client::codec::{EnginePacket, Handshake as OpenPacket, Packet, PacketBody};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::{CapacityError, Error};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+
+use super::upgrade::Handshake;
+use super::{events, join};
+use crate::clock;
+use crate::hub::{Levers, Out};
+use crate::net::Stream;
+use crate::record::{ConnectionId, Ended, Way};
+use crate::script::{Expiry, RootConnect};
+use crate::state::Shared;
+
+/// How many waiting frames are written before the next flush.
+const BATCH: usize = 256;
+/// How long a closed connection may take to answer the close frame.
+const CLOSE_GRACE: Duration = Duration::from_secs(2);
+
+type Socket = WebSocketStream<Stream>;
+
+pub(super) struct Connection {
+    pub(super) shared: Arc<Shared>,
+    pub(super) id: ConnectionId,
+    pub(super) handshake: Handshake,
+    heard_at: Instant,
+    /// `40` is sent after the join.
+    pub(super) root_after_join: bool,
+    /// The end of the token that the client joined with, while it is still to be acted on.
+    pub(super) token_ends_at: Option<Instant>,
+}
+
+/// What the handling of a frame asks of the task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    GoOn,
+    /// Close the WebSocket in order, with an empty close frame.
+    Close(Ended),
+    /// Close the WebSocket with the code 1009.
+    TooLarge,
+    /// The connection is gone.
+    End(Ended),
+}
+
+pub(super) async fn run(shared: Arc<Shared>, mut socket: Socket, handshake: Handshake, levers: Levers) {
+    let (outbox, out) = mpsc::channel(shared.options.outbox.max(1));
+    let cut = levers.cut.clone();
+    let id = {
+        let mut state = shared.lock();
+        let id = state.hub.open(&handshake.token, handshake.mute, outbox, levers);
+        state.seen.connection_opened(id, &handshake.token, handshake.query.clone());
+        id
+    };
+    let mut connection = Connection {
+        shared: Arc::clone(&shared),
+        id,
+        handshake,
+        heard_at: Instant::now(),
+        root_after_join: false,
+        token_ends_at: None,
+    };
+    connection.open();
+    let ended = tokio::select! {
+        biased;
+        () = cut.cancelled() => Ended::Cut,
+        ended = connection.serve(&mut socket, out) => ended,
+    };
+    let mut state = shared.lock();
+    let ended = state.hub.close(id).unwrap_or(ended);
+    state.seen.connection_closed(id, ended);
+}
+
+impl Connection {
+    /// Sends the open packet and, if it comes before the join, `40`.
+    fn open(&mut self) {
+        let options = &self.shared.options;
+        let mut state = self.shared.lock();
+        let handshake = OpenPacket {
+            sid: state.world.ids.sid(),
+            upgrades: Vec::new(),
+            ping_interval: options.ping_interval,
+            ping_timeout: options.ping_timeout,
+            max_payload: None,
+        };
+        let open = Utf8Bytes::from(EnginePacket::Open(&handshake.encode()).encode());
+        let state = &mut *state;
+        state.hub.send(self.id, open, &mut state.seen);
+        let when = state.scripts.take(&self.handshake.token, |script| &mut script.root_connect);
+        self.root_after_join = when == Some(RootConnect::After);
+        let (id, root) = (self.id, Utf8Bytes::from_static("40"));
+        match when {
+            None | Some(RootConnect::Before) => state.hub.send(id, root, &mut state.seen),
+            Some(RootConnect::Never | RootConnect::After) => {}
+            Some(RootConnect::Late(delay)) => self.shared.after(delay, move |state| {
+                state.hub.send(id, root, &mut state.seen);
+            }),
+        }
+    }
+
+    async fn serve(&mut self, socket: &mut Socket, mut out: mpsc::Receiver<Out>) -> Ended {
+        let alarm = sleep_until(self.next_alarm());
+        tokio::pin!(alarm);
+        loop {
+            let step = tokio::select! {
+                message = socket.next() => self.on_message(message),
+                Some(first) = out.recv() => match write(socket, first, &mut out).await {
+                    Ok(step) => step,
+                    Err(_) => Step::End(Ended::ClientVanished),
+                },
+                () = &mut alarm => {
+                    let step = self.on_alarm();
+                    alarm.as_mut().reset(self.next_alarm());
+                    step
+                }
+            };
+            match step {
+                Step::GoOn => {}
+                Step::Close(ended) => return close(socket, None, ended).await,
+                Step::TooLarge => {
+                    return close(socket, Some(too_large()), Ended::ProtocolError).await;
+                }
+                Step::End(ended) => return ended,
+            }
+            if self.token_ends_at.is_some_and(|ends_at| ends_at < alarm.deadline()) {
+                alarm.as_mut().reset(self.next_alarm());
+            }
+        }
+    }
+
+    fn on_message(&mut self, message: Option<Result<Message, Error>>) -> Step {
+        match message {
+            Some(Ok(Message::Text(text))) => self.on_text(&text),
+            Some(Ok(Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Step::GoOn,
+            // Closing once more writes the answer to the client's close frame.
+            Some(Ok(Message::Close(_)) | Err(Error::ConnectionClosed)) => Step::Close(Ended::ClientClosed),
+            Some(Err(Error::Capacity(CapacityError::MessageTooLong { .. }))) => Step::TooLarge,
+            Some(Err(_)) | None => Step::End(Ended::ClientVanished),
+        }
+    }
+
+    fn on_text(&mut self, text: &Utf8Bytes) -> Step {
+        let frozen = {
+            let mut state = self.shared.lock();
+            state.seen.frame(self.id, Way::Received, text);
+            state.hub.get(self.id).is_none_or(|connection| connection.frozen)
+        };
+        let packet = EnginePacket::decode(text);
+        if matches!(packet, Ok(EnginePacket::Ping(_))) || !self.shared.options.only_pings_count {
+            self.heard_at = Instant::now();
+        }
+        if frozen {
+            return Step::GoOn;
+        }
+        match packet {
+            Ok(EnginePacket::Ping(data)) => self.on_ping(data),
+            Ok(EnginePacket::Message(message)) => return self.on_packet(message),
+            Ok(EnginePacket::Close) => return Step::Close(Ended::ClientClosed),
+            Ok(EnginePacket::Open(_) | EnginePacket::Pong(_) | EnginePacket::Upgrade | EnginePacket::Noop) => {}
+            Err(_) => return Step::Close(Ended::ProtocolError),
+        }
+        Step::GoOn
+    }
+
+    fn on_ping(&self, data: &str) {
+        let state = &mut *self.shared.lock();
+        if let Some(entry) = state.seen.connection(self.id) {
+            entry.pings += 1;
+        }
+        if state.scripts.take(&self.handshake.token, |script| &mut script.withhold_pong).is_none() {
+            let pong = Utf8Bytes::from(EnginePacket::Pong(data).encode());
+            state.hub.send(self.id, pong, &mut state.seen);
+        }
+    }
+
+    fn on_packet(&mut self, message: &str) -> Step {
+        // As with socket.io 2.0.4, what cannot be read is dropped and the session goes on.
+        let Ok(packet) = Packet::decode(message) else {
+            return Step::GoOn;
+        };
+        match packet.body {
+            PacketBody::Connect { query, payload } => {
+                return join::on_connect(self, packet.namespace, query, payload);
+            }
+            PacketBody::Event { name, args, .. } if packet.namespace == join::NAMESPACE => {
+                events::on_event(self, &name, args.first().copied().unwrap_or_default());
+            }
+            PacketBody::Disconnect if packet.namespace == join::NAMESPACE => {
+                let state = &mut *self.shared.lock();
+                state.hub.leave(self.id);
+                if let Some(entry) = state.seen.connection(self.id) {
+                    entry.subscriptions.clear();
+                }
+            }
+            PacketBody::Event { .. }
+            | PacketBody::Disconnect
+            | PacketBody::Ack { .. }
+            | PacketBody::Error { .. }
+            | PacketBody::BinaryEvent { .. }
+            | PacketBody::BinaryAck { .. } => {}
+        }
+        Step::GoOn
+    }
+
+    fn next_alarm(&self) -> Instant {
+        let silent_at = self.heard_at + self.patience();
+        self.token_ends_at.map_or(silent_at, |ends_at| ends_at.min(silent_at))
+    }
+
+    fn patience(&self) -> Duration {
+        self.shared.options.ping_interval + self.shared.options.ping_timeout
+    }
+
+    /// Ends a silent client; lets the end of a token have its consequence.
+    fn on_alarm(&mut self) -> Step {
+        let now = Instant::now();
+        let state = &mut *self.shared.lock();
+        if self.token_ends_at.is_some_and(|ends_at| ends_at <= now) {
+            self.token_ends_at = None;
+            let token = Arc::clone(&self.handshake.token);
+            // A token revoked before its time has had its consequences already.
+            if state.world.tokens.get(&*token).is_some_and(|token| !token.revoked && !token.is_valid_at(clock::now_ms())) {
+                match state.scripts.take(&token, |script| &mut script.expiry) {
+                    None | Some(Expiry::Kept) => {}
+                    Some(Expiry::Fault(fault)) => {
+                        state.hub.suffer(self.id, fault, &mut state.seen);
+                    }
+                }
+            }
+        }
+        if now < self.heard_at + self.patience() {
+            return Step::GoOn;
+        }
+        if state.hub.get(self.id).is_some_and(|connection| connection.frozen) {
+            // A frozen server closes nobody; look again after as long.
+            self.heard_at = now;
+            return Step::GoOn;
+        }
+        Step::Close(Ended::PingTimeout)
+    }
+}
+
+/// Writes what is waiting, up to a batch, and flushes once.
+async fn write(socket: &mut Socket, first: Out, out: &mut mpsc::Receiver<Out>) -> Result<Step, Error> {
+    let mut next = Some(first);
+    let mut written = 0;
+    while let Some(item) = next {
+        match item {
+            Out::Frame(text) => socket.feed(Message::Text(text)).await?,
+            Out::Binary(bytes) => socket.feed(Message::Binary(bytes)).await?,
+            Out::Close => {
+                socket.flush().await?;
+                return Ok(Step::Close(Ended::ServerClosed));
+            }
+        }
+        written += 1;
+        next = if written < BATCH { out.try_recv().ok() } else { None };
+    }
+    socket.flush().await?;
+    Ok(Step::GoOn)
+}
+
+fn too_large() -> CloseFrame {
+    CloseFrame { code: CloseCode::Size, reason: Utf8Bytes::default() }
+}
+
+/// Sends a close frame and waits a little for the client's.
+async fn close(socket: &mut Socket, frame: Option<CloseFrame>, ended: Ended) -> Ended {
+    if socket.close(frame).await.is_ok() {
+        let closing = async { while let Some(Ok(_)) = socket.next().await {} };
+        // Running into the grace time is an answer too: the client is left to itself.
+        let _ = tokio::time::timeout(CLOSE_GRACE, closing).await;
+    }
+    ended
+}

@@ -1,0 +1,381 @@
+//! [`App`]: the concrete parts, put together, started and stopped in order. The only place that names a back end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use crate::config::{Config, ConfigError, Protocol};
+use crate::delivery::{
+    AddressGuard, AllowList, ClientSettings, DeliveryDispatcher, DeliveryParts, DeliverySettings, SystemResolver, WebhookClient,
+};
+use crate::domain::{AccountId, Clock, SystemClock};
+use crate::event_log::EventLog;
+use crate::http::{self, AppParts, AppState, HttpSettings, Readiness, ReadyState};
+use crate::master_key::{self, KeyError};
+use crate::metrics::Metrics;
+use crate::send_log::SendLog;
+use crate::server::Listener;
+use crate::session::{Interest, InterestSource, SessionDependencies, SessionRegistry, SessionSettings};
+use crate::shutdown::Shutdown;
+use crate::store::{EmbeddedSettings, EmbeddedStore, Engine, Heartbeat, Incarnation, Maintenance, StoreError};
+use crate::subscriptions::SubscriptionRegistry;
+use crate::upstream::{Connector, RestClient, RestSettings, SocketSettings};
+use crate::webhooks::WebhookRegistry;
+
+/// How long a membership of the store holds without a heartbeat; heartbeats come at a third of it.
+const MEMBERSHIP: Duration = Duration::from_secs(15);
+
+/// How often old rows are looked for.
+const MAINTENANCE_EVERY: Duration = Duration::from_secs(60);
+
+/// Most rows that one round of maintenance removes.
+const MAINTENANCE_BUDGET: usize = 1_000;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Why the service could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The configuration does not do.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A listener could not be bound.
+    #[error("setting `{setting}`: cannot listen on {address}")]
+    Listen {
+        /// Which setting.
+        setting: &'static str,
+        /// Its address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The store could not be opened.
+    #[error("setting `store.path`: cannot open the store")]
+    Store(#[from] StoreError),
+    /// The keys could not be had.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// TLS could not be set up.
+    #[error("cannot set up TLS with the certificates of this machine")]
+    Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The upstream's address does not do.
+    #[error("setting `upstream.socket_url`: not a usable address")]
+    Upstream(#[source] socketio_client::OptionsError),
+}
+
+/// The service, ready to run.
+pub struct App {
+    config: Config,
+    store: Arc<EmbeddedStore>,
+    engine: Arc<dyn Engine>,
+    incarnation: Incarnation,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    sessions: Arc<SessionRegistry>,
+    delivery: DeliveryParts,
+    state: AppState,
+    readiness: Arc<Readiness>,
+    http_tasks: TaskTracker,
+    public: Listener,
+    internal: Listener,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("App").field("public", &self.public).field("internal", &self.internal).finish_non_exhaustive()
+    }
+}
+
+/// What webhooks and subscriptions care about, together.
+struct Interests {
+    webhooks: Arc<WebhookRegistry>,
+    subscriptions: Arc<SubscriptionRegistry>,
+}
+
+impl InterestSource for Interests {
+    fn interest(&self, account: &AccountId) -> Interest {
+        let wanted = self.webhooks.wanted_spaces(account);
+        let mut interest = Interest { all: wanted.all, direct: wanted.direct, spaces: wanted.spaces };
+        interest.spaces.extend(self.subscriptions.of_account(account));
+        interest
+    }
+}
+
+impl App {
+    /// Binds the listeners, opens the store and puts everything together. Nothing runs yet.
+    pub async fn build(config: Config) -> Result<Self, AppError> {
+        let public = bind("http.listen", config.http.listen).await?;
+        let internal = bind("http.internal_listen", config.http.internal_listen).await?;
+        let urls = config.upstream_urls()?;
+        let tls = socketio_client::TlsConfig::platform().map_err(|error| AppError::Tls(error.into()))?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let metrics = Arc::new(Metrics::new());
+
+        let settings = EmbeddedSettings { max_bytes: config.store.max_bytes, ..EmbeddedSettings::new(&config.store.path) };
+        let store = Arc::new(EmbeddedStore::open(settings, Arc::clone(&clock))?);
+        let engine: Arc<dyn Engine> = Arc::clone(&store) as _;
+        let member = engine.join(&public.address().to_string(), MEMBERSHIP).await?;
+        let master = match &config.security.master_key {
+            Some(text) => master_key::decode(text).expect("the configuration was checked"),
+            None => master_key::find_or_generate(&config.store.path)?,
+        };
+        let keyring = Arc::new(master_key::open_keyring(&engine, &master).await?);
+
+        let webhooks = WebhookRegistry::load(Arc::clone(&engine), Arc::clone(&keyring), Arc::clone(&clock)).await?;
+        let webhooks = Arc::new(webhooks.with_limit(config.webhooks.max_per_account));
+        let subscriptions = Arc::new(SubscriptionRegistry::load(Arc::clone(&engine)).await?);
+        let event_log =
+            Arc::new(EventLog::new(Arc::clone(&engine), Arc::clone(&webhooks), Arc::clone(&clock), Arc::clone(&metrics)));
+        let sends = Arc::new(SendLog::new(Arc::clone(&engine), Arc::clone(&clock)));
+        let rest_settings = RestSettings { url: urls.rest, timeout: Duration::from_secs(config.upstream.rest_timeout_seconds) };
+        let rest = RestClient::new(&rest_settings, (*tls).clone()).map_err(|error| AppError::Tls(error.into()))?;
+        let connector = Connector::new(socket_settings(&config, urls.socket, Arc::clone(&tls))).map_err(AppError::Upstream)?;
+        let sessions = Arc::new(SessionRegistry::new(SessionDependencies {
+            connector,
+            rest: rest.clone(),
+            event_log: Arc::clone(&event_log),
+            engine: Arc::clone(&engine),
+            sends: Arc::clone(&sends),
+            interests: Arc::new(Interests { webhooks: Arc::clone(&webhooks), subscriptions: Arc::clone(&subscriptions) }),
+            keyring,
+            clock: Arc::clone(&clock),
+            metrics: Arc::clone(&metrics),
+            settings: session_settings(&config),
+            incarnation: member.incarnation,
+        }));
+
+        let listeners = vec![public.address(), internal.address()];
+        let guard = Arc::new(AddressGuard::new(AllowList::new(config.webhooks.allow_networks.clone()), listeners));
+        let client_settings = ClientSettings {
+            timeout: Duration::from_secs(config.webhooks.timeout_seconds),
+            idle_connections: config.webhooks.concurrency_per_webhook,
+        };
+        let client = Arc::new(WebhookClient::new(client_settings, Arc::clone(&guard), Arc::new(SystemResolver), tls));
+        let delivery = DeliveryParts {
+            engine: Arc::clone(&engine),
+            incarnation: member.incarnation,
+            webhooks: Arc::clone(&webhooks),
+            client,
+            clock: Arc::clone(&clock),
+            metrics: Arc::clone(&metrics),
+        };
+
+        let readiness = Arc::new(Readiness::default());
+        let http_tasks = TaskTracker::new();
+        let state = AppState::new(AppParts {
+            sessions: Arc::clone(&sessions),
+            webhooks,
+            subscriptions,
+            sends,
+            event_log,
+            engine: Arc::clone(&engine),
+            rest,
+            address_guard: guard,
+            clock: Arc::clone(&clock),
+            metrics: Arc::clone(&metrics),
+            readiness: Arc::clone(&readiness),
+            tasks: http_tasks.clone(),
+            settings: http_settings(&config),
+        });
+        let incarnation = member.incarnation;
+        Ok(Self {
+            config,
+            store,
+            engine,
+            incarnation,
+            clock,
+            metrics,
+            sessions,
+            delivery,
+            state,
+            readiness,
+            http_tasks,
+            public,
+            internal,
+        })
+    }
+
+    /// Where the API listens.
+    pub fn address(&self) -> SocketAddr {
+        self.public.address()
+    }
+
+    /// Where health, metrics and the operator's views listen.
+    pub fn internal_address(&self) -> SocketAddr {
+        self.internal.address()
+    }
+
+    /// Runs until a stop is asked for, and then stops in order: no new requests, what is under way finishes, sessions leave,
+    /// deliveries under way finish, the store closes.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), AppError> {
+        let urgent = shutdown.clone();
+        tokio::select! {
+            result = self.run_and_stop(shutdown) => result,
+            () = urgent.urgent() => Ok(()),
+        }
+    }
+
+    async fn run_and_stop(self, shutdown: Shutdown) -> Result<(), AppError> {
+        let grace = Duration::from_secs(self.config.shutdown.grace_seconds);
+        let (background, tasks) = (CancellationToken::new(), TaskTracker::new());
+        tasks.spawn(background.clone().run_until_cancelled_owned(keep_membership(
+            Arc::clone(&self.engine),
+            self.incarnation,
+            shutdown.clone(),
+        )));
+        tasks.spawn(background.clone().run_until_cancelled_owned(self.maintenance().run()));
+        info!(address = %self.public.address(), internal = %self.internal.address(), "spaces-bridge {} listens", env!("CARGO_PKG_VERSION"));
+        let internal_stop = Shutdown::default();
+        let public = self.public.serve(http::public_router(&self.state), shutdown.clone(), grace);
+        let internal = self.internal.serve(http::internal_router(&self.state), internal_stop.clone(), Duration::from_secs(1));
+        let (public, internal) = (tokio::spawn(public), tokio::spawn(internal));
+        let dispatcher = DeliveryDispatcher::spawn(self.delivery, delivery_settings(&self.config));
+        let restored = self.sessions.restore().await?;
+        self.readiness.set(ReadyState::Ready);
+        info!(sessions = restored, "ready");
+
+        shutdown.requested().await;
+        let deadline = Instant::now() + grace;
+        self.readiness.set(ReadyState::Stopping);
+        log_panic("the public listener", public.await);
+        self.http_tasks.close();
+        if tokio::time::timeout_at(deadline, self.http_tasks.wait()).await.is_err() {
+            warn!("some work of the API did not finish within the grace time");
+        }
+        self.sessions.shut_down(deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1))).await;
+        dispatcher.shutdown(deadline.saturating_duration_since(Instant::now())).await;
+        internal_stop.request();
+        log_panic("the internal listener", internal.await);
+        background.cancel();
+        tasks.close();
+        tasks.wait().await;
+        if let Err(error) = self.engine.leave(self.incarnation).await {
+            warn!(error = &error as &dyn std::error::Error, "the store could not be told of the end");
+        }
+        self.store.close().await;
+        info!("stopped");
+        Ok(())
+    }
+
+    fn maintenance(&self) -> MaintenanceTask {
+        MaintenanceTask {
+            engine: Arc::clone(&self.engine),
+            clock: Arc::clone(&self.clock),
+            metrics: Arc::clone(&self.metrics),
+            retention: DAY.saturating_mul(u32::try_from(self.config.store.retention_days).unwrap_or(u32::MAX)),
+        }
+    }
+}
+
+async fn bind(setting: &'static str, address: SocketAddr) -> Result<Listener, AppError> {
+    Listener::bind(address).await.map_err(|source| AppError::Listen { setting, address, source })
+}
+
+fn log_panic(what: &str, ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        error!(error = &error as &dyn std::error::Error, "{what} ended unexpectedly");
+    }
+}
+
+fn socket_settings(config: &Config, url: url::Url, tls: Arc<rustls::ClientConfig>) -> SocketSettings {
+    SocketSettings {
+        url,
+        protocol: match config.upstream.protocol {
+            Protocol::Eio3 => socketio_client::Protocol::EngineIo3,
+            Protocol::Eio4 => socketio_client::Protocol::EngineIo4,
+        },
+        namespace: config.upstream.namespace.clone(),
+        service_app_token_type: config.upstream.service_app_token_type.clone(),
+        connect_timeout: Duration::from_secs(config.upstream.connect_timeout_seconds),
+        tls,
+    }
+}
+
+fn session_settings(config: &Config) -> SessionSettings {
+    SessionSettings {
+        idle_timeout: Duration::from_secs(config.session.idle_timeout_seconds),
+        refusal_stands: Duration::from_secs(config.session.refusal_seconds),
+        emits_per_minute: config.upstream.emits_per_minute,
+        payload_limit: config.upstream.max_event_bytes,
+        connects_per_second: config.session.connects_per_second,
+        max_sessions: config.session.max_sessions,
+    }
+}
+
+fn delivery_settings(config: &Config) -> DeliverySettings {
+    DeliverySettings {
+        concurrency: config.webhooks.concurrency,
+        per_webhook: config.webhooks.concurrency_per_webhook,
+        timeout: Duration::from_secs(config.webhooks.timeout_seconds),
+        ..DeliverySettings::default()
+    }
+}
+
+fn http_settings(config: &Config) -> HttpSettings {
+    HttpSettings {
+        body_limit: config.http.max_body_bytes,
+        request_timeout: Duration::from_secs(config.http.request_timeout_seconds),
+        admin_key: config.security.admin_key.clone(),
+        payload_limit: config.upstream.max_event_bytes,
+        max_in_flight: config.http.max_requests,
+        ..HttpSettings::default()
+    }
+}
+
+/// Extends the membership of the store; asks for a stop if it is lost for good.
+async fn keep_membership(engine: Arc<dyn Engine>, incarnation: Incarnation, shutdown: Shutdown) {
+    let mut ticks = tokio::time::interval(MEMBERSHIP / 3);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match engine.heartbeat(incarnation).await {
+            Ok(Heartbeat::Alive(_)) => {}
+            Ok(Heartbeat::Gone) => {
+                error!("another process has taken over the store; stopping");
+                shutdown.request();
+                return;
+            }
+            Err(error) => warn!(error = &error as &dyn std::error::Error, "a heartbeat of the store failed"),
+        }
+    }
+}
+
+struct MaintenanceTask {
+    engine: Arc<dyn Engine>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    retention: Duration,
+}
+
+impl MaintenanceTask {
+    /// Removes what is old, in small rounds that let other work pass between them.
+    async fn run(self) {
+        let mut ticks = tokio::time::interval(MAINTENANCE_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            while self.round().await {}
+        }
+    }
+
+    /// One round. `true` if there is more to do.
+    async fn round(&self) -> bool {
+        let events_before = Some(self.clock.now().saturating_sub(self.retention));
+        match self.engine.maintain(Maintenance { events_before, budget: MAINTENANCE_BUDGET }).await {
+            Ok(done) => {
+                self.metrics.store_bytes.set(i64::try_from(done.bytes).unwrap_or(i64::MAX));
+                done.more
+            }
+            Err(error) => {
+                warn!(error = &error as &dyn std::error::Error, "maintenance of the store failed");
+                false
+            }
+        }
+    }
+}

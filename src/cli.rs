@@ -1,0 +1,156 @@
+//! The command line: what can be asked of the program, and its exit codes.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::app::App;
+use crate::config::{Config, ConfigError, ENV_CONFIG_FILE};
+use crate::demo;
+use crate::shutdown::Shutdown;
+use crate::telemetry;
+
+/// Most time that a health check may take.
+const HEALTHCHECK_TIME: Duration = Duration::from_secs(3);
+
+/// HTTP in front of Avaya Spaces: confirmed sends in, signed webhooks out.
+#[derive(Debug, Parser)]
+#[command(name = "spaces-bridge", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service.
+    Serve(ConfigArgs),
+    /// Run the service with a built-in fake Spaces and a webhook receiver, to try it out.
+    Demo(demo::DemoArgs),
+    /// Check the configuration and say what is wrong with it.
+    CheckConfig(ConfigArgs),
+    /// Print the OpenAPI document.
+    Openapi,
+    /// Ask the service on this machine whether it is alive. Exit code 0 if it is.
+    Healthcheck(ConfigArgs),
+}
+
+/// Where settings come from.
+#[derive(Debug, Args)]
+struct ConfigArgs {
+    /// A TOML file with settings.
+    #[arg(long, env = ENV_CONFIG_FILE, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the API listens (setting `http.listen`).
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// The directory of the store (setting `store.path`).
+    #[arg(long, value_name = "DIRECTORY")]
+    data: Option<PathBuf>,
+    /// Any other setting, for example `--set log.format=json`.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value)]
+    set: Vec<(String, String)>,
+}
+
+fn name_and_value(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE")?;
+    Ok((name.trim().to_owned(), value.to_owned()))
+}
+
+impl ConfigArgs {
+    fn load(&self) -> Result<Config, ConfigError> {
+        let listen = self.listen.map(|address| ("http.listen", address.to_string()));
+        let data = self.data.as_ref().map(|path| ("store.path", path.display().to_string()));
+        let set = self.set.iter().map(|(name, value)| (name.as_str(), value.clone()));
+        let flags: Vec<_> = listen.into_iter().chain(data).chain(set).collect();
+        let environment =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Config::load(self.config.as_deref(), environment, &flags)
+    }
+}
+
+/// Does what the command line asks for.
+pub fn run() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve(arguments) => serve(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::CheckConfig(arguments) => arguments.load().map(|_| println!("the configuration is fine")).map_err(Failure::from),
+        Command::Openapi => print_openapi(),
+        Command::Healthcheck(arguments) => healthcheck(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("spaces-bridge: {}", failure.0);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why a command failed, in one sentence with its causes.
+#[derive(Debug)]
+pub(crate) struct Failure(String);
+
+impl Failure {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        Self(text)
+    }
+}
+
+fn serve(arguments: &ConfigArgs) -> Result<(), Failure> {
+    let config = arguments.load()?;
+    telemetry::start(&config.log).map_err(Failure::new)?;
+    runtime()?.block_on(async {
+        let shutdown = Shutdown::on_signals()?;
+        let app = App::build(config).await?;
+        app.run(shutdown).await?;
+        Ok(())
+    })
+}
+
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+fn print_openapi() -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(crate::http::openapi_json().as_bytes())?;
+    Ok(())
+}
+
+fn healthcheck(arguments: &ConfigArgs) -> Result<(), Failure> {
+    let mut address = arguments.load()?.http.listen;
+    if address.ip().is_unspecified() {
+        let loopback = if address.is_ipv4() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { IpAddr::V6(Ipv6Addr::LOCALHOST) };
+        address.set_ip(loopback);
+    }
+    let answer = ask_livez(address).map_err(|error| Failure::new(format!("no answer from {address}: {error}")))?;
+    let status = answer.split(' ').nth(1).unwrap_or_default();
+    if status == "200" { Ok(()) } else { Err(Failure::new(format!("{address} answers {status:?}"))) }
+}
+
+fn ask_livez(address: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, HEALTHCHECK_TIME)?;
+    stream.set_read_timeout(Some(HEALTHCHECK_TIME))?;
+    stream.set_write_timeout(Some(HEALTHCHECK_TIME))?;
+    write!(stream, "GET /livez HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(4096).read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}

@@ -1,0 +1,203 @@
+//! [`WebhookClient`]: one HTTP request to a receiver, with everything that can go wrong as a typed error.
+//!
+//! Redirects are answers like any other, proxies are not asked for, and neither a slow nor a talkative receiver gets more than its
+//! share: one deadline covers everything from the look-up to the end of the answer, of which a bounded piece is read.
+
+use std::error::Error as _;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body as _, Incoming};
+use hyper_util::client::legacy::{self, Client};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::{Instant, timeout_at};
+
+use super::address::AddressGuard;
+use super::connector::{ConnectError, GuardedConnector, Resolve};
+use crate::domain::ErrorClass;
+
+/// Most bytes of an answer that are read.
+pub const MAX_ANSWER: usize = 16 * 1024;
+
+/// How long an unused connection is kept. Common servers close theirs after five seconds; closing first avoids writing into a
+/// connection that is just being closed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// What the client needs to know.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientSettings {
+    /// How long one request may take in all.
+    pub timeout: Duration,
+    /// Unused connections kept per receiver; as many as requests to one receiver run at a time.
+    pub idle_connections: usize,
+}
+
+/// One request.
+#[derive(Debug, Clone)]
+pub struct Posting {
+    /// Where it goes.
+    pub uri: Uri,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// A whole answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    /// The status.
+    pub status: StatusCode,
+    /// The value of `Retry-After`.
+    pub retry_after: Option<HeaderValue>,
+    /// The first [`MAX_ANSWER`] bytes of the body.
+    pub body: Vec<u8>,
+}
+
+/// Why there is no whole answer.
+#[derive(Debug, thiserror::Error)]
+pub enum PostError {
+    /// There was no connection.
+    #[error(transparent)]
+    Connect(ConnectError),
+    /// The time was over.
+    #[error("the receiver did not answer in whole within {limit:?}")]
+    Timeout {
+        /// The time it had.
+        limit: Duration,
+        /// The status, if the answer had begun.
+        status: Option<StatusCode>,
+    },
+    /// The connection broke, or what came was no HTTP.
+    #[error("the connection broke")]
+    Broken {
+        /// The status, if the answer had begun.
+        status: Option<StatusCode>,
+        /// What the connection said.
+        #[source]
+        source: crate::store::BoxError,
+    },
+}
+
+impl PostError {
+    /// What kind of failure this is.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Connect(ConnectError::Dns(_) | ConnectError::NoAddress) => ErrorClass::Dns,
+            Self::Connect(ConnectError::NoHost | ConnectError::Tcp(_)) => ErrorClass::Connect,
+            Self::Connect(ConnectError::Blocked(_)) => ErrorClass::AddressBlocked,
+            Self::Connect(ConnectError::Tls(_)) => ErrorClass::Tls,
+            Self::Connect(ConnectError::Timeout) | Self::Timeout { .. } => ErrorClass::Timeout,
+            Self::Broken { .. } => ErrorClass::Reset,
+        }
+    }
+
+    /// The status, if the answer had begun.
+    pub fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Timeout { status, .. } | Self::Broken { status, .. } => *status,
+            Self::Connect(_) => None,
+        }
+    }
+
+    /// The error and its causes in one sentence.
+    pub fn detail(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+}
+
+/// Posts to receivers. One for the whole process; connections are kept and used again.
+pub struct WebhookClient {
+    client: Client<GuardedConnector, Full<Bytes>>,
+    timeout: Duration,
+}
+
+impl std::fmt::Debug for WebhookClient {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("WebhookClient").field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+impl WebhookClient {
+    /// A client that connects where `guard` allows and trusts whom `tls` trusts.
+    pub fn new(
+        settings: ClientSettings,
+        guard: Arc<AddressGuard>,
+        resolver: Arc<dyn Resolve>,
+        tls: Arc<rustls::ClientConfig>,
+    ) -> Self {
+        let connector = GuardedConnector::new(guard, resolver, tls, settings.timeout);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(settings.idle_connections)
+            .build(connector);
+        Self { client, timeout: settings.timeout }
+    }
+
+    /// Sends one request and reads its answer.
+    pub async fn post(&self, posting: Posting) -> Result<Received, PostError> {
+        let deadline = Instant::now() + self.timeout;
+        let mut request = Request::new(Full::new(posting.body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = posting.uri;
+        *request.headers_mut() = posting.headers;
+        let answer = match timeout_at(deadline, self.client.request(request)).await {
+            Ok(answer) => answer.map_err(classify)?,
+            Err(_) => return Err(PostError::Timeout { limit: self.timeout, status: None }),
+        };
+        let (head, body) = answer.into_parts();
+        let status = head.status;
+        let body = match timeout_at(deadline, read_some(body)).await {
+            Ok(body) => body.map_err(|error| PostError::Broken { status: Some(status), source: error.into() })?,
+            Err(_) => return Err(PostError::Timeout { limit: self.timeout, status: Some(status) }),
+        };
+        Ok(Received { status, retry_after: head.headers.get(header::RETRY_AFTER).cloned(), body })
+    }
+}
+
+/// Reads the first piece of `body`. The rest stays unread; dropping it then closes the connection.
+async fn read_some(mut body: Incoming) -> hyper::Result<Vec<u8>> {
+    let mut read = Vec::new();
+    while read.len() < MAX_ANSWER && !body.is_end_stream() {
+        let Some(frame) = body.frame().await else { break };
+        if let Some(data) = frame?.data_ref() {
+            read.extend_from_slice(&data[..data.len().min(MAX_ANSWER - read.len())]);
+        }
+    }
+    Ok(read)
+}
+
+fn classify(error: legacy::Error) -> PostError {
+    if !error.is_connect() {
+        return PostError::Broken { status: None, source: error.into() };
+    }
+    PostError::Connect(connect_error(&error).unwrap_or_else(|| ConnectError::Tcp(io::Error::other(error))))
+}
+
+/// The connector's own error, which the client passes on as the cause of its error.
+fn connect_error(error: &legacy::Error) -> Option<ConnectError> {
+    let error = error.source()?.downcast_ref::<ConnectError>()?;
+    // An I/O error cannot be cloned; its kind and words can.
+    let copy = |error: &io::Error| io::Error::new(error.kind(), error.to_string());
+    Some(match error {
+        ConnectError::NoHost => ConnectError::NoHost,
+        ConnectError::Dns(error) => ConnectError::Dns(copy(error)),
+        ConnectError::NoAddress => ConnectError::NoAddress,
+        ConnectError::Blocked(blocked) => ConnectError::Blocked(*blocked),
+        ConnectError::Tcp(error) => ConnectError::Tcp(copy(error)),
+        ConnectError::Tls(error) => ConnectError::Tls(copy(error)),
+        ConnectError::Timeout => ConnectError::Timeout,
+    })
+}

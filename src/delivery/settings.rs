@@ -1,0 +1,44 @@
+//! Settings of delivery.
+
+use std::time::Duration;
+
+use super::client::ClientSettings;
+
+/// How deliveries are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeliverySettings {
+    /// How long one attempt may take in all; Standard Webhooks asks for 15 to 30 seconds.
+    pub timeout: Duration,
+    /// How much longer than an attempt its claim holds, for writing down how it ended.
+    pub lease_margin: Duration,
+    /// Attempts at a time in all.
+    pub concurrency: usize,
+    /// Attempts at a time to one webhook.
+    pub per_webhook: usize,
+    /// The longest time between two looks for due deliveries. The store's hints come sooner, but may be lost.
+    pub poll_interval: Duration,
+}
+
+impl Default for DeliverySettings {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(30),
+            lease_margin: Duration::from_secs(15),
+            concurrency: 256,
+            per_webhook: 16,
+            poll_interval: Duration::from_secs(1),
+        }
+    }
+}
+
+impl DeliverySettings {
+    /// What the client needs to know of this.
+    pub fn client(&self) -> ClientSettings {
+        ClientSettings { timeout: self.timeout, idle_connections: self.per_webhook }
+    }
+
+    /// How long a claim holds.
+    pub(super) fn lease(&self) -> Duration {
+        self.timeout + self.lease_margin
+    }
+}

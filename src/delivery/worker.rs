@@ -1,0 +1,169 @@
+//! [`DeliveryWorker`]: makes one attempt of a claimed delivery and says how the claim is to be settled.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use super::client::{PostError, Posting, Received, WebhookClient};
+use super::endpoint::{Endpoint, EndpointError, Endpoints};
+use super::retry::{Answer, NextStep, next_step, parse_retry_after};
+use super::signature::signature_header;
+use crate::domain::{AttemptOutcome, Clock, DeadReason, ErrorClass, Timestamp};
+use crate::metrics::Metrics;
+use crate::store::{Claim, Settlement, Verdict};
+use crate::webhooks::WebhookRegistry;
+
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("spaces-bridge/", env!("CARGO_PKG_VERSION")));
+
+/// Makes attempts. Shared by all of them.
+pub(super) struct DeliveryWorker {
+    pub(super) client: Arc<WebhookClient>,
+    pub(super) webhooks: Arc<WebhookRegistry>,
+    pub(super) endpoints: Endpoints,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl DeliveryWorker {
+    /// Makes the attempt that `claim` stands for, if it can begin until `start_before`; otherwise the claim ends by itself, because
+    /// by the end of the attempt someone else may hold the delivery.
+    pub(super) async fn work(&self, claim: &Claim, start_before: Instant) -> Option<Settlement> {
+        let endpoint = match self.endpoints.get(&claim.webhook) {
+            Ok(endpoint) => endpoint,
+            Err(error) => return Some(not_sent(claim, &error)),
+        };
+        let now = self.clock.now();
+        let posting = posting(&endpoint, claim, now);
+        if Instant::now() > start_before {
+            warn!(delivery.id = %claim.delivery, webhook.id = %claim.webhook, "the claim of `{}` is too old to begin", claim.delivery);
+            return None;
+        }
+        if claim.attempt == 1 {
+            self.metrics.event_to_attempt.observe(now.since(claim.event.appended_at).as_secs_f64());
+        }
+        let started = Instant::now();
+        let result = self.client.post(posting).await;
+        let settlement = self.judge(claim, result, started.elapsed());
+        self.observe(claim, &endpoint, &settlement);
+        if settlement.verdict == Verdict::Dead(DeadReason::Gone) {
+            self.mark_gone(claim).await;
+        }
+        Some(settlement)
+    }
+
+    /// What follows from the result of an attempt.
+    fn judge(&self, claim: &Claim, result: Result<Received, PostError>, took: std::time::Duration) -> Settlement {
+        let answer = match &result {
+            Ok(received) => {
+                let retry_after = received.retry_after.as_ref();
+                let wait = retry_after.and_then(|value| parse_retry_after(value.as_bytes(), self.clock.now()));
+                Answer::Status(received.status, wait)
+            }
+            Err(_) => Answer::Failed,
+        };
+        let NextStep { verdict, hold } = next_step(answer, claim.attempt, random_jitter());
+        let duration_ms = Some(u32::try_from(took.as_millis()).unwrap_or(u32::MAX));
+        let outcome = AttemptOutcome { duration_ms, ..outcome(result) };
+        Settlement { delivery: claim.delivery, claim_no: claim.claim_no, verdict, outcome, hold }
+    }
+
+    fn observe(&self, claim: &Claim, endpoint: &Endpoint, settlement: &Settlement) {
+        let outcome = &settlement.outcome;
+        self.metrics.attempt_latency.observe(f64::from(outcome.duration_ms.unwrap_or(0)) / 1000.0);
+        let Some(error) = outcome.error.map(ErrorClass::as_str) else {
+            self.metrics.attempts.with_label_values(&["none"]).inc();
+            return;
+        };
+        self.metrics.attempts.with_label_values(&[error]).inc();
+        let (id, attempt, host) = (claim.delivery, claim.attempt, endpoint.host());
+        let (webhook, status, detail) = (&claim.webhook, outcome.status, outcome.detail.as_deref());
+        match settlement.verdict {
+            Verdict::Retry(delay) => debug!(
+                delivery.id = %id, webhook.id = %webhook, event.id = %claim.event.id, attempt, host, error, status, detail,
+                "attempt {attempt} of `{id}` failed, the next follows in {delay:?}"
+            ),
+            Verdict::Dead(reason) => info!(
+                delivery.id = %id, webhook.id = %webhook, event.id = %claim.event.id, attempt, host, error, status, detail,
+                "attempt {attempt} of `{id}` failed and was the last: {}", reason.as_str()
+            ),
+            Verdict::Delivered => {}
+        }
+    }
+
+    /// Durable before the delivery is settled, so that no crash leaves a webhook on whose receiver is known to be gone.
+    async fn mark_gone(&self, claim: &Claim) {
+        let id = &claim.webhook;
+        match self.webhooks.mark_gone(id).await {
+            Ok(_) => info!(webhook.id = %id, "webhook `{id}` is switched off: its receiver answered 410"),
+            Err(error) => warn!(webhook.id = %id, %error, "webhook `{id}` could not be switched off after a 410"),
+        }
+    }
+}
+
+/// How an attempt went, its duration apart.
+fn outcome(result: Result<Received, PostError>) -> AttemptOutcome {
+    match result {
+        Ok(received) => {
+            let failed = !received.status.is_success();
+            AttemptOutcome {
+                duration_ms: None,
+                status: Some(received.status.as_u16()),
+                error: failed.then_some(ErrorClass::Http),
+                detail: failed.then(|| format!("the receiver answered {}", received.status)),
+                response: (!received.body.is_empty()).then_some(received.body),
+            }
+        }
+        Err(error) => AttemptOutcome {
+            duration_ms: None,
+            status: error.status().map(|status| status.as_u16()),
+            error: Some(error.class()),
+            detail: Some(error.detail()),
+            response: None,
+        },
+    }
+}
+
+/// Settles a claim without a request.
+fn not_sent(claim: &Claim, error: &EndpointError) -> Settlement {
+    let verdict = match error {
+        EndpointError::Deleted => Verdict::Dead(DeadReason::WebhookDeleted),
+        // Due at once, but held by the webhook's pause until it is switched on again.
+        EndpointError::Off => Verdict::Retry(std::time::Duration::ZERO),
+        EndpointError::Sealed(_) | EndpointError::Secret(_) | EndpointError::Uri(_) => {
+            warn!(webhook.id = %claim.webhook, %error, "webhook `{}` cannot be sent to", claim.webhook);
+            next_step(Answer::Failed, claim.attempt, random_jitter()).verdict
+        }
+    };
+    let outcome = AttemptOutcome {
+        duration_ms: Some(0),
+        status: None,
+        error: Some(ErrorClass::Unknown),
+        detail: Some(format!("nothing was sent: {error}")),
+        response: None,
+    };
+    Settlement { delivery: claim.delivery, claim_no: claim.claim_no, verdict, outcome, hold: None }
+}
+
+fn posting(endpoint: &Endpoint, claim: &Claim, now: Timestamp) -> Posting {
+    let (id, timestamp) = (claim.event.id.as_str(), now.as_seconds().to_string());
+    let body = claim.event.body.clone();
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(header::CONTENT_TYPE, JSON);
+    headers.insert(header::USER_AGENT, USER_AGENT);
+    headers.insert(WEBHOOK_ID, HeaderValue::from_str(id).expect("an id is plain ASCII"));
+    headers.insert(WEBHOOK_SIGNATURE, signature_header(&endpoint.keys, id, &timestamp, &body));
+    headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::try_from(timestamp).expect("digits may stand in a header"));
+    Posting { uri: endpoint.uri.clone(), headers, body }
+}
+
+/// An even draw from -1 to 1.
+fn random_jitter() -> f64 {
+    let random = getrandom::u32().expect("the operating system provides random numbers");
+    f64::from(random) / f64::from(u32::MAX) * 2.0 - 1.0
+}

@@ -1,0 +1,451 @@
+//! [`ApiError`]: every failure that a caller can be told, and the one table from failure to answer.
+//!
+//! Handlers, extractors and the layers around them answer an `ApiError` and nothing else; [`super::edge`] writes the body. A
+//! failure of the service (5xx) is logged once, here, and its cause stays here.
+
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+
+use super::problem::{FieldError, Problem};
+use crate::event_log::TestError;
+use crate::session::SessionError;
+use crate::store::StoreError;
+use crate::upstream::RestError;
+use crate::webhooks::WebhookError;
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// There is no such route.
+    #[error("there is nothing at this path")]
+    RouteNotFound,
+    /// The route has no such method.
+    #[error("this path does not take this method; see the Allow header")]
+    MethodNotAllowed,
+    /// The request did not arrive in time.
+    #[error("the request's body did not arrive in time")]
+    RequestTimeout,
+    /// The body is not announced as JSON.
+    #[error("the body must be JSON, announced as `Content-Type: application/json`")]
+    UnsupportedMediaType,
+    /// The body is larger than the service reads.
+    #[error("the body is larger than {limit} bytes")]
+    BodyTooLarge {
+        /// Most bytes that are read.
+        limit: usize,
+    },
+    /// The body could not be read to its end.
+    #[error("the body broke off")]
+    BodyUnreadable,
+    /// The body is no JSON.
+    #[error("the body is not valid JSON: {detail}")]
+    MalformedJson {
+        /// What is wrong, and where.
+        detail: String,
+    },
+    /// The body is JSON and does not say what it should.
+    #[error("{}", .0.iter().map(|error| error.detail.as_str()).collect::<Vec<_>>().join("; "))]
+    InvalidBody(Vec<FieldError>),
+    /// A part of the path is not what it should be.
+    #[error("{detail}")]
+    InvalidPath {
+        /// What is wrong.
+        detail: String,
+    },
+    /// The query is not what it should be.
+    #[error("{detail}")]
+    InvalidQuery {
+        /// What is wrong.
+        detail: String,
+    },
+    /// Idempotency keys are not offered.
+    #[error("`Idempotency-Key` is not supported; without it the message would have been sent without that protection")]
+    IdempotencyKeyUnsupported,
+    /// No credentials came.
+    #[error("this call needs an `Authorization` header with a Spaces token")]
+    CredentialsMissing,
+    /// The credentials have no form that the service knows.
+    #[error("{0}")]
+    CredentialsInvalid(&'static str),
+    /// The operator made a call that acts for a Spaces user.
+    #[error("this call acts for a Spaces user and needs that user's token; the admin key stands for none")]
+    AccountRequired,
+    /// Someone else than the operator made the operator's call.
+    #[error("this call needs the admin key")]
+    OperatorRequired,
+    /// There is no such thing, or it belongs to another account.
+    #[error("there is no such {}", .0.as_str())]
+    NotFound(Resource),
+    /// The message is larger than Spaces takes.
+    #[error("the message takes {size} bytes as Spaces gets it, and Spaces takes {limit} at most")]
+    MessageTooLarge {
+        /// Bytes of the message.
+        size: usize,
+        /// Most bytes.
+        limit: usize,
+    },
+    /// A session could not do what it was asked.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// A call of Spaces' REST API failed.
+    #[error(transparent)]
+    Rest(#[from] RestError),
+    /// A webhook could not be registered, found or changed.
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
+    /// A webhook could not be tried.
+    #[error(transparent)]
+    WebhookTest(#[from] TestError),
+    /// The message was emitted, nothing is known of it yet, and that could not be written down.
+    #[error("the message was sent, its outcome is not known and could not be recorded; look into the space before sending it again")]
+    SentUnrecorded(#[source] StoreError),
+    /// The store failed.
+    #[error("the store failed")]
+    Store(#[from] StoreError),
+    /// Too many requests are under way.
+    #[error("the service has too many requests under way")]
+    Overloaded,
+    /// The answer took too long.
+    #[error("the answer took too long")]
+    TimedOut,
+    /// The service is starting or stopping, or its store does not answer.
+    #[error("the service is not ready: {0}")]
+    NotReady(&'static str),
+    /// A defect of the service.
+    #[error("the service failed")]
+    Internal(String),
+}
+
+/// The things that can be missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resource {
+    /// A send.
+    Message,
+    /// A session.
+    Session,
+    /// A subscription.
+    Subscription,
+    /// A webhook.
+    Webhook,
+    /// A delivery.
+    Delivery,
+}
+
+impl Resource {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Message => "message reference",
+            Self::Session => "session",
+            Self::Subscription => "subscription",
+            Self::Webhook => "webhook",
+            Self::Delivery => "delivery",
+        }
+    }
+
+    fn code(self) -> &'static str {
+        match self {
+            Self::Message => "message_not_found",
+            Self::Session => "session_not_found",
+            Self::Subscription => "subscription_not_found",
+            Self::Webhook => "webhook_not_found",
+            Self::Delivery => "delivery_not_found",
+        }
+    }
+}
+
+/// A row of the table: the status, the stable code and the title of a kind of failure.
+type Kind = (StatusCode, &'static str, &'static str);
+
+/// When to come again if the service sheds load or a session has just closed.
+const SOON: Duration = Duration::from_secs(1);
+
+/// When to come again if something outside has to recover first.
+const LATER: Duration = Duration::from_secs(5);
+
+impl ApiError {
+    /// The failure of one field of the body.
+    pub(super) fn field(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::InvalidBody(vec![FieldError { pointer: pointer.into(), detail: detail.into() }])
+    }
+
+    /// The status of the answer.
+    pub fn status(&self) -> StatusCode {
+        self.kind().0
+    }
+
+    /// The stable code of the answer.
+    pub fn code(&self) -> &'static str {
+        self.kind().1
+    }
+
+    fn kind(&self) -> Kind {
+        match self {
+            Self::RouteNotFound => (StatusCode::NOT_FOUND, "route_not_found", "Unknown path"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed"),
+            Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "request_timeout", "Request took too long"),
+            Self::UnsupportedMediaType => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Unsupported media type")
+            }
+            Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "Body too large"),
+            Self::BodyUnreadable => (StatusCode::BAD_REQUEST, "body_unreadable", "Unreadable body"),
+            Self::MalformedJson { .. } => (StatusCode::BAD_REQUEST, "malformed_json", "Malformed JSON"),
+            Self::InvalidBody(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_body", "Invalid body"),
+            Self::InvalidPath { .. } => (StatusCode::BAD_REQUEST, "invalid_path", "Invalid path"),
+            Self::InvalidQuery { .. } => (StatusCode::BAD_REQUEST, "invalid_query", "Invalid query"),
+            Self::IdempotencyKeyUnsupported => {
+                (StatusCode::BAD_REQUEST, "idempotency_key_unsupported", "Idempotency keys are not supported")
+            }
+            Self::CredentialsMissing => (StatusCode::UNAUTHORIZED, "credentials_missing", "Credentials missing"),
+            Self::CredentialsInvalid(_) => (StatusCode::UNAUTHORIZED, "credentials_invalid", "Credentials not understood"),
+            Self::AccountRequired => (StatusCode::FORBIDDEN, "account_required", "A Spaces user is needed"),
+            Self::OperatorRequired => (StatusCode::FORBIDDEN, "operator_required", "The admin key is needed"),
+            Self::NotFound(resource) => (StatusCode::NOT_FOUND, resource.code(), "Not found"),
+            Self::MessageTooLarge { .. } => TOO_LARGE,
+            Self::Session(error) => session_kind(error),
+            Self::Rest(error) => rest_kind(error),
+            Self::Webhook(error) => webhook_kind(error),
+            Self::WebhookTest(error) => test_kind(error),
+            // No 503, which would invite callers to send again.
+            Self::SentUnrecorded(_) => (StatusCode::INTERNAL_SERVER_ERROR, "unconfirmed", "Sent, outcome unknown"),
+            Self::Store(_) => STORE,
+            Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too many requests"),
+            Self::TimedOut => (StatusCode::SERVICE_UNAVAILABLE, "timed_out", "Took too long"),
+            Self::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready", "Not ready"),
+            Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
+        }
+    }
+
+    /// When it makes sense to try again, where the failure goes away by itself.
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Session(
+                SessionError::NotConnected { retry_after, .. }
+                | SessionError::Busy { retry_after }
+                | SessionError::RateLimited { retry_after },
+            ) => Some(*retry_after),
+            Self::Rest(RestError::Refused { retry_after: Some(retry_after), .. }) => Some(*retry_after),
+            Self::Overloaded | Self::TimedOut | Self::Session(SessionError::Closed) => Some(SOON),
+            _ if matches!(self.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) => Some(LATER),
+            _ => None,
+        }
+    }
+
+    /// What the caller is told. Nothing of a cause inside the service.
+    fn detail(&self) -> String {
+        match self {
+            Self::Session(SessionError::AuthFailed { detail } | SessionError::NotConnected { detail, .. }) => with(self, detail),
+            Self::Session(SessionError::SpaceRefused { code, message } | SessionError::MessageRefused { code, message })
+            | Self::Rest(RestError::Refused { code, message, .. }) => {
+                with(self, message.as_deref().or(code.as_deref()).unwrap_or_default())
+            }
+            _ if self.kind() == STORE => {
+                "the store does not take or give data at the moment".to_owned()
+            }
+            Self::Internal(_) => "the service failed; the log knows more under this request's id".to_owned(),
+            other => other.to_string(),
+        }
+    }
+
+    /// The code that Spaces gave for its refusal.
+    fn upstream_code(&self) -> Option<&str> {
+        match self {
+            Self::Session(SessionError::SpaceRefused { code, .. } | SessionError::MessageRefused { code, .. })
+            | Self::Rest(RestError::Refused { code, .. }) => code.as_deref(),
+            _ => None,
+        }
+    }
+
+    fn sizes(&self) -> Option<(usize, usize)> {
+        match self {
+            Self::MessageTooLarge { size, limit } | Self::Session(SessionError::TooLarge { size, limit }) => {
+                Some((*size, *limit))
+            }
+            _ => None,
+        }
+    }
+
+    fn problem(&self) -> Problem {
+        let (status, code, title) = self.kind();
+        let (size, limit) = self.sizes().unzip();
+        Problem {
+            r#type: format!("{}{code}", Problem::TYPE_PREFIX),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail: self.detail(),
+            instance: String::new(),
+            code: code.to_owned(),
+            retry_after: self.retry_after().map(whole_seconds),
+            errors: match self {
+                Self::InvalidBody(errors) => Some(errors.clone()),
+                _ => None,
+            },
+            size,
+            limit,
+            upstream_code: self.upstream_code().map(shorten),
+        }
+    }
+
+    fn log(&self) {
+        let code = self.code();
+        let error: &dyn std::error::Error = match self {
+            Self::Store(cause) => cause,
+            Self::Internal(cause) => return tracing::error!(code, cause, "answered `{code}`"),
+            other => other,
+        };
+        let cause = causes(error);
+        if self.status() == StatusCode::SERVICE_UNAVAILABLE {
+            tracing::warn!(code, cause, "answered `{code}`");
+        } else {
+            tracing::error!(code, cause, "answered `{code}`");
+        }
+    }
+}
+
+const TOO_LARGE: Kind = (StatusCode::PAYLOAD_TOO_LARGE, "message_too_large", "Message too large");
+const STORE: Kind = (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "Store unavailable");
+const TOKEN_REFUSED: Kind = (StatusCode::UNAUTHORIZED, "token_refused", "Spaces refused the token");
+
+fn session_kind(error: &SessionError) -> Kind {
+    match error {
+        SessionError::AuthFailed { .. } => TOKEN_REFUSED,
+        SessionError::NotConnected { .. } => (StatusCode::SERVICE_UNAVAILABLE, "not_connected", "Not connected to Spaces"),
+        SessionError::Busy { .. } => (StatusCode::TOO_MANY_REQUESTS, "session_busy", "The session is busy"),
+        SessionError::RateLimited { .. } => {
+            (StatusCode::TOO_MANY_REQUESTS, "emit_budget_exhausted", "The emit budget is used up")
+        }
+        SessionError::TooLarge { .. } => TOO_LARGE,
+        SessionError::SpaceRefused { code, message } => match Refusal::read(code.as_deref(), message.as_deref()) {
+            Refusal::Forbidden => (StatusCode::FORBIDDEN, "space_forbidden", "Spaces forbids the space"),
+            Refusal::NotFound => (StatusCode::NOT_FOUND, "space_not_found", "Spaces does not know the space"),
+            Refusal::Other => (StatusCode::CONFLICT, "subscription_refused", "Spaces refused the subscription"),
+        },
+        SessionError::MessageRefused { code, message } => match code.as_deref().or(message.as_deref()) {
+            Some("not.authorized.by.topic.policy") => {
+                (StatusCode::FORBIDDEN, "message_forbidden", "The space's policy forbids the message")
+            }
+            Some("app.event.channel.subscription.required") => {
+                (StatusCode::CONFLICT, "subscription_required", "Spaces wants a subscription first")
+            }
+            _ => (StatusCode::UNPROCESSABLE_ENTITY, "message_refused", "Spaces refused the message"),
+        },
+        SessionError::Closed => (StatusCode::SERVICE_UNAVAILABLE, "session_closed", "The session has closed"),
+        SessionError::Store => STORE,
+    }
+}
+
+fn rest_kind(error: &RestError) -> Kind {
+    match error {
+        RestError::Refused { status: 401, .. } => TOKEN_REFUSED,
+        RestError::Refused { status: 403, .. } => (StatusCode::FORBIDDEN, "upstream_forbidden", "Spaces forbids it"),
+        RestError::Refused { status: 404, .. } => (StatusCode::NOT_FOUND, "upstream_not_found", "Spaces does not know it"),
+        RestError::Refused { status: 409, .. } => (StatusCode::CONFLICT, "upstream_conflict", "Spaces sees a conflict"),
+        RestError::Refused { status: 400 | 422, .. } => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "upstream_refused", "Spaces refused it")
+        }
+        RestError::Refused { status: 429, .. } => {
+            (StatusCode::TOO_MANY_REQUESTS, "upstream_rate_limited", "Spaces wants fewer calls")
+        }
+        RestError::Refused { .. } | RestError::Unreadable { .. } => {
+            (StatusCode::BAD_GATEWAY, "upstream_error", "Spaces failed")
+        }
+        RestError::Unreachable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "upstream_unreachable", "Spaces is out of reach"),
+    }
+}
+
+fn webhook_kind(error: &WebhookError) -> Kind {
+    match error {
+        WebhookError::NotFound => (StatusCode::NOT_FOUND, "webhook_not_found", "Not found"),
+        WebhookError::TooMany { .. } => (StatusCode::CONFLICT, "webhook_limit_reached", "Too many webhooks"),
+        WebhookError::Contended => (StatusCode::CONFLICT, "webhook_changed", "The webhook changed meanwhile"),
+        WebhookError::Store(_) => STORE,
+    }
+}
+
+fn test_kind(error: &TestError) -> Kind {
+    match error {
+        TestError::NotFound => (StatusCode::NOT_FOUND, "webhook_not_found", "Not found"),
+        TestError::Disabled(_) => (StatusCode::CONFLICT, "webhook_not_enabled", "The webhook is not enabled"),
+        TestError::Fenced => (StatusCode::SERVICE_UNAVAILABLE, "session_closed", "The session has closed"),
+        TestError::Store(_) => STORE,
+    }
+}
+
+/// What the upstream means by refusing a space. It documents no list of codes, so the words decide.
+#[derive(Debug, PartialEq, Eq)]
+enum Refusal {
+    Forbidden,
+    NotFound,
+    Other,
+}
+
+impl Refusal {
+    fn read(code: Option<&str>, message: Option<&str>) -> Self {
+        let words = format!("{} {}", code.unwrap_or_default(), message.unwrap_or_default()).to_ascii_lowercase();
+        let says = |hints: &[&str]| hints.iter().any(|hint| words.contains(hint));
+        if says(&["not found", "not.found", "not_found", "notfound", "no such", "does not exist", "unknown"]) {
+            Self::NotFound
+        } else if says(&["forbidden", "permission", "authorized", "authorised", "denied", "not a member", "acess", "access"]) {
+            Self::Forbidden
+        } else {
+            Self::Other
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        if status.is_server_error() {
+            self.log();
+        }
+        let problem = self.problem();
+        let mut response = status.into_response();
+        let headers = response.headers_mut();
+        if let Some(seconds) = problem.retry_after {
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            let challenge = match self {
+                Self::CredentialsMissing => r#"Bearer realm="spaces-bridge""#,
+                _ => r#"Bearer realm="spaces-bridge", error="invalid_token""#,
+            };
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        response.extensions_mut().insert(problem);
+        response
+    }
+}
+
+/// `duration` in the whole seconds of `Retry-After`, at least one.
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX).max(1)
+}
+
+/// Longest piece of the upstream's words that is passed on.
+const MAX_UPSTREAM_WORDS: usize = 300;
+
+fn shorten(words: &str) -> String {
+    words.chars().filter(|character| !character.is_control()).take(MAX_UPSTREAM_WORDS).collect()
+}
+
+/// The error's own words, and the upstream's after them.
+fn with(error: &ApiError, words: &str) -> String {
+    match shorten(words).as_str() {
+        "" => error.to_string(),
+        words => format!("{error}: {words}"),
+    }
+}
+
+/// The error and its causes in one line, for the log.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line = format!("{line}: {error}");
+        cause = error.source();
+    }
+    line
+}

@@ -1,0 +1,287 @@
+//! Extractors that fail with an [`ApiError`]: path, query, JSON body and the headers of a send.
+
+use std::time::Duration;
+
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::AppState;
+use super::error::ApiError;
+
+/// The parts of the path, parsed.
+#[derive(Debug)]
+pub(super) struct ApiPath<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for ApiPath<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, ApiError> {
+        match Path::from_request_parts(parts, app).await {
+            Ok(Path(value)) => Ok(Self(value)),
+            Err(rejection) => Err(ApiError::InvalidPath { detail: rejection.body_text() }),
+        }
+    }
+}
+
+/// The query, parsed; unknown parameters are refused by the type that it is parsed into.
+#[derive(Debug)]
+pub(super) struct ApiQuery<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for ApiQuery<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, ApiError> {
+        match Query::from_request_parts(parts, app).await {
+            Ok(Query(value)) => Ok(Self(value)),
+            Err(rejection) => Err(ApiError::InvalidQuery { detail: rejection.body_text() }),
+        }
+    }
+}
+
+/// The body as JSON bytes, complete and announced as JSON, not parsed yet.
+#[derive(Debug)]
+pub(super) struct JsonBytes(pub(super) Bytes);
+
+impl FromRequest<AppState> for JsonBytes {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &AppState) -> Result<Self, ApiError> {
+        if !is_json(request.headers()) {
+            return Err(ApiError::UnsupportedMediaType);
+        }
+        let reading = Bytes::from_request(request, app);
+        match tokio::time::timeout(app.settings.request_timeout, reading).await {
+            Ok(Ok(bytes)) => Ok(Self(bytes)),
+            Ok(Err(rejection)) => Err(unreadable(&rejection, app.settings.body_limit)),
+            Err(_) => Err(ApiError::RequestTimeout),
+        }
+    }
+}
+
+fn unreadable(rejection: &BytesRejection, limit: usize) -> ApiError {
+    match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::BodyTooLarge { limit },
+        _ => ApiError::BodyUnreadable,
+    }
+}
+
+/// Whether the body is announced as `application/json` or a format on top of it.
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(media_type) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    let Some((_, subtype)) = essence.split_once('/').filter(|(kind, _)| kind.eq_ignore_ascii_case("application")) else {
+        return false;
+    };
+    subtype.eq_ignore_ascii_case("json") || subtype.len() > 5 && subtype[subtype.len() - 5..].eq_ignore_ascii_case("+json")
+}
+
+/// The body as a value; unknown fields are refused by the type that it is parsed into.
+#[derive(Debug)]
+pub(super) struct ApiJson<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<AppState> for ApiJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &AppState) -> Result<Self, ApiError> {
+        let JsonBytes(bytes) = JsonBytes::from_request(request, app).await?;
+        parse_json(&bytes).map(Self)
+    }
+}
+
+/// Parses a body and names what is wrong with it: where it is no JSON, or which field is not as it should be.
+pub(super) fn parse_json<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, ApiError> {
+    let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+    if first.is_none() {
+        return Err(ApiError::MalformedJson { detail: "it is empty".to_owned() });
+    }
+    if first != Some(&b'{') {
+        // serde would also take an array for a structure.
+        let valid = serde_json::from_slice::<serde::de::IgnoredAny>(bytes);
+        return Err(match valid {
+            Ok(_) => ApiError::field("", "it must be a JSON object"),
+            Err(error) => ApiError::MalformedJson { detail: error.to_string() },
+        });
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let pointer = json_pointer(error.path());
+        not_parsed(&error.into_inner(), pointer)
+    })?;
+    deserializer.end().map_err(|error| not_parsed(&error, String::new()))?;
+    Ok(value)
+}
+
+fn not_parsed(error: &serde_json::Error, pointer: String) -> ApiError {
+    if error.is_data() {
+        let text = error.to_string();
+        // The pointer says where; serde_json's line and column would only repeat it.
+        let detail = text.rfind(" at line ").map_or(text.as_str(), |end| &text[..end]);
+        ApiError::field(pointer, detail)
+    } else {
+        ApiError::MalformedJson { detail: error.to_string() }
+    }
+}
+
+fn json_pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let mut pointer = String::new();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
+            Segment::Map { key } | Segment::Enum { variant: key } => {
+                pointer.push('/');
+                pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
+            }
+            Segment::Unknown => {}
+        }
+    }
+    pointer
+}
+
+/// How long the caller wants to wait for the outcome: `Prefer: wait=N` (RFC 7240). Other preferences, and what cannot be read as
+/// one, are ignored, as that document wants it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wait {
+    /// How long to wait.
+    pub(super) duration: Duration,
+    /// Whether the caller asked for it.
+    asked: bool,
+}
+
+impl Wait {
+    /// The value of `Preference-Applied`, if the caller's preference was.
+    pub(super) fn applied(self) -> Option<HeaderValue> {
+        self.asked.then(|| {
+            let text = format!("wait={}", self.duration.as_secs());
+            HeaderValue::from_str(&text).expect("a word and a number")
+        })
+    }
+
+    fn read(headers: &HeaderMap, default: Duration, most: Duration) -> Self {
+        let preferences = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+        let wait = preferences.flat_map(|value| value.split(',')).find_map(read_wait);
+        match wait {
+            Some(seconds) => Self { duration: Duration::from_secs(seconds).min(most), asked: true },
+            None => Self { duration: default, asked: false },
+        }
+    }
+}
+
+/// The seconds of the preference `wait=N`.
+fn read_wait(preference: &str) -> Option<u64> {
+    let (name, value) = preference.split(';').next()?.split_once('=')?;
+    if !name.trim().eq_ignore_ascii_case("wait") {
+        return None;
+    }
+    let digits = value.trim().trim_matches('"');
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
+}
+
+impl FromRequestParts<AppState> for Wait {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, Self::Rejection> {
+        Ok(Self::read(&parts.headers, app.settings.default_wait, app.settings.max_wait))
+    }
+}
+
+/// Proof that the caller does not rely on `Idempotency-Key`, which this version would silently ignore.
+#[derive(Debug)]
+pub(super) struct NoIdempotencyKey;
+
+impl FromRequestParts<AppState> for NoIdempotencyKey {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
+        if parts.headers.contains_key("idempotency-key") { Err(ApiError::IdempotencyKeyUnsupported) } else { Ok(Self) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Body {
+        #[serde(rename = "a/b")]
+        _list: Vec<Inner>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        _id: u8,
+    }
+
+    fn fault(body: &str) -> ApiError {
+        parse_json::<Body>(body.as_bytes()).expect_err(body)
+    }
+
+    #[test]
+    fn a_wrong_field_is_pointed_at() {
+        for (body, pointer, word) in [
+            (r#"{"a/b":[{"_id":1},{"_id":"x"}]}"#, "/a~1b/1/_id", "invalid type"),
+            (r#"{"a/b":[{}]}"#, "/a~1b/0", "missing field `_id`"),
+            (r#"{"a/b":[],"colour":1}"#, "/colour", "unknown field `colour`"),
+            ("[]", "", "object"),
+            ("7", "", "object"),
+        ] {
+            let ApiError::InvalidBody(errors) = fault(body) else { panic!("{body} was read otherwise") };
+            assert_eq!(errors[0].pointer, pointer, "{body}");
+            assert!(errors[0].detail.contains(word) && !errors[0].detail.contains("line"), "{body}: {}", errors[0].detail);
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_is_said_to_be_none() {
+        for body in ["", "{", "{]", r#"{"a/b":[]} x"#, "\u{feff}{}"] {
+            assert_eq!(fault(body).code(), "malformed_json", "{body}");
+        }
+    }
+
+    #[test]
+    fn media_types_of_json_are_known() {
+        for (media_type, expected) in [
+            ("application/json", true),
+            ("Application/JSON; charset=utf-8", true),
+            ("application/vnd.x+json", true),
+            ("text/json", false),
+            ("application/jsonx", false),
+            ("application", false),
+            ("application/", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+            assert_eq!(is_json(&headers), expected, "{media_type}");
+        }
+        assert!(!is_json(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_preference_to_wait_is_read_and_bounded() {
+        for (prefer, seconds, applied) in [
+            ("wait=5", 5, Some("wait=5")),
+            ("respond-async, WAIT = \"7\"; x=1", 7, Some("wait=7")),
+            ("wait=600", 60, Some("wait=60")),
+            ("wait=0", 0, Some("wait=0")),
+            ("wait=soon", 10, None),
+            ("wait=-1", 10, None),
+            ("wait=", 10, None),
+            ("return=minimal", 10, None),
+            ("wait=99999999999999999999", 10, None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert("prefer", HeaderValue::from_static(prefer));
+            let wait = Wait::read(&headers, Duration::from_secs(10), Duration::from_secs(60));
+            assert_eq!(wait.duration.as_secs(), seconds, "{prefer}");
+            assert_eq!(wait.applied().as_ref().and_then(|value| value.to_str().ok()), applied, "{prefer}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Text and HTML from callers, made fit for Spaces.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
+/// The elements that survive; Spaces shows text with simple markup. The content of any other element stays, without the element.
+pub(super) const ELEMENTS: [&str; 24] = [
+    "a", "b", "blockquote", "br", "code", "del", "div", "em", "h1", "h2", "h3", "i", "li", "ol", "p", "pre", "s", "span", "strike",
+    "strong", "sub", "sup", "u", "ul",
+];
+
+/// The attributes that survive, by element.
+const ATTRIBUTES: [(&str, &[&str]); 1] = [("a", &["href", "title"])];
+
+/// The schemes that links may have; relative links would point into Spaces and lose their address.
+const SCHEMES: [&str; 4] = ["http", "https", "mailto", "tel"];
+
+/// Makes HTML from callers safe to show.
+pub(super) struct Sanitizer(ammonia::Builder<'static>);
+
+impl Sanitizer {
+    pub(super) fn new() -> Self {
+        let attributes = ATTRIBUTES.map(|(element, names)| (element, names.iter().copied().collect::<HashSet<_>>()));
+        let mut builder = ammonia::Builder::empty();
+        builder
+            .tags(HashSet::from(ELEMENTS))
+            .clean_content_tags(HashSet::from(["script", "style"]))
+            .tag_attributes(HashMap::from(attributes))
+            .url_schemes(HashSet::from(SCHEMES))
+            .url_relative(ammonia::UrlRelative::Deny)
+            .link_rel(None);
+        Self(builder)
+    }
+
+    /// `html` without what Spaces does not show.
+    pub(super) fn clean<'a>(&self, html: &'a str) -> Cow<'a, str> {
+        if html.contains(['<', '>', '&', '\0', '\r', '\u{a0}']) {
+            Cow::Owned(self.0.clean(html).to_string())
+        } else {
+            Cow::Borrowed(html)
+        }
+    }
+}
+
+/// `text` as HTML that shows it as it is, line breaks included.
+pub(super) fn escape(text: &str) -> Cow<'_, str> {
+    let Some(first) = text.find(SPECIAL) else { return Cow::Borrowed(text) };
+    let mut html = String::with_capacity(text.len() + text.len() / 8 + 16);
+    html.push_str(&text[..first]);
+    let mut characters = text[first..].chars().peekable();
+    while let Some(character) = characters.next() {
+        match character {
+            '&' => html.push_str("&amp;"),
+            '<' => html.push_str("&lt;"),
+            '>' => html.push_str("&gt;"),
+            '"' => html.push_str("&quot;"),
+            '\'' => html.push_str("&#x27;"),
+            // A break of two characters is one break.
+            '\r' if characters.peek() == Some(&'\n') => {}
+            '\n' | '\r' => html.push_str("<br>"),
+            other => html.push(other),
+        }
+    }
+    Cow::Owned(html)
+}
+
+/// What [`escape`] replaces.
+const SPECIAL: [char; 7] = ['&', '<', '>', '"', '\'', '\n', '\r'];
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::upstream::plain_text;
+
+    #[test]
+    fn text_is_shown_as_it_is() {
+        assert_eq!(escape("plain ü"), "plain ü");
+        assert_eq!(escape("<b>\"a\" & 'b'</b>\r\nnext\rlast\n"), "&lt;b&gt;&quot;a&quot; &amp; &#x27;b&#x27;&lt;/b&gt;<br>next<br>last<br>");
+    }
+
+    #[test]
+    fn what_is_not_shown_goes() {
+        let sanitizer = Sanitizer::new();
+        for (html, expected) in [
+            ("plain", "plain"),
+            ("<p>a <b>b</b><br>c</p>", "<p>a <b>b</b><br>c</p>"),
+            ("<script>alert(1)</script>x<style>p{}</style>", "x"),
+            ("<p onclick=\"x()\" style=\"a\">a</p>", "<p>a</p>"),
+            ("<img src=x onerror=alert(1)>a", "a"),
+            ("<a href=\"javascript:alert(1)\">a</a>", "<a>a</a>"),
+            ("<a href=\"https://example.com/?a=b&c\" target=_blank>a</a>", "<a href=\"https://example.com/?a=b&amp;c\">a</a>"),
+            ("<a href=\"/files\">a</a>", "<a>a</a>"),
+            ("<table><tr><td>cell</td></tr></table>", "cell"),
+            ("1 < 2", "1 &lt; 2"),
+            ("<!-- c -->x", "x"),
+        ] {
+            assert_eq!(sanitizer.clean(html), expected, "{html}");
+        }
+    }
+
+    /// The names of all elements in `html`, read as a browser reads tags: a `<` in a quoted attribute begins none.
+    fn elements(html: &str) -> Vec<String> {
+        let mut names = Vec::new();
+        let mut rest = html;
+        while let Some(at) = rest.find('<') {
+            let tag = rest[at + 1..].trim_start_matches('/');
+            names.push(tag.chars().take_while(|c| !c.is_whitespace() && !matches!(c, '>' | '/')).collect());
+            let mut quoted = false;
+            let end = tag.find(|c| {
+                quoted ^= c == '"';
+                c == '>' && !quoted
+            });
+            rest = end.map_or("", |end| &tag[end..]);
+        }
+        names
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_makes_another_element(
+            pieces in proptest::collection::vec(
+                prop_oneof![
+                    "[<>/!&;='\" a-z\\-\\x00]{0,12}",
+                    proptest::sample::select(vec![
+                        "<svg>", "<math>", "<style>", "</style>", "<script>", "</script>", "<img src=x onerror=y>", "<p>", "</p>",
+                        "<a href='", "<a href=\"https://e/<img>\">", "<noscript>", "<template>", "<iframe>", "<mtext>", "<!--", "-->",
+                        "<title>", "</title>", "<textarea>", "<plaintext>", "&lt;", "<b x=\"<i>\">", "<select>", "<table>",
+                    ]).prop_map(str::to_owned),
+                ],
+                0..12,
+            )
+        ) {
+            let html = Sanitizer::new().clean(&pieces.concat()).into_owned();
+            for name in elements(&html) {
+                prop_assert!(ELEMENTS.contains(&name.as_str()), "`{name}` in {html}");
+            }
+        }
+
+        #[test]
+        fn escaped_text_reads_as_the_text(text in "[<>&\"' a-zü\\n]{0,40}") {
+            let expected = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            prop_assert_eq!(plain_text(&escape(&text)), expected);
+        }
+    }
+}

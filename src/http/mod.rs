@@ -1,0 +1,99 @@
+//! The HTTP API: all routes on this page, one file per resource, and around them [`edge`], which every request passes.
+//!
+//! A handler takes (extractors: who calls, what is asked), calls (sessions, registries, the store) and answers; whatever fails is an
+//! [`ApiError`], which becomes problem details. The OpenAPI document is made from the same handlers that serve.
+
+mod auth;
+mod deliveries;
+mod direct;
+mod docs;
+mod edge;
+mod error;
+mod extract;
+mod health;
+mod html;
+mod message_body;
+mod messages;
+mod openapi;
+mod page;
+mod problem;
+mod recent;
+mod sessions;
+mod spaces;
+mod state;
+mod subscriptions;
+mod webhooks;
+
+use axum::extract::DefaultBodyLimit;
+use axum::{Router, middleware};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub use error::{ApiError, Resource};
+pub use health::{Readiness, ReadyState};
+pub use openapi::{openapi, openapi_json};
+pub use page::Page;
+pub use problem::{FieldError, Problem};
+pub use state::{AppParts, AppState, HttpSettings};
+
+/// The API as callers reach it.
+fn public_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::with_openapi(openapi::base())
+        .routes(routes!(messages::post_message))
+        .routes(routes!(direct::post_direct_message))
+        .routes(routes!(messages::get_message))
+        .routes(routes!(spaces::get_me))
+        .routes(routes!(spaces::list_spaces))
+        .routes(routes!(subscriptions::put_subscription, subscriptions::delete_subscription))
+        .routes(routes!(subscriptions::list_subscriptions))
+        .routes(routes!(webhooks::create_webhook, webhooks::list_webhooks))
+        .routes(routes!(webhooks::get_webhook, webhooks::update_webhook, webhooks::delete_webhook))
+        .routes(routes!(webhooks::get_webhook_secret))
+        .routes(routes!(webhooks::test_webhook))
+        .routes(routes!(deliveries::list_deliveries))
+        .routes(routes!(deliveries::get_delivery))
+        .merge(session_routes())
+        .routes(routes!(health::livez))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::get_metrics))
+        .routes(routes!(docs::get_openapi))
+        .routes(routes!(docs::get_docs))
+        .routes(routes!(docs::get_docs_asset))
+}
+
+fn session_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(sessions::list_sessions))
+        .routes(routes!(sessions::get_session, sessions::close_session))
+}
+
+/// The routes of the internal listener: health, metrics without a key, and the sessions for the operator.
+fn internal_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .merge(session_routes())
+        .routes(routes!(health::livez))
+        .routes(routes!(health::readyz))
+        .route("/metrics", axum::routing::get(health::get_metrics_internally))
+}
+
+/// The API, ready to be served on the public listener.
+pub fn public_router(app: &AppState) -> Router {
+    served(public_routes(), app)
+}
+
+/// Health, metrics and the operator's views, ready to be served on the internal listener.
+pub fn internal_router(app: &AppState) -> Router {
+    served(internal_routes(), app)
+}
+
+fn served(routes: OpenApiRouter<AppState>, app: &AppState) -> Router {
+    Router::from(routes)
+        .fallback(route_not_found)
+        .layer(DefaultBodyLimit::max(app.settings.body_limit))
+        .layer(middleware::from_fn_with_state(app.clone(), edge::pass))
+        .with_state(app.clone())
+}
+
+async fn route_not_found() -> ApiError {
+    ApiError::RouteNotFound
+}

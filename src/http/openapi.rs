@@ -1,0 +1,240 @@
+//! The OpenAPI document: made from the handlers, with what holds for every call added in one place.
+
+use http::StatusCode;
+use utoipa::OpenApi as _;
+use utoipa::openapi::header::{Header, HeaderBuilder};
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Response};
+
+use super::problem::{FieldError, Problem};
+
+/// What the document says beside the calls.
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "spaces-bridge",
+        description = "Use Avaya Spaces from anything that speaks HTTP: confirmed sends in, signed webhooks out.\n\n\
+            Authenticate with a Spaces token: `Authorization: Bearer <OAuth token>`, `jwt <JWT>` or `service_app <JWT>`. A JWT after \
+            `Bearer` is taken as one, and `X-Spaces-Token-Type` (`oauth`, `jwt`, `service_app`) overrides. The first call with a \
+            token opens its session.\n\n\
+            Every failure is `application/problem+json` (RFC 9457); `code` is stable. Unknown fields are refused with their name. \
+            A path that takes other methods answers `405` with `Allow`, an unknown path `404`. `Idempotency-Key` is not supported \
+            yet and is refused on sends. Every answer carries `X-Request-Id`, which takes over the caller's if it has one.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    servers((url = "/", description = "This service")),
+    tags(
+        (name = "Messages", description = "Send messages and see what became of them."),
+        (name = "Webhooks", description = "Get events of spaces pushed, signed and at least once."),
+        (name = "Subscriptions", description = "Listen to spaces beyond what webhooks want."),
+        (name = "Caller", description = "Who the caller is and which spaces there are."),
+        (name = "Sessions", description = "The connections to Spaces, one per token."),
+        (name = "Health", description = "Whether the service is well."),
+        (name = "Documentation", description = "This document."),
+    ),
+    components(schemas(Problem, FieldError)),
+)]
+struct Base;
+
+/// The document without its calls.
+pub(super) fn base() -> OpenApi {
+    let mut document = Base::openapi();
+    let schemes = [
+        ("spacesToken", bearer("An OAuth access token or JWT of a Spaces user.")),
+        (
+            "spacesJwt",
+            SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(
+                "Authorization",
+                "`jwt <JWT>` for a user's or guest's JWT, `service_app <JWT>` for one of a service application.",
+            ))),
+        ),
+        ("adminKey", bearer("The operator's admin key.")),
+    ];
+    let components = document.components.get_or_insert_default();
+    components.security_schemes.extend(schemes.map(|(name, scheme)| (name.to_owned(), scheme.into())));
+    document
+}
+
+fn bearer(description: &str) -> SecurityScheme {
+    SecurityScheme::Http(Http::builder().scheme(HttpAuthScheme::Bearer).description(Some(description)).build())
+}
+
+/// The whole document.
+pub fn openapi() -> OpenApi {
+    let mut document = super::public_routes().into_openapi();
+    let shared = Failure::ALL.map(|failure| (failure.name().to_owned(), RefOr::T(failure.response())));
+    document.components.get_or_insert_default().responses.extend(shared);
+    for item in document.paths.paths.values_mut() {
+        for operation in operations(item) {
+            complete(operation);
+        }
+    }
+    document
+}
+
+/// The whole document as indented JSON with a line end.
+pub fn openapi_json() -> String {
+    let mut text = openapi().to_pretty_json().expect("the document is plain data");
+    text.push('\n');
+    text
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete].into_iter().flatten()
+}
+
+/// Adds to a call what its handler need not say: the failures of its extractors and of the edge, and the headers.
+fn complete(operation: &mut Operation) {
+    let is_secured = operation.security.as_ref().is_some_and(|requirements| !requirements.is_empty());
+    let has_parameters = operation.parameters.as_ref().is_some_and(|parameters| !parameters.is_empty());
+    let has_body = operation.request_body.is_some();
+    let responses = &mut operation.responses.responses;
+    for failure in Failure::ALL.into_iter().filter(|failure| failure.is_possible(is_secured, has_parameters, has_body)) {
+        responses
+            .entry(failure.status().as_str().to_owned())
+            .or_insert_with(|| RefOr::Ref(Ref::from_response_name(failure.name())));
+    }
+    for (status, response) in responses {
+        if let RefOr::T(response) = response {
+            let status = status.parse().expect("responses are listed by status");
+            complete_response(response, status);
+        }
+    }
+}
+
+fn complete_response(response: &mut Response, status: StatusCode) {
+    let mut add = |name: &str, header: Header| response.headers.insert(name.to_owned(), header.into());
+    add("X-Request-Id", text_header("Names this request in the service's log."));
+    match status {
+        StatusCode::UNAUTHORIZED => {
+            add("WWW-Authenticate", text_header("How to authenticate."));
+        }
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+            add("Retry-After", seconds_header("In how many seconds to try again."));
+        }
+        StatusCode::METHOD_NOT_ALLOWED => {
+            add("Allow", text_header("The methods that the path takes."));
+        }
+        _ => {}
+    }
+    if status.is_client_error() || status.is_server_error() {
+        let problem = Content::new(Some(Ref::from_schema_name("Problem")));
+        response.content.insert(Problem::MEDIA_TYPE.to_owned(), problem.into());
+    }
+}
+
+fn text_header(description: &str) -> Header {
+    HeaderBuilder::new().schema(Some(ObjectBuilder::new().schema_type(Type::String))).description(Some(description)).build()
+}
+
+fn seconds_header(description: &str) -> Header {
+    let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1));
+    HeaderBuilder::new().schema(Some(seconds)).description(Some(description)).build()
+}
+
+/// Failures that do not depend on what a call does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failure {
+    BadRequest,
+    Unauthenticated,
+    Forbidden,
+    MethodNotAllowed,
+    RequestTimeout,
+    BodyTooLarge,
+    UnsupportedMediaType,
+    InvalidBody,
+    TooMany,
+    Internal,
+    Unavailable,
+}
+
+impl Failure {
+    const ALL: [Self; 11] = [
+        Self::BadRequest,
+        Self::Unauthenticated,
+        Self::Forbidden,
+        Self::MethodNotAllowed,
+        Self::RequestTimeout,
+        Self::BodyTooLarge,
+        Self::UnsupportedMediaType,
+        Self::InvalidBody,
+        Self::TooMany,
+        Self::Internal,
+        Self::Unavailable,
+    ];
+
+    fn is_possible(self, is_secured: bool, has_parameters: bool, has_body: bool) -> bool {
+        match self {
+            Self::BadRequest => has_parameters || has_body,
+            Self::Unauthenticated | Self::Forbidden | Self::TooMany => is_secured,
+            Self::RequestTimeout | Self::BodyTooLarge | Self::UnsupportedMediaType | Self::InvalidBody => has_body,
+            // The document lists the methods that a path takes; what others get stands in its description.
+            Self::MethodNotAllowed => false,
+            Self::Internal | Self::Unavailable => true,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::BadRequest => "BadRequest",
+            Self::Unauthenticated => "Unauthenticated",
+            Self::Forbidden => "Forbidden",
+            Self::MethodNotAllowed => "MethodNotAllowed",
+            Self::RequestTimeout => "RequestTimeout",
+            Self::BodyTooLarge => "BodyTooLarge",
+            Self::UnsupportedMediaType => "UnsupportedMediaType",
+            Self::InvalidBody => "InvalidBody",
+            Self::TooMany => "TooMany",
+            Self::Internal => "Internal",
+            Self::Unavailable => "Unavailable",
+        }
+    }
+
+    fn status(self) -> StatusCode {
+        match self {
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::InvalidBody => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn description(self) -> &'static str {
+        match self {
+            Self::BadRequest => {
+                "`invalid_path`, `invalid_query`, `malformed_json`, `body_unreadable`, `idempotency_key_unsupported`: the request is \
+                 not well formed."
+            }
+            Self::Unauthenticated => {
+                "`credentials_missing`, `credentials_invalid`: no usable `Authorization` header. `token_refused`: Spaces refused the \
+                 token."
+            }
+            Self::Forbidden => "`account_required`: the admin key stands for no user.",
+            Self::MethodNotAllowed => "`method_not_allowed`: the path takes other methods.",
+            Self::RequestTimeout => "`request_timeout`: the body did not arrive in time.",
+            Self::BodyTooLarge => "`body_too_large`: the service reads no body of this size.",
+            Self::UnsupportedMediaType => "`unsupported_media_type`: the body is not announced as JSON.",
+            Self::InvalidBody => "`invalid_body`: `errors` says which field is wrong, and how.",
+            Self::TooMany => "`session_busy`: the service or the session has too much to do.",
+            Self::Internal => "`internal`: the service failed. `unconfirmed`: the message was sent, and its outcome is not known.",
+            Self::Unavailable => {
+                "`not_connected`, `session_closed`, `store_unavailable`, `overloaded`, `timed_out`: not now; try again."
+            }
+        }
+    }
+
+    fn response(self) -> Response {
+        let mut response = Response::new(self.description());
+        complete_response(&mut response, self.status());
+        response
+    }
+}

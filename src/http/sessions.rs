@@ -1,0 +1,208 @@
+//! The sessions: callers see those of their own account, the operator sees all.
+
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::AppState;
+use super::auth::Caller;
+use super::error::{ApiError, Resource};
+use super::extract::{ApiPath, ApiQuery};
+use super::page::{Page, PageQuery};
+use super::subscriptions::Subscription;
+use crate::domain::{AccountId, SessionId, SessionState, Timestamp};
+use crate::session::{SessionHandle, SessionStatus};
+
+/// One token's connection to Spaces.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Session {
+    /// Its id; it tells nothing of the token.
+    #[schema(value_type = String, example = "ses_9c1f0e2d4b3a59687766554433221100")]
+    id: SessionId,
+    /// The account that it acts for; `null` while it is not known.
+    #[schema(value_type = Option<String>, required, example = "acc_5a0b1c2d3e4f506172839405")]
+    account: Option<AccountId>,
+    /// The user's id in Spaces; `null` while it is not known.
+    #[schema(required)]
+    user_id: Option<String>,
+    /// The user's display name; `null` while it is not known.
+    #[schema(required)]
+    display_name: Option<String>,
+    /// The kind of its token: `oauth`, `jwt` or `service_app`.
+    #[schema(value_type = String, example = "jwt")]
+    token_kind: &'static str,
+    /// Where it stands.
+    #[schema(value_type = SessionStateName)]
+    state: SessionState,
+    /// Why it stands there, for people.
+    #[schema(required)]
+    reason: Option<String>,
+    /// Since when.
+    #[schema(value_type = String, format = DateTime)]
+    since: Timestamp,
+    /// When it was opened.
+    #[schema(value_type = String, format = DateTime)]
+    opened_at: Timestamp,
+    /// Connections made after the first.
+    reconnects: u64,
+    /// When the last event came.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    last_event_at: Option<Timestamp>,
+    /// Since when its events wait because the store takes none; `null` if it does.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    store_failing_since: Option<Timestamp>,
+    /// Whether it comes back after a restart, because its token is stored.
+    durable: bool,
+    /// Messages and subscriptions that the budget of this minute still allows.
+    emit_budget: u32,
+    /// The spaces that it listens to.
+    spaces: Vec<Subscription>,
+}
+
+/// Where a session stands.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case", as = SessionState)]
+#[expect(dead_code, reason = "the domain's states as the document shows them")]
+pub(super) enum SessionStateName {
+    /// The first connection is being made.
+    Connecting,
+    /// Joined.
+    Online,
+    /// The connection was lost and is being made again.
+    Reconnecting,
+    /// Spaces refused the token.
+    AuthFailed,
+    /// Being closed on purpose.
+    Closing,
+    /// Gone; a later call opens a new one.
+    Closed,
+}
+
+impl From<SessionStatus> for Session {
+    fn from(status: SessionStatus) -> Self {
+        let (account, user_id, display_name) = match status.identity {
+            Some(identity) => (Some(identity.account), identity.user_id, identity.display_name),
+            None => (None, None, None),
+        };
+        Self {
+            id: status.id,
+            account,
+            user_id,
+            display_name,
+            token_kind: status.token_kind.as_str(),
+            state: status.state,
+            reason: status.reason,
+            since: status.since,
+            opened_at: status.opened_at,
+            reconnects: status.reconnects,
+            last_event_at: status.last_event_at,
+            store_failing_since: status.store_failing_since,
+            durable: status.durable,
+            emit_budget: status.emit_budget,
+            spaces: status.channels.into_iter().map(Subscription::from).collect(),
+        }
+    }
+}
+
+/// Whose sessions a caller sees.
+enum Seen {
+    All,
+    Of(AccountId),
+}
+
+impl Seen {
+    async fn by(caller: &Caller, app: &AppState) -> Result<Self, ApiError> {
+        match caller {
+            Caller::Operator => Ok(Self::All),
+            Caller::Spaces(caller) => Ok(Self::Of(caller.account(app).await?)),
+        }
+    }
+
+    fn includes(&self, status: &SessionStatus) -> bool {
+        match self {
+            Self::All => true,
+            Self::Of(account) => status.identity.as_ref().is_some_and(|identity| identity.account == *account),
+        }
+    }
+
+    /// The session with this id, if it is seen.
+    fn find(&self, app: &AppState, id: &SessionId) -> Result<SessionStatus, ApiError> {
+        let status = app.sessions.get(id).map(|session: SessionHandle| session.status());
+        status.filter(|status| self.includes(status)).ok_or(ApiError::NotFound(Resource::Session))
+    }
+}
+
+/// List sessions
+///
+/// The sessions of the caller's account, or all for the operator, in the order of their ids.
+#[utoipa::path(
+    get,
+    path = "/sessions",
+    tag = "Sessions",
+    params(PageQuery),
+    responses((status = 200, description = "A page of sessions.", body = Page<Session>)),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("adminKey" = [])),
+)]
+pub(super) async fn list_sessions(
+    State(app): State<AppState>,
+    caller: Caller,
+    ApiQuery(query): ApiQuery<PageQuery>,
+) -> Result<Json<Page<Session>>, ApiError> {
+    let seen = Seen::by(&caller, &app).await?;
+    let statuses = app.sessions.list().into_iter().map(|session| session.status());
+    let all: Vec<Session> = statuses.filter(|status| seen.includes(status)).map(Session::from).collect();
+    Ok(Json(Page::cut(all, &query, |session| session.id.as_str())?))
+}
+
+/// Show a session
+#[utoipa::path(
+    get,
+    path = "/sessions/{id}",
+    tag = "Sessions",
+    params(("id" = String, Path, description = "The session.", pattern = "^ses_[A-Za-z0-9_-]{1,128}$", example = "ses_9c1f0e2d4b3a59687766554433221100")),
+    responses(
+        (status = 200, description = "The session.", body = Session),
+        (status = 404, description = "`session_not_found`: there is none, or not of this account."),
+    ),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("adminKey" = [])),
+)]
+pub(super) async fn get_session(
+    State(app): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<SessionId>,
+) -> Result<Json<Session>, ApiError> {
+    let seen = Seen::by(&caller, &app).await?;
+    seen.find(&app, &id).map(|status| Json(status.into()))
+}
+
+/// Close a session
+///
+/// Closes the connection and forgets the stored token. Webhooks of the account stay and get nothing new until a call with a token
+/// opens a session again.
+#[utoipa::path(
+    delete,
+    path = "/sessions/{id}",
+    tag = "Sessions",
+    params(("id" = String, Path, description = "The session.", pattern = "^ses_[A-Za-z0-9_-]{1,128}$", example = "ses_9c1f0e2d4b3a59687766554433221100")),
+    responses(
+        (status = 204, description = "The session is closed."),
+        (status = 404, description = "`session_not_found`: there is none, or not of this account."),
+    ),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("adminKey" = [])),
+)]
+pub(super) async fn close_session(
+    State(app): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<SessionId>,
+) -> Result<StatusCode, ApiError> {
+    let seen = Seen::by(&caller, &app).await?;
+    seen.find(&app, &id)?;
+    let work = {
+        let app = app.clone();
+        async move { Ok(app.sessions.close(&id).await?) }
+    };
+    if app.to_the_end(work).await? { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::NotFound(Resource::Session)) }
+}

@@ -1,0 +1,156 @@
+//! [`AppState`]: what the handlers work with.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use super::direct::DirectSpaces;
+use super::edge::RequestIds;
+use super::error::ApiError;
+use super::health::Readiness;
+use super::html::Sanitizer;
+use super::recent::RecentSends;
+use crate::delivery::AddressGuard;
+use crate::domain::{Clock, Secret};
+use crate::event_log::EventLog;
+use crate::metrics::Metrics;
+use crate::send_log::SendLog;
+use crate::session::SessionRegistry;
+use crate::store::Engine;
+use crate::subscriptions::SubscriptionRegistry;
+use crate::upstream::RestClient;
+use crate::webhooks::WebhookRegistry;
+
+/// How the HTTP API behaves.
+#[derive(Debug, Clone)]
+pub struct HttpSettings {
+    /// Largest body that is read, in bytes.
+    pub body_limit: usize,
+    /// Most time for a body to arrive, and for an answer beyond the time that the caller wants to wait.
+    pub request_timeout: Duration,
+    /// How long a send waits for its outcome if the caller says nothing.
+    pub default_wait: Duration,
+    /// How long a send waits at most, whatever the caller says.
+    pub max_wait: Duration,
+    /// The key that makes its bearer the operator; without one there is no operator.
+    pub admin_key: Option<Secret>,
+    /// Largest message that the upstream takes, in bytes of the event's JSON.
+    pub payload_limit: usize,
+    /// Most requests under way at a time; more are told to come again.
+    pub max_in_flight: usize,
+    /// How long a direct space once found is remembered.
+    pub direct_ttl: Duration,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            body_limit: 1 << 20,
+            request_timeout: Duration::from_secs(30),
+            default_wait: Duration::from_secs(10),
+            max_wait: Duration::from_secs(60),
+            admin_key: None,
+            payload_limit: 16 << 10,
+            max_in_flight: 10_000,
+            direct_ttl: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// The parts of the service that the HTTP API calls.
+pub struct AppParts {
+    /// Finds and opens sessions.
+    pub sessions: Arc<SessionRegistry>,
+    /// The webhooks.
+    pub webhooks: Arc<WebhookRegistry>,
+    /// The subscriptions.
+    pub subscriptions: Arc<SubscriptionRegistry>,
+    /// The records of sends.
+    pub sends: Arc<SendLog>,
+    /// Takes test events.
+    pub event_log: Arc<EventLog>,
+    /// The store, for reading deliveries.
+    pub engine: Arc<dyn Engine>,
+    /// The upstream's REST API.
+    pub rest: RestClient,
+    /// Which targets webhooks may have.
+    pub address_guard: Arc<AddressGuard>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// Whether the service is ready.
+    pub readiness: Arc<Readiness>,
+    /// Runs what must not end because its caller went away; the owner waits for it when it stops.
+    pub tasks: TaskTracker,
+    /// How the API behaves.
+    pub settings: HttpSettings,
+}
+
+/// The parts and what the HTTP API itself keeps. Cheap to clone.
+#[derive(Clone)]
+pub struct AppState(Arc<Inner>);
+
+pub(super) struct Inner {
+    parts: AppParts,
+    pub(super) sanitizer: Sanitizer,
+    pub(super) direct_spaces: DirectSpaces,
+    pub(super) recent_sends: RecentSends,
+    pub(super) request_ids: RequestIds,
+    pub(super) in_flight: Semaphore,
+    /// The OpenAPI document.
+    pub(super) openapi: Bytes,
+}
+
+impl std::fmt::Debug for AppState {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("AppState").finish_non_exhaustive()
+    }
+}
+
+impl AppState {
+    /// The state of an API on top of `parts`.
+    pub fn new(parts: AppParts) -> Self {
+        Self(Arc::new(Inner {
+            sanitizer: Sanitizer::new(),
+            direct_spaces: DirectSpaces::new(parts.settings.direct_ttl),
+            recent_sends: RecentSends::default(),
+            request_ids: RequestIds::random(),
+            openapi: super::openapi_json().into(),
+            in_flight: Semaphore::new(parts.settings.max_in_flight.min(Semaphore::MAX_PERMITS)),
+            parts,
+        }))
+    }
+
+    /// Carries `work` out to its end, also if the caller goes away or the request's time is up: what a change begins it finishes.
+    pub(super) async fn to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        use tracing::Instrument as _;
+        match self.tasks.spawn(work.in_current_span()).await {
+            Ok(result) => result,
+            Err(error) => Err(ApiError::Internal(error.to_string())),
+        }
+    }
+}
+
+impl Deref for AppState {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Deref for Inner {
+    type Target = AppParts;
+
+    fn deref(&self) -> &AppParts {
+        &self.parts
+    }
+}

@@ -1,0 +1,479 @@
+//! Webhooks: who gets which events where.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::header::{CACHE_CONTROL, LOCATION};
+use http::{HeaderValue, StatusCode};
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
+
+use super::AppState;
+use super::auth::SpacesCaller;
+use super::error::{ApiError, Resource};
+use super::extract::{ApiJson, ApiPath, ApiQuery};
+use super::page::{Page, PageQuery};
+use crate::domain::{self, AccountId, EventId, EventPattern, Ordering, Secret, SpaceSelector, Timestamp, WebhookId};
+use crate::webhooks::{NewWebhook, WebhookPatch, WebhookUrl};
+
+/// Most event patterns, and most spaces, of one webhook.
+const MAX_ENTRIES: usize = 100;
+
+/// Longest description, in characters.
+const MAX_DESCRIPTION: usize = 500;
+
+/// A webhook.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Webhook {
+    /// Its id.
+    #[schema(value_type = String, example = "wh_1b9d6bcd4bbb4d2d9b5dab8dfbbd4bed")]
+    id: WebhookId,
+    /// Where deliveries go.
+    #[schema(format = "uri", example = "https://example.com/spaces-events")]
+    url: String,
+    /// Which event types it wants.
+    #[schema(value_type = Vec<String>, example = json!(["message.*"]))]
+    events: Vec<EventPattern>,
+    /// Which spaces it wants.
+    #[schema(value_type = Vec<String>, example = json!(["*", "direct"]))]
+    spaces: Vec<SpaceSelector>,
+    /// Whether order is kept.
+    #[schema(value_type = OrderingName)]
+    ordering: Ordering,
+    /// Whether what this account sent through the bridge is left out.
+    ignore_own: bool,
+    /// The owner's note.
+    #[schema(required)]
+    description: Option<String>,
+    /// Whether deliveries are made.
+    enabled: bool,
+    /// Why they are made or not.
+    #[schema(value_type = WebhookStatusName)]
+    status: domain::WebhookStatus,
+    /// When it was registered.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    /// When it was last changed.
+    #[schema(value_type = String, format = DateTime)]
+    updated_at: Timestamp,
+    /// What deliveries are signed with (Standard Webhooks); shown at creation only, and by `GET /webhooks/{id}/secret`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, pattern = "^whsec_")]
+    secret: Option<String>,
+}
+
+/// How deliveries of one webhook follow each other.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case", as = Ordering)]
+#[expect(dead_code, reason = "the domain's orderings as the document shows them")]
+pub(super) enum OrderingName {
+    /// Several at a time, in no order.
+    Parallel,
+    /// One at a time and in order within each space.
+    Space,
+}
+
+/// Whether a webhook gets deliveries.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case", as = WebhookStatus)]
+#[expect(dead_code, reason = "the domain's states as the document shows them")]
+pub(super) enum WebhookStatusName {
+    /// It does.
+    Enabled,
+    /// Its owner switched it off.
+    Disabled,
+    /// Its receiver answered 410 Gone.
+    Gone,
+}
+
+impl From<&domain::Webhook> for Webhook {
+    fn from(webhook: &domain::Webhook) -> Self {
+        Self {
+            id: webhook.id.clone(),
+            url: webhook.url.clone(),
+            events: webhook.events.clone(),
+            spaces: webhook.spaces.clone(),
+            ordering: webhook.ordering,
+            ignore_own: webhook.ignore_own,
+            description: webhook.description.clone(),
+            enabled: webhook.status == domain::WebhookStatus::Enabled,
+            status: webhook.status,
+            created_at: webhook.created_at,
+            updated_at: webhook.updated_at,
+            secret: None,
+        }
+    }
+}
+
+/// A webhook to be registered.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({"url": "https://example.com/spaces-events", "events": ["message.*"], "spaces": ["*", "direct"]}))]
+pub(super) struct WebhookCreation {
+    /// Where deliveries go: `http` or `https`, on a public address unless the operator opened others.
+    #[schema(format = "uri", max_length = 2048, example = "https://example.com/spaces-events")]
+    url: String,
+    /// Which event types it wants: a type such as `message.created`, a family such as `message.*`, `*` for all, or `MESSAGE_SENT`
+    /// for all that Spaces sends under this name.
+    #[serde(default = "all_messages")]
+    #[schema(value_type = Vec<String>, min_items = 1, max_items = 100, default = json!(["message.*"]), example = json!(["message.created"]))]
+    events: Vec<EventPattern>,
+    /// Which spaces it wants: ids, `*` for all group and personal spaces, `direct` for all direct ones.
+    #[serde(default = "all_spaces")]
+    #[schema(value_type = Vec<String>, min_items = 1, max_items = 100, default = json!(["*", "direct"]), example = json!(["64f0a1b2c3d4e5f601020304"]))]
+    spaces: Vec<SpaceSelector>,
+    /// Whether order is kept: `space` delivers one at a time and in order within each space.
+    #[serde(default)]
+    #[schema(value_type = OrderingName, default = "parallel")]
+    ordering: Ordering,
+    /// Whether what this account sends through the bridge is left out. Otherwise it is marked `own: true`.
+    #[serde(default)]
+    #[schema(default = false)]
+    ignore_own: bool,
+    /// A note.
+    #[serde(default)]
+    #[schema(max_length = 500)]
+    description: Option<String>,
+    /// Whether deliveries are made from the start.
+    #[serde(default = "yes")]
+    #[schema(default = true)]
+    enabled: bool,
+}
+
+fn all_messages() -> Vec<EventPattern> {
+    vec!["message.*".parse().expect("a pattern")]
+}
+
+fn all_spaces() -> Vec<SpaceSelector> {
+    vec![SpaceSelector::All, SpaceSelector::Direct]
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A change of a webhook. What is left out stays as it is.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({"enabled": true}))]
+pub(super) struct WebhookChange {
+    /// A new address. Deliveries that wait go there too.
+    #[serde(default, deserialize_with = "some")]
+    #[schema(nullable = false, format = "uri", max_length = 2048)]
+    url: Option<String>,
+    /// New event types.
+    #[serde(default, deserialize_with = "some")]
+    #[schema(value_type = Option<Vec<String>>, nullable = false, min_items = 1, max_items = 100)]
+    events: Option<Vec<EventPattern>>,
+    /// New spaces.
+    #[serde(default, deserialize_with = "some")]
+    #[schema(value_type = Option<Vec<String>>, nullable = false, min_items = 1, max_items = 100)]
+    spaces: Option<Vec<SpaceSelector>>,
+    /// Whether order is kept, for events from now on.
+    #[serde(default, deserialize_with = "some")]
+    #[schema(value_type = Option<OrderingName>, nullable = false)]
+    ordering: Option<Ordering>,
+    /// Whether own messages are left out from now on.
+    #[serde(default, deserialize_with = "some")]
+    #[schema(nullable = false)]
+    ignore_own: Option<bool>,
+    /// A new note; `null` for none.
+    #[serde(default, deserialize_with = "some")]
+    #[schema(value_type = Option<String>, max_length = 500)]
+    description: Option<Option<String>>,
+    /// Switched on or off. Switching on also revives a webhook whose receiver was gone; what waited is delivered.
+    #[serde(default, deserialize_with = "some")]
+    #[schema(nullable = false)]
+    enabled: Option<bool>,
+}
+
+/// A member that is there: `null` is no way to leave it out.
+fn some<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// What deliveries are signed with.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct WebhookSecret {
+    /// The secret, as Standard Webhooks writes it.
+    #[schema(pattern = "^whsec_", example = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")]
+    secret: String,
+}
+
+/// A test that is on its way.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct WebhookTest {
+    /// The event; `GET /webhooks/{id}/deliveries` shows its delivery.
+    #[schema(value_type = String, example = "evt_0f3c5a7e9b1d2f4a6c8e0b1d3f5a7c9e")]
+    event_id: EventId,
+}
+
+/// Register a webhook
+///
+/// Events of the spaces that it wants are posted to its address, signed as Standard Webhooks says, at least once each. The caller's
+/// token is stored, sealed, so that the session listens on without the caller, also after a restart; a later call with a fresher
+/// token of the same user takes its place. The answer alone, and `GET /webhooks/{id}/secret`, show the signing secret.
+#[utoipa::path(
+    post,
+    path = "/webhooks",
+    tag = "Webhooks",
+    request_body(content = WebhookCreation, content_type = "application/json"),
+    responses(
+        (status = 201, description = "The webhook, with its secret.", body = Webhook, headers(("Location" = String, description = "The webhook's address."))),
+        (status = 409, description = "`webhook_limit_reached`: the account has as many webhooks as it may have. `webhook_changed`: try again."),
+    ),
+    security(("spacesToken" = []), ("spacesJwt" = [])),
+)]
+pub(super) async fn create_webhook(
+    State(app): State<AppState>,
+    caller: SpacesCaller,
+    ApiJson(creation): ApiJson<WebhookCreation>,
+) -> Result<Response, ApiError> {
+    let new = creation.checked(&app)?;
+    let (session, identity) = caller.identity(&app).await?;
+    let work = {
+        let app = app.clone();
+        async move {
+            // The token first: a webhook whose session does not come back after a restart would be a broken promise.
+            app.sessions.keep(&session, &identity).await?;
+            let created = app.webhooks.create(identity.account.clone(), new).await;
+            app.sessions.interest_changed(&identity.account).await?;
+            Ok(created?)
+        }
+    };
+    let (webhook, secret) = app.to_the_end(work).await?;
+    let location = HeaderValue::from_str(&format!("/webhooks/{}", webhook.id)).expect("ids are safe in headers");
+    let body = Webhook { secret: Some(secret.expose().to_owned()), ..Webhook::from(&*webhook) };
+    Ok((StatusCode::CREATED, [(LOCATION, location), (CACHE_CONTROL, NO_STORE)], Json(body)).into_response())
+}
+
+/// Secrets are not for caches.
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// List webhooks
+///
+/// The webhooks of the caller's account, in the order of their ids, without their secrets.
+#[utoipa::path(
+    get,
+    path = "/webhooks",
+    tag = "Webhooks",
+    params(PageQuery),
+    responses((status = 200, description = "A page of webhooks.", body = Page<Webhook>)),
+    security(("spacesToken" = []), ("spacesJwt" = [])),
+)]
+pub(super) async fn list_webhooks(
+    State(app): State<AppState>,
+    caller: SpacesCaller,
+    ApiQuery(query): ApiQuery<PageQuery>,
+) -> Result<Json<Page<Webhook>>, ApiError> {
+    let account = caller.account(&app).await?;
+    let all: Vec<Webhook> = app.webhooks.of_account(&account).iter().map(|webhook| Webhook::from(&**webhook)).collect();
+    Ok(Json(Page::cut(all, &query, |webhook| webhook.id.as_str())?))
+}
+
+/// Show a webhook
+#[utoipa::path(
+    get,
+    path = "/webhooks/{id}",
+    tag = "Webhooks",
+    params(("id" = String, Path, description = "The webhook.", pattern = "^wh_[A-Za-z0-9_-]{1,128}$", example = "wh_1b9d6bcd4bbb4d2d9b5dab8dfbbd4bed")),
+    responses(
+        (status = 200, description = "The webhook, without its secret.", body = Webhook),
+        (status = 404, description = "`webhook_not_found`: there is none, or not of this account."),
+    ),
+    security(("spacesToken" = []), ("spacesJwt" = [])),
+)]
+pub(super) async fn get_webhook(
+    State(app): State<AppState>,
+    caller: SpacesCaller,
+    ApiPath(id): ApiPath<WebhookId>,
+) -> Result<Json<Webhook>, ApiError> {
+    let account = caller.account(&app).await?;
+    Ok(Json(Webhook::from(&*owned(&app, &account, &id)?)))
+}
+
+/// Change a webhook
+///
+/// What is left out stays as it is. Switching a webhook off holds its deliveries back; switching it on lets them go.
+#[utoipa::path(
+    patch,
+    path = "/webhooks/{id}",
+    tag = "Webhooks",
+    params(("id" = String, Path, description = "The webhook.", pattern = "^wh_[A-Za-z0-9_-]{1,128}$", example = "wh_1b9d6bcd4bbb4d2d9b5dab8dfbbd4bed")),
+    request_body(content = WebhookChange, content_type = "application/json"),
+    responses(
+        (status = 200, description = "The webhook as it is now.", body = Webhook),
+        (status = 404, description = "`webhook_not_found`: there is none, or not of this account."),
+        (status = 409, description = "`webhook_changed`: others changed it at the same time; try again."),
+    ),
+    security(("spacesToken" = []), ("spacesJwt" = [])),
+)]
+pub(super) async fn update_webhook(
+    State(app): State<AppState>,
+    caller: SpacesCaller,
+    ApiPath(id): ApiPath<WebhookId>,
+    ApiJson(change): ApiJson<WebhookChange>,
+) -> Result<Json<Webhook>, ApiError> {
+    let patch = change.checked(&app)?;
+    let (session, identity) = caller.identity(&app).await?;
+    owned(&app, &identity.account, &id)?;
+    let work = {
+        let app = app.clone();
+        async move {
+            let webhook = app.webhooks.update(&id, patch).await?;
+            if webhook.status == domain::WebhookStatus::Enabled {
+                app.sessions.keep(&session, &identity).await?;
+            }
+            app.sessions.interest_changed(&identity.account).await?;
+            Ok(webhook)
+        }
+    };
+    let webhook = app.to_the_end(work).await?;
+    Ok(Json(Webhook::from(&*webhook)))
+}
+
+/// Delete a webhook
+///
+/// Deliveries that wait are given up.
+#[utoipa::path(
+    delete,
+    path = "/webhooks/{id}",
+    tag = "Webhooks",
+    params(("id" = String, Path, description = "The webhook.", pattern = "^wh_[A-Za-z0-9_-]{1,128}$", example = "wh_1b9d6bcd4bbb4d2d9b5dab8dfbbd4bed")),
+    responses(
+        (status = 204, description = "The webhook is gone."),
+        (status = 404, description = "`webhook_not_found`: there is none, or not of this account."),
+        (status = 409, description = "`webhook_changed`: others changed it at the same time; try again."),
+    ),
+    security(("spacesToken" = []), ("spacesJwt" = [])),
+)]
+pub(super) async fn delete_webhook(
+    State(app): State<AppState>,
+    caller: SpacesCaller,
+    ApiPath(id): ApiPath<WebhookId>,
+) -> Result<StatusCode, ApiError> {
+    let account = caller.account(&app).await?;
+    owned(&app, &account, &id)?;
+    let work = {
+        let app = app.clone();
+        async move {
+            app.webhooks.delete(&id).await?;
+            Ok(app.sessions.interest_changed(&account).await?)
+        }
+    };
+    app.to_the_end(work).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Show a webhook's signing secret
+#[utoipa::path(
+    get,
+    path = "/webhooks/{id}/secret",
+    tag = "Webhooks",
+    params(("id" = String, Path, description = "The webhook.", pattern = "^wh_[A-Za-z0-9_-]{1,128}$", example = "wh_1b9d6bcd4bbb4d2d9b5dab8dfbbd4bed")),
+    responses(
+        (status = 200, description = "The secret.", body = WebhookSecret),
+        (status = 404, description = "`webhook_not_found`: there is none, or not of this account."),
+    ),
+    security(("spacesToken" = []), ("spacesJwt" = [])),
+)]
+pub(super) async fn get_webhook_secret(
+    State(app): State<AppState>,
+    caller: SpacesCaller,
+    ApiPath(id): ApiPath<WebhookId>,
+) -> Result<impl IntoResponse, ApiError> {
+    let account = caller.account(&app).await?;
+    let webhook = owned(&app, &account, &id)?;
+    let secret: Secret = app.webhooks.secret(&webhook).map_err(|error| ApiError::Internal(error.to_string()))?;
+    Ok(([(CACHE_CONTROL, NO_STORE)], Json(WebhookSecret { secret: secret.expose().to_owned() })))
+}
+
+/// Try a webhook
+///
+/// Sends a `webhook.test` event to this webhook alone, on the way that every event takes: signed, and tried again if it fails.
+#[utoipa::path(
+    post,
+    path = "/webhooks/{id}/test",
+    tag = "Webhooks",
+    params(("id" = String, Path, description = "The webhook.", pattern = "^wh_[A-Za-z0-9_-]{1,128}$", example = "wh_1b9d6bcd4bbb4d2d9b5dab8dfbbd4bed")),
+    responses(
+        (status = 202, description = "The test event is stored and on its way.", body = WebhookTest),
+        (status = 404, description = "`webhook_not_found`: there is none, or not of this account."),
+        (status = 409, description = "`webhook_not_enabled`: it gets no deliveries now."),
+    ),
+    security(("spacesToken" = []), ("spacesJwt" = [])),
+)]
+pub(super) async fn test_webhook(
+    State(app): State<AppState>,
+    caller: SpacesCaller,
+    ApiPath(id): ApiPath<WebhookId>,
+) -> Result<(StatusCode, Json<WebhookTest>), ApiError> {
+    let (session, identity) = caller.identity(&app).await?;
+    owned(&app, &identity.account, &id)?;
+    let fence = session.fence().ok_or(ApiError::Session(crate::session::SessionError::Closed))?;
+    let event_id = app.event_log.append_test(fence, &id).await?;
+    Ok((StatusCode::ACCEPTED, Json(WebhookTest { event_id })))
+}
+
+/// The webhook `id`, if it is the account's.
+pub(super) fn owned(app: &AppState, account: &AccountId, id: &WebhookId) -> Result<Arc<domain::Webhook>, ApiError> {
+    let webhook = app.webhooks.get(id).filter(|webhook| webhook.account == *account);
+    webhook.ok_or(ApiError::NotFound(Resource::Webhook))
+}
+
+impl WebhookCreation {
+    fn checked(self, app: &AppState) -> Result<NewWebhook, ApiError> {
+        Ok(NewWebhook {
+            url: checked_url(&self.url, app)?,
+            events: checked_list("/events", self.events)?,
+            spaces: checked_list("/spaces", self.spaces)?,
+            ordering: self.ordering,
+            ignore_own: self.ignore_own,
+            description: checked_description(self.description)?,
+            enabled: self.enabled,
+        })
+    }
+}
+
+impl WebhookChange {
+    fn checked(self, app: &AppState) -> Result<WebhookPatch, ApiError> {
+        Ok(WebhookPatch {
+            url: self.url.map(|url| checked_url(&url, app)).transpose()?,
+            events: self.events.map(|events| checked_list("/events", events)).transpose()?,
+            spaces: self.spaces.map(|spaces| checked_list("/spaces", spaces)).transpose()?,
+            ordering: self.ordering,
+            ignore_own: self.ignore_own,
+            description: self.description.map(checked_description).transpose()?,
+            enabled: self.enabled,
+        })
+    }
+}
+
+fn checked_url(url: &str, app: &AppState) -> Result<WebhookUrl, ApiError> {
+    WebhookUrl::parse(url, &app.address_guard).map_err(|error| {
+        let reason = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        ApiError::field("/url", format!("{error}{reason}"))
+    })
+}
+
+fn checked_list<T>(pointer: &str, entries: Vec<T>) -> Result<Vec<T>, ApiError> {
+    if (1..=MAX_ENTRIES).contains(&entries.len()) {
+        Ok(entries)
+    } else {
+        Err(ApiError::field(pointer, format!("it has 1 to {MAX_ENTRIES} entries")))
+    }
+}
+
+fn checked_description(description: Option<String>) -> Result<Option<String>, ApiError> {
+    match &description {
+        Some(text) if text.chars().count() > MAX_DESCRIPTION => {
+            Err(ApiError::field("/description", format!("it has more than {MAX_DESCRIPTION} characters")))
+        }
+        _ => Ok(description),
+    }
+}

@@ -1,0 +1,381 @@
+//! [`SessionActor`]: the one task of a session. It owns the connection, the subscriptions, the sends that wait for their echo and the
+//! events on their way into the log, and it never waits for any of them: everything that takes time is an arm of one `select!`, so
+//! heartbeats go on whatever the store, the REST API or the callers do.
+
+mod connection;
+mod ending;
+mod events;
+mod sends;
+mod spaces;
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use serde_json::value::RawValue;
+use socketio_client::EmitError;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, Sleep};
+use tracing::{Instrument as _, debug, error, info, info_span, warn};
+
+use super::budget::EmitBudget;
+use super::channels::{AfterRefusal, Channels, Readiness};
+use super::handle::{Command, SessionHandle, Waiting};
+use super::inbox::{AppendStep, Confirm, Entry, Inbox};
+use super::interest::Interest;
+use super::link::{AfterFailure, Link, LinkHealth, LinkStep, class_name};
+use super::pending::{PendingSends, Reply, Trace};
+use super::registry::Shared;
+use super::types::{Confirmed, Identity, OutgoingMessage, SessionError, SessionStatus};
+use crate::domain::{AccountId, ClosedReason, Credential, MessageRef, SessionId, SessionState, SpaceId, Timestamp, TokenKind};
+use crate::event_log::LoggedEvent;
+use crate::send_log::{SendRecord, SendStatus};
+use crate::store::{Fence, Wanted};
+use crate::upstream::{
+    Circumstances, LOOPBACK_BRIDGE, Profile, ReceivedMessage, Refusal, RefusedMessage, RestError, SocketEvent, SpaceInfo,
+    TopicType, normalise,
+};
+
+/// Commands a session may have waiting; a caller beyond that is told `Busy`.
+const COMMAND_QUEUE: usize = 64;
+
+/// Events that may wait until it is known whose they are.
+const MAX_UNIDENTIFIED: usize = 256;
+
+/// When the user behind the token is asked for again after a passing failure.
+const IDENTIFY_AGAIN: Duration = Duration::from_secs(5);
+
+/// What is known of a session when it is opened.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) id: SessionId,
+    pub(super) credential: Credential,
+    pub(super) identity: Option<Identity>,
+}
+
+/// A session's handle and the task that has to be run for it.
+pub(super) fn new(shared: Arc<Shared>, known: Known) -> (SessionHandle, impl Future<Output = ()> + Send + 'static) {
+    let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
+    let now = shared.clock.now();
+    let status = SessionStatus {
+        id: known.id.clone(),
+        token_kind: known.credential.kind,
+        identity: known.identity,
+        state: SessionState::Connecting,
+        reason: None,
+        since: now,
+        opened_at: now,
+        reconnects: 0,
+        last_event_at: None,
+        store_failing_since: None,
+        durable: false,
+        emit_budget: shared.settings.emits_per_minute,
+        channels: Vec::new(),
+    };
+    let (status, watch) = watch::channel(status);
+    let fence = Arc::new(OnceLock::new());
+    let handle = SessionHandle::new(known.id.clone(), known.credential.clone(), commands, watch, Arc::clone(&fence));
+    let span = info_span!("session", session.id = %known.id);
+    let actor = SessionActor::new(shared, known.id, known.credential, receiver, status, fence);
+    (handle, actor.run().instrument(span))
+}
+
+/// A send that has not been emitted.
+struct QueuedSend {
+    message: Box<OutgoingMessage>,
+    reply: Reply,
+    accepted_at: Instant,
+    resent: bool,
+}
+
+/// Something that took time, and what came of it.
+enum Job {
+    Identified(Result<Profile, RestError>),
+    Joined(SpaceId, Result<(), RestError>),
+    Listed(Result<Vec<SpaceInfo>, RestError>),
+    Recorded,
+}
+
+/// How a session ends.
+#[derive(Debug, Clone)]
+enum End {
+    Refused(String),
+    Closed(ClosedReason),
+}
+
+enum Step {
+    Link(LinkStep),
+    Command(Option<Command>),
+    Append(AppendStep),
+    Job(Job),
+    Timer,
+}
+
+struct SessionActor {
+    shared: Arc<Shared>,
+    id: SessionId,
+    credential: Credential,
+    commands: mpsc::Receiver<Command>,
+    status: watch::Sender<SessionStatus>,
+    fence: Arc<OnceLock<Fence>>,
+    link: Link,
+    health: LinkHealth,
+    channels: Channels,
+    channels_changed: bool,
+    queue: VecDeque<QueuedSend>,
+    pending: PendingSends,
+    budget: EmitBudget,
+    inbox: Inbox,
+    unidentified: VecDeque<(Box<RawValue>, Timestamp)>,
+    interest: Interest,
+    listed: Vec<SpaceInfo>,
+    /// The user's id, also where it is only known from an own echo.
+    user_id: Option<String>,
+    identify_at: Option<Instant>,
+    list_at: Option<Instant>,
+    jobs: FuturesUnordered<BoxFuture<'static, Job>>,
+    needed_at: Instant,
+    timer: Pin<Box<Sleep>>,
+    timer_at: Option<Instant>,
+    end: Option<End>,
+}
+
+impl SessionActor {
+    fn new(
+        shared: Arc<Shared>,
+        id: SessionId,
+        credential: Credential,
+        commands: mpsc::Receiver<Command>,
+        status: watch::Sender<SessionStatus>,
+        fence: Arc<OnceLock<Fence>>,
+    ) -> Self {
+        let now = Instant::now();
+        let known = status.borrow().identity.clone();
+        Self {
+            link: Link::idle(),
+            health: LinkHealth::default(),
+            budget: EmitBudget::new(shared.settings.emits_per_minute, now),
+            identify_at: known.is_none().then_some(now),
+            user_id: known.and_then(|identity| identity.user_id),
+            shared,
+            id,
+            credential,
+            commands,
+            status,
+            fence,
+            channels: Channels::default(),
+            channels_changed: false,
+            queue: VecDeque::new(),
+            pending: PendingSends::default(),
+            inbox: Inbox::default(),
+            unidentified: VecDeque::new(),
+            interest: Interest::default(),
+            listed: Vec::new(),
+            list_at: None,
+            jobs: FuturesUnordered::new(),
+            needed_at: now,
+            timer: Box::pin(tokio::time::sleep_until(now)),
+            timer_at: None,
+            end: None,
+        }
+    }
+
+    async fn run(mut self) {
+        self.count_state(SessionState::Connecting, 1);
+        if self.take_ownership().await {
+            self.follow_interest();
+            self.link = self.connect(Duration::ZERO);
+            self.work().await;
+        }
+        self.finish().await;
+    }
+
+    async fn work(&mut self) {
+        self.pump();
+        while self.end.is_none() {
+            let step = tokio::select! {
+                step = self.link.next() => Step::Link(step),
+                command = self.commands.recv() => Step::Command(command),
+                step = self.inbox.next(), if self.inbox.is_appending() => Step::Append(step),
+                Some(job) = self.jobs.next(), if !self.jobs.is_empty() => Step::Job(job),
+                () = &mut self.timer, if self.timer_at.is_some() => Step::Timer,
+            };
+            match step {
+                Step::Link(step) => self.on_link(step),
+                Step::Command(Some(command)) => self.on_command(command),
+                Step::Command(None) => self.end = Some(End::Closed(ClosedReason::Shutdown)),
+                Step::Append(step) => self.on_append(step),
+                Step::Job(job) => self.on_job(job),
+                Step::Timer => self.on_timer(),
+            }
+            self.pump();
+        }
+    }
+
+    /// Does whatever can be done now, and sets the timer for what can be done later.
+    fn pump(&mut self) {
+        let now = Instant::now();
+        self.start_jobs(now);
+        self.subscribe_wanted(now);
+        self.emit_queued(now);
+        if let Some(fence) = self.fence.get() {
+            self.inbox.start(&self.shared.event_log, fence, now);
+        }
+        self.link.pause_reading(self.inbox.is_full() || self.unidentified.len() >= MAX_UNIDENTIFIED);
+        if std::mem::take(&mut self.channels_changed) {
+            let overview = self.channels.overview();
+            self.status.send_modify(|status| status.channels = overview);
+        }
+        self.set_timer(now);
+    }
+
+    fn start_jobs(&mut self, now: Instant) {
+        let (shared, credential) = (&self.shared, &self.credential);
+        if self.identify_at.is_some_and(|at| at <= now) {
+            self.identify_at = None;
+            let (shared, credential) = (Arc::clone(shared), credential.clone());
+            self.jobs.push(Box::pin(async move { Job::Identified(shared.rest.me(&credential).await) }));
+        }
+        if self.list_at.is_some_and(|at| at <= now) {
+            self.list_at = None;
+            let (shared, credential) = (Arc::clone(shared), credential.clone());
+            self.jobs.push(Box::pin(async move { Job::Listed(shared.rest.spaces(&credential).await) }));
+        }
+    }
+
+    fn on_job(&mut self, job: Job) {
+        match job {
+            Job::Identified(profile) => self.on_identified(profile),
+            Job::Joined(space, joined) => self.on_joined(&space, joined),
+            Job::Listed(spaces) => self.on_listed(spaces),
+            Job::Recorded => {}
+        }
+    }
+
+    fn on_identified(&mut self, profile: Result<Profile, RestError>) {
+        let identity = match profile {
+            Ok(profile) => AccountId::of_user(&profile.id).ok().map(|account| Identity {
+                account,
+                user_id: Some(profile.id),
+                display_name: profile.displayname,
+            }),
+            Err(error) if error.is_auth() && self.credential.kind != TokenKind::ServiceApp => {
+                self.end = Some(End::Refused(error.to_string()));
+                return;
+            }
+            // Service applications may not ask who they are; the session then stands for its user.
+            Err(RestError::Refused { status: 400..=499, .. }) => None,
+            Err(error) => {
+                debug!(error = &error as &dyn std::error::Error, "the user behind the token is not known yet");
+                self.identify_at = Some(Instant::now() + IDENTIFY_AGAIN);
+                return;
+            }
+        };
+        let identity =
+            identity.unwrap_or_else(|| Identity { account: AccountId::standing_in(&self.id), user_id: None, display_name: None });
+        self.user_id = self.user_id.take().or_else(|| identity.user_id.clone());
+        self.status.send_modify(|status| status.identity = Some(identity));
+        for (raw, received_at) in std::mem::take(&mut self.unidentified) {
+            self.take_message(&raw, received_at);
+        }
+        self.follow_interest();
+    }
+
+    fn on_timer(&mut self) {
+        let now = Instant::now();
+        self.timer_at = None;
+        self.pending.expire(now);
+        if self.idle_at().is_some_and(|at| at <= now) {
+            self.end = Some(End::Closed(ClosedReason::Idle));
+        }
+    }
+
+    /// When the session ends if nothing needs it until then.
+    fn idle_at(&self) -> Option<Instant> {
+        let idle = self.interest.is_empty() && self.queue.is_empty() && self.pending.is_empty() && self.inbox.is_empty();
+        idle.then(|| self.needed_at + self.shared.settings.idle_timeout)
+    }
+
+    /// Arms the timer for the earliest thing to do. A timer that is set early enough is left alone: it fires, finds nothing due and is
+    /// set again, which costs less than moving it with each message.
+    fn set_timer(&mut self, now: Instant) {
+        let online = self.link.is_online();
+        let ready = |send: &QueuedSend| self.channels.readiness(&send.message.space) == Readiness::Ready;
+        let blocked_by_budget = online && self.queue.iter().any(ready);
+        let wants_budget = online && self.channels.next_wanted().is_some();
+        let due = [
+            self.channels.next_overdue().filter(|_| online),
+            self.pending.next_expiry(),
+            self.inbox.retry_at(),
+            self.identify_at,
+            self.list_at,
+            self.idle_at(),
+            blocked_by_budget.then(|| now + self.budget.wait_for_message(now)),
+            wants_budget.then(|| now + self.budget.wait_for_subscription(now)),
+        ];
+        // Never in the past, or the loop would spin on something that is not done yet.
+        let due = due.into_iter().flatten().min().map(|due| due.max(now + Duration::from_millis(1)));
+        if let Some(due) = due
+            && self.timer_at.is_none_or(|set| due < set)
+        {
+            self.timer.as_mut().reset(due);
+            self.timer_at = Some(due);
+        }
+    }
+
+    async fn take_ownership(&mut self) -> bool {
+        let incarnation = self.shared.incarnation;
+        match self.shared.engine.acquire(incarnation, Wanted::Session(self.id.clone())).await {
+            Ok(taken) => match taken.into_iter().next() {
+                Some(ownership) => self.fence.set(Fence { incarnation, ownership }).is_ok(),
+                None => {
+                    self.end = Some(End::Closed(ClosedReason::Fenced));
+                    false
+                }
+            },
+            Err(error) => {
+                error!(error = &error as &dyn std::error::Error, "session `{}` could not be registered in the store", self.id);
+                self.end = Some(End::Closed(ClosedReason::Shutdown));
+                false
+            }
+        }
+    }
+
+    fn account(&self) -> Option<AccountId> {
+        self.status.borrow().identity.as_ref().map(|identity| identity.account.clone())
+    }
+
+    fn set_state(&self, state: SessionState, reason: Option<String>) {
+        let (before, now) = (self.status.borrow().state, self.shared.clock.now());
+        self.status.send_modify(|status| {
+            if status.state != state {
+                status.since = now;
+            }
+            status.state = state;
+            status.reason = reason;
+        });
+        self.count_state(before, -1);
+        self.count_state(state, 1);
+    }
+
+    fn count_state(&self, state: SessionState, change: i64) {
+        self.shared.metrics.sessions.with_label_values(&[state.as_str()]).add(change);
+    }
+
+    fn count_emit(&self) {
+        self.shared.metrics.emits.inc();
+        let left = self.budget.left(Instant::now());
+        self.status.send_if_modified(|status| {
+            status.emit_budget = left;
+            false
+        });
+    }
+
+    fn count_send(&self, outcome: &str) {
+        self.shared.metrics.sends.with_label_values(&[outcome]).inc();
+    }
+}

@@ -1,0 +1,71 @@
+//! The connection of a session: making it, losing it, and what follows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::info;
+
+use crate::session::link::{AfterFailure, Link, LinkStep, class_name};
+use super::{End, SessionActor};
+use crate::domain::SessionState;
+
+impl SessionActor {
+    pub(super) fn connect(&self, delay: Duration) -> Link {
+        let (shared, credential) = (Arc::clone(&self.shared), self.credential.clone());
+        Link::connecting(async move {
+            tokio::time::sleep(delay).await;
+            shared.limiter.slot().await;
+            shared.connector.connect(&credential).await
+        })
+    }
+
+    pub(super) fn on_link(&mut self, step: LinkStep) {
+        match step {
+            LinkStep::Connected(socket) => {
+                self.link = Link::online(*socket);
+                if self.health.connected(Instant::now()) {
+                    self.shared.metrics.reconnects.inc();
+                    self.status.send_modify(|status| status.reconnects += 1);
+                }
+                self.channels.retry_refused();
+                self.channels_changed = true;
+                info!("session `{}` is online", self.id);
+                self.set_state(SessionState::Online, None);
+            }
+            LinkStep::Event(event) => self.on_event(event),
+            LinkStep::Failed(error) => {
+                self.shared.metrics.connect_failures.with_label_values(&[class_name(&error)]).inc();
+                let after = self.health.failed(&error, self.user_id.is_some());
+                self.after_failure(after, error.to_string());
+            }
+            LinkStep::Lost(disconnect) => {
+                let now = Instant::now();
+                self.lose_pending(now);
+                self.channels.connection_lost();
+                self.channels_changed = true;
+                let after = self.health.lost(&disconnect, now);
+                self.after_failure(after, disconnect.to_string());
+            }
+        }
+    }
+
+    pub(super) fn lose_pending(&mut self, now: Instant) {
+        for _ in 0..self.pending.waiting() {
+            self.count_send("unconfirmed");
+        }
+        self.pending.connection_lost(now);
+    }
+
+    pub(super) fn after_failure(&mut self, after: AfterFailure, reason: String) {
+        match after {
+            AfterFailure::Refused => self.end = Some(End::Refused(reason)),
+            AfterFailure::Retry(delay) => {
+                info!(delay_ms = delay.as_millis(), reason, "session `{}` has no connection and tries again", self.id);
+                self.link = self.connect(delay);
+                let state = if self.health.was_online() { SessionState::Reconnecting } else { SessionState::Connecting };
+                self.set_state(state, Some(reason));
+            }
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The end of a session: everyone is answered, what can be saved is saved, the connection is closed.
+
+use std::time::Duration;
+
+use futures_util::stream::StreamExt as _;
+use tokio::time::Instant;
+use tracing::{debug, error, info, warn};
+
+use crate::session::handle::Command;
+use crate::session::inbox::AppendStep;
+use crate::session::types::SessionError;
+use super::{End, SessionActor};
+use crate::domain::{ClosedReason, SessionState};
+
+/// How long an ending session waits for what it still has under way.
+const LAST_JOBS: Duration = Duration::from_secs(1);
+
+/// How long an ending session goes on trying to make its last events durable.
+const LAST_APPENDS: Duration = Duration::from_secs(5);
+
+impl SessionActor {
+    /// Answers everyone, saves what can be saved, and closes the connection.
+    pub(super) async fn finish(mut self) {
+        let end = self.end.take().unwrap_or(End::Closed(ClosedReason::Shutdown));
+        let (state, reason) = match &end {
+            End::Refused(reason) => {
+                warn!(reason, "Spaces refused the token of session `{}`", self.id);
+                (SessionState::AuthFailed, Some(reason.clone()))
+            }
+            End::Closed(reason) => {
+                info!(reason = ?reason, "session `{}` closes", self.id);
+                self.set_state(SessionState::Closing, None);
+                (SessionState::Closed, None)
+            }
+        };
+        self.commands.close();
+        self.answer_all(&end);
+        self.lose_pending(Instant::now());
+        self.append_last().await;
+        self.end_jobs().await;
+        self.link.close().await;
+        self.set_state(state, reason);
+        self.count_state(state, -1);
+        if let Some(fence) = self.fence.get() {
+            let released = self.shared.engine.release(fence.incarnation, std::slice::from_ref(&fence.ownership)).await;
+            if let Err(error) = released {
+                debug!(error = &error as &dyn std::error::Error, "the session's ownership could not be given back");
+            }
+        }
+        // Whoever still managed to ask is answered after the state says why.
+        self.answer_all(&end);
+    }
+
+    pub(super) fn answer_all(&mut self, end: &End) {
+        let error = || match end {
+            End::Refused(reason) => SessionError::AuthFailed { detail: reason.clone() },
+            End::Closed(_) => SessionError::Closed,
+        };
+        for send in self.queue.drain(..) {
+            // The caller may have gone.
+            let _ = send.reply.send(Err(error()));
+        }
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Send { reply, .. } => drop(reply.send(Err(error()))),
+                Command::Subscribe { reply, .. } => drop(reply.send(Err(error()))),
+                Command::StopWaiting { reference, reply } => drop(reply.send(self.stop_waiting(&reference))),
+                Command::InterestChanged | Command::Close(_) => {}
+            }
+        }
+    }
+
+    pub(super) async fn append_last(&mut self) {
+        let Some(fence) = self.fence.get().cloned() else { return };
+        let deadline = Instant::now() + LAST_APPENDS;
+        while !self.inbox.is_empty() && Instant::now() < deadline {
+            self.inbox.start(&self.shared.event_log, &fence, Instant::now());
+            let step = if self.inbox.is_appending() {
+                tokio::time::timeout_at(deadline, self.inbox.next()).await
+            } else {
+                tokio::time::sleep_until(self.inbox.retry_at().unwrap_or(deadline).min(deadline)).await;
+                continue;
+            };
+            match step {
+                Ok(AppendStep::Durable | AppendStep::Failed(_)) => {}
+                Ok(AppendStep::Fenced) | Err(_) => break,
+            }
+        }
+        if !self.inbox.is_empty() {
+            error!("session `{}` ends with events that the store did not take", self.id);
+        }
+    }
+
+    pub(super) async fn end_jobs(&mut self) {
+        let jobs = std::mem::take(&mut self.jobs);
+        let ended = jobs.for_each(|_| std::future::ready(()));
+        if tokio::time::timeout(LAST_JOBS, ended).await.is_err() {
+            debug!("some jobs of session `{}` were not waited for", self.id);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What arrives: echoes settle sends, everything goes into the log, refusals find their send.
+
+use serde_json::value::RawValue;
+use tracing::{error, info, warn};
+
+use crate::session::inbox::{AppendStep, Confirm, Entry};
+use crate::session::pending::Trace;
+use crate::session::types::{Confirmed, SessionError};
+use super::{End, QueuedSend, SessionActor};
+use crate::domain::{ClosedReason, Timestamp};
+use crate::event_log::LoggedEvent;
+use crate::send_log::SendStatus;
+use crate::upstream::{Circumstances, LOOPBACK_BRIDGE, ReceivedMessage, Refusal, RefusedMessage, SocketEvent, normalise};
+
+impl SessionActor {
+    pub(super) fn on_event(&mut self, event: SocketEvent) {
+        match event {
+            SocketEvent::Message(raw) => self.on_message(raw),
+            SocketEvent::SendFailed(raw) => self.on_send_failed(&raw),
+            SocketEvent::Subscribed(space) => {
+                self.channels.confirmed(&space);
+                self.channels_changed = true;
+            }
+            SocketEvent::SubscribeFailed { space, refusal } => self.on_subscription_refused(space, refusal),
+            SocketEvent::Other => {}
+        }
+    }
+
+    pub(super) fn on_message(&mut self, raw: Box<RawValue>) {
+        let received_at = self.shared.clock.now();
+        self.status.send_if_modified(|status| {
+            status.last_event_at = Some(received_at);
+            false
+        });
+        if self.status.borrow().identity.is_some() {
+            self.take_message(&raw, received_at);
+        } else {
+            self.settle_early(&raw);
+            self.unidentified.push_back((raw, received_at));
+        }
+    }
+
+    /// A message whose account is known: settles the send that it echoes, and goes into the log.
+    pub(super) fn take_message(&mut self, raw: &RawValue, received_at: Timestamp) {
+        let Ok(message) = serde_json::from_str::<ReceivedMessage<'_>>(raw.get()) else { return self.unreadable() };
+        let Some(account) = self.account() else { return };
+        let settled = self.settle(&message, raw);
+        let own = settled.is_some() || is_own(&message);
+        let circumstances = Circumstances { account: &account, own, recovered: false, received_at };
+        let confirm = settled.flatten();
+        let Ok(event) = normalise(&message, raw, circumstances) else {
+            if let Some(confirm) = confirm {
+                confirm.tell();
+            }
+            return self.unreadable();
+        };
+        let direct = event.direct || self.is_direct(&event.space);
+        let event = LoggedEvent {
+            id: event.id,
+            account,
+            space: event.space,
+            direct,
+            own,
+            event_type: event.event_type,
+            occurred_at: event.occurred_at,
+            body: event.body,
+        };
+        let confirm = confirm.and_then(|confirm| self.confirm_unless_delivered(&event, confirm));
+        self.inbox.push(Entry { event, confirm });
+    }
+
+    /// Who sent a message that nobody is to be told of learns at once that Spaces has it; else once its deliveries are durable.
+    pub(super) fn confirm_unless_delivered(&self, event: &LoggedEvent, confirm: Confirm) -> Option<Confirm> {
+        let log = &self.shared.event_log;
+        if log.has_targets(&event.account, &event.event_type, &event.space, event.direct, event.own) {
+            return Some(confirm);
+        }
+        confirm.tell();
+        None
+    }
+
+    /// Takes the pending send that `message` echoes. `Some(None)` if nobody waits for it any more.
+    pub(super) fn settle(&mut self, message: &ReceivedMessage<'_>, raw: &RawValue) -> Option<Option<Confirm>> {
+        if self.pending.is_empty() {
+            return None;
+        }
+        let id = message.id.as_deref()?;
+        let sender = message.sender.as_ref().and_then(|sender| sender.id.as_deref());
+        let by_us = is_own(message) || (self.user_id.is_some() && sender == self.user_id.as_deref());
+        let trace = Trace {
+            loopback: message.loopback.as_ref(),
+            space: message.topic_id.as_deref()?,
+            category: message.category.as_deref(),
+            html: message.content.as_ref().and_then(|content| content.body_text.as_deref()),
+        };
+        let send = if by_us { self.pending.take(&trace)? } else { return None };
+        if self.user_id.is_none() {
+            self.user_id = sender.map(str::to_owned);
+        }
+        self.shared.metrics.send_latency.observe(send.accepted_at.elapsed().as_secs_f64());
+        self.count_send("confirmed");
+        let created_at = message.created.as_deref().and_then(Timestamp::parse);
+        let confirmed = Confirmed { id: id.to_owned(), created_at, message: raw.to_owned() };
+        if let Some(reply) = send.reply {
+            Some(Some(Confirm { reference: send.message.reference, reply, confirmed }))
+        } else {
+            let Confirmed { id, created_at, message } = confirmed;
+            self.record(&send.message, SendStatus::Confirmed { id, created_at, message });
+            Some(None)
+        }
+    }
+
+    /// While it is not known whose events these are, callers are answered all the same.
+    pub(super) fn settle_early(&mut self, raw: &RawValue) {
+        if let Ok(message) = serde_json::from_str::<ReceivedMessage<'_>>(raw.get())
+            && let Some(Some(confirm)) = self.settle(&message, raw)
+        {
+            confirm.tell();
+        }
+    }
+
+    pub(super) fn on_send_failed(&mut self, raw: &RawValue) {
+        let Ok(refused) = serde_json::from_str::<RefusedMessage<'_>>(raw.get()) else { return self.unreadable() };
+        let trace = Trace {
+            loopback: refused.loopback.as_ref(),
+            space: refused.topic_id.as_deref().unwrap_or_default(),
+            category: None,
+            html: refused.content.as_ref().and_then(|content| content.body_text.as_deref()),
+        };
+        let Some(send) = self.pending.take(&trace) else { return };
+        let refusal = Refusal::read(raw);
+        match send.reply {
+            Some(reply) if refusal.wants_subscription() && !send.resent => {
+                self.channels.lost(&send.message.space);
+                let again = QueuedSend { message: send.message, reply, accepted_at: send.accepted_at, resent: true };
+                self.queue.push_front(again);
+            }
+            Some(reply) => {
+                self.count_send("refused");
+                // The caller may have gone.
+                let _ = reply.send(Err(SessionError::MessageRefused { code: refusal.code, message: refusal.message }));
+            }
+            None => {
+                self.count_send("refused");
+                self.record(&send.message, SendStatus::Failed { code: refusal.code, message: refusal.message });
+            }
+        }
+    }
+
+    pub(super) fn unreadable(&self) {
+        self.shared.metrics.events.with_label_values(&["unreadable"]).inc();
+        warn!("an event from Spaces could not be read and was skipped");
+    }
+
+    pub(super) fn on_append(&mut self, step: AppendStep) {
+        match step {
+            AppendStep::Durable => {
+                if self.status.borrow().store_failing_since.is_some() {
+                    info!("the store takes the events of session `{}` again", self.id);
+                    self.status.send_modify(|status| status.store_failing_since = None);
+                }
+            }
+            AppendStep::Failed(error) => {
+                error!(error = &error as &dyn std::error::Error, "events of session `{}` wait for the store", self.id);
+                let now = self.shared.clock.now();
+                self.status.send_modify(|status| {
+                    status.store_failing_since.get_or_insert(now);
+                });
+            }
+            AppendStep::Fenced => self.end = Some(End::Closed(ClosedReason::Fenced)),
+        }
+    }
+}
+
+/// Whether the bridge sent it over this connection.
+fn is_own(message: &ReceivedMessage<'_>) -> bool {
+    message.loopback.as_ref().is_some_and(|loopback| loopback.bridge.as_deref() == Some(LOOPBACK_BRIDGE))
+}

@@ -1,0 +1,144 @@
+//! Which spaces the session listens to, and how it comes to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tracing::{debug, error, warn};
+
+use crate::session::channels::{AfterRefusal, Readiness};
+use crate::session::types::SessionError;
+use super::{Job, SessionActor};
+use crate::domain::SpaceId;
+use crate::upstream::{Refusal, RestError, SpaceInfo, TopicType};
+
+/// When the user's spaces are listed again, after a success and after a failure.
+const LIST_AGAIN: Duration = Duration::from_secs(300);
+const LIST_AGAIN_AFTER_FAILURE: Duration = Duration::from_secs(30);
+
+impl SessionActor {
+    pub(super) fn on_subscribe(&mut self, space: &SpaceId, reply: oneshot::Sender<Result<(), SessionError>>) {
+        let now = Instant::now();
+        self.needed_at = now;
+        self.channels_changed = true;
+        let answer = match self.channels.want(space, now) {
+            Some(Readiness::Ready) => Ok(()),
+            Some(Readiness::Waiting) => return self.channels.tell(space, reply),
+            Some(Readiness::Refused(refusal)) => Err(SessionError::SpaceRefused { code: refusal.code, message: refusal.message }),
+            None => Err(SessionError::Busy { retry_after: Duration::from_secs(60) }),
+        };
+        // The caller may have gone.
+        let _ = reply.send(answer);
+    }
+
+    pub(super) fn on_subscription_refused(&mut self, space: Option<SpaceId>, refusal: Refusal) {
+        self.channels_changed = true;
+        match self.channels.refused(space, refusal, Instant::now()) {
+            Some(AfterRefusal::Join(space)) => {
+                let (shared, credential) = (Arc::clone(&self.shared), self.credential.clone());
+                self.jobs.push(Box::pin(async move {
+                    let joined = shared.rest.join(&credential, &space).await;
+                    Job::Joined(space, joined)
+                }));
+            }
+            Some(AfterRefusal::Refused(space)) => warn!(space.id = %space, "Spaces refuses the subscription to space `{space}`"),
+            None => debug!("a subscription was refused that nobody asked for"),
+        }
+    }
+
+    pub(super) fn on_joined(&mut self, space: &SpaceId, joined: Result<(), RestError>) {
+        let refusal = match joined {
+            Ok(()) => None,
+            // A clear no ends it; anything else leaves the second try, since a join is not always needed.
+            Err(RestError::Refused { status: status @ (403 | 404), code, message, .. }) => {
+                let code = code.unwrap_or_else(|| if status == 404 { "not_found" } else { "forbidden" }.to_owned());
+                Some(Refusal { code: Some(code), message })
+            }
+            Err(error) => {
+                debug!(error = &error as &dyn std::error::Error, "joining space `{space}` failed");
+                None
+            }
+        };
+        self.channels_changed |= self.channels.joined(space, refusal, Instant::now());
+    }
+
+    pub(super) fn subscribe_wanted(&mut self, now: Instant) {
+        if !self.link.is_online() {
+            return;
+        }
+        while let Some(space) = self.channels.overdue(now) {
+            self.on_subscription_refused(Some(space), Refusal { code: None, message: Some("no answer in time".to_owned()) });
+        }
+        while let Some(space) = self.channels.next_wanted() {
+            if !self.budget.take_for_subscription(now) || self.link.subscribe(&space).is_err() {
+                break;
+            }
+            self.channels.asked(&space, now);
+            self.count_emit();
+        }
+    }
+
+    /// Looks up what webhooks and subscriptions want of this session now.
+    pub(super) fn follow_interest(&mut self) {
+        let account = self.account();
+        let kept = account.as_ref().filter(|account| self.shared.is_kept(account, &self.id));
+        self.status.send_if_modified(|status| std::mem::replace(&mut status.durable, kept.is_some()) != kept.is_some());
+        let interest = kept.map(|account| self.shared.interests.interest(account)).unwrap_or_default();
+        if interest.needs_list() && !self.interest.needs_list() {
+            self.list_at = Some(Instant::now());
+        }
+        if interest.is_empty() && !self.interest.is_empty() {
+            self.needed_at = Instant::now();
+        }
+        self.interest = interest;
+        self.want_spaces();
+    }
+
+    /// Wants every space of interest, and lets those go that nobody needs any more.
+    pub(super) fn want_spaces(&mut self) {
+        let now = Instant::now();
+        let mut wanted = self.interest.spaces.clone();
+        wanted.extend(self.listed.iter().filter(|space| self.interest_covers(space)).map(|space| space.id.clone()));
+        let needless = self.channels.spaces().filter(|space| !wanted.contains(*space) && !self.is_sending_to(space));
+        for space in needless.cloned().collect::<Vec<_>>() {
+            if self.channels.forget(&space) && self.link.is_online() && self.link.unsubscribe(&space).is_ok() {
+                self.count_emit();
+            }
+        }
+        for space in &wanted {
+            if self.channels.want(space, now).is_none() {
+                error!("session `{}` listens to as many spaces as it may; space `{space}` is left out", self.id);
+                break;
+            }
+        }
+        self.channels_changed = true;
+    }
+
+    pub(super) fn interest_covers(&self, space: &SpaceInfo) -> bool {
+        if space.kind == Some(TopicType::Direct) { self.interest.direct } else { self.interest.all }
+    }
+
+    pub(super) fn is_sending_to(&self, space: &SpaceId) -> bool {
+        self.pending.contains_space(space) || self.queue.iter().any(|send| send.message.space == *space)
+    }
+
+    pub(super) fn is_direct(&self, space: &SpaceId) -> bool {
+        self.listed.iter().any(|listed| listed.id == *space && listed.kind == Some(TopicType::Direct))
+    }
+
+    pub(super) fn on_listed(&mut self, spaces: Result<Vec<SpaceInfo>, RestError>) {
+        let again = match spaces {
+            Ok(spaces) => {
+                self.listed = spaces;
+                self.want_spaces();
+                LIST_AGAIN
+            }
+            Err(error) => {
+                warn!(error = &error as &dyn std::error::Error, "the spaces of the user could not be listed");
+                LIST_AGAIN_AFTER_FAILURE
+            }
+        };
+        self.list_at = self.interest.needs_list().then(|| Instant::now() + again);
+    }
+}

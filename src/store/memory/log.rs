@@ -1,0 +1,218 @@
+//! The log: reading it, making deliveries from it again, and forgetting what is old.
+
+use super::{DeliveryRow, State};
+use crate::domain::{AccountId, Delivery, DeliveryId, DeliveryState, Timestamp, WebhookId};
+use crate::store::{
+    Cursor, DeliveryFilter, EventFilter, Flow, Lane, Maintained, Maintenance, Page, Query, Requeue, RequeueMode, Requeued, Rows,
+    StateFilter, StoredEvent,
+};
+
+impl State {
+    pub(super) fn requeue(&mut self, request: &Requeue, now: Timestamp) -> Requeued {
+        if self.webhooks.get(&request.webhook).is_some_and(|row| row.flow == Flow::Ended) {
+            return Requeued { count: 0, cursor: None };
+        }
+        match &request.mode {
+            RequeueMode::One(delivery) => self.requeue_one(request, *delivery, now),
+            RequeueMode::Redrive { since } => self.redrive(request, *since, now),
+            RequeueMode::Replay { account, since, ordered } => self.replay(request, account, *since, *ordered, now),
+        }
+    }
+
+    fn requeue_one(&mut self, request: &Requeue, delivery: DeliveryId, now: Timestamp) -> Requeued {
+        let number = delivery.number();
+        let may = request.limit > 0
+            && self
+                .deliveries
+                .get(&number)
+                .is_some_and(|row| row.webhook == request.webhook && !matches!(row.state, DeliveryState::InFlight(_)));
+        if may {
+            self.start_again(number, now);
+        }
+        Requeued { count: usize::from(may), cursor: None }
+    }
+
+    fn redrive(&mut self, request: &Requeue, since: Timestamp, now: Timestamp) -> Requeued {
+        let dead = self
+            .deliveries
+            .iter()
+            .filter(|(_, row)| row.webhook == request.webhook && matches!(row.state, DeliveryState::Dead(_)))
+            .filter(|(number, row)| row.created_at >= since && request.cursor.is_none_or(|after| **number > after.0))
+            .map(|(number, _)| *number);
+        let (numbers, cursor) = page(dead, request.limit, request.cursor, |number| *number);
+        for number in &numbers {
+            self.start_again(*number, now);
+        }
+        Requeued { count: numbers.len(), cursor }
+    }
+
+    fn replay(&mut self, request: &Requeue, account: &AccountId, since: Timestamp, ordered: bool, now: Timestamp) -> Requeued {
+        let events = self
+            .events
+            .values()
+            .filter(|event| event.account == *account && event.appended_at >= since)
+            .filter(|event| request.cursor.is_none_or(|after| event.position > after))
+            .map(|event| (event.position.0, event.space.clone()));
+        let (events, cursor) = page(events, request.limit, request.cursor, |(position, _)| *position);
+        let mut count = 0;
+        for (position, space) in events {
+            if self.is_open(position, &request.webhook) {
+                continue;
+            }
+            let lane = if ordered { Lane::Ordered(space) } else { Lane::Parallel };
+            self.add_delivery(position, request.webhook.clone(), lane, now);
+            count += 1;
+        }
+        Requeued { count, cursor }
+    }
+
+    /// Whether a delivery of the event to the webhook waits or is in flight.
+    fn is_open(&self, event: i64, webhook: &WebhookId) -> bool {
+        self.deliveries.values().any(|row| row.event == event && row.webhook == *webhook && is_open(row))
+    }
+
+    pub(super) fn query(&self, query: &Query) -> Page {
+        match query {
+            Query::Events { filter, cursor, limit } => self.list_events(filter, *cursor, *limit),
+            Query::Event(id) => {
+                let event = self.events.values().find(|event| event.id == *id);
+                Page { rows: Rows::Events(event.cloned().into_iter().collect()), next: None }
+            }
+            Query::Deliveries { filter, cursor, limit } => self.list_deliveries(filter, *cursor, *limit),
+            Query::Delivery(id) => {
+                let row = self.deliveries.get(&id.number()).map(|row| self.delivery(id.number(), row));
+                Page { rows: Rows::Deliveries(row.into_iter().collect()), next: None }
+            }
+            Query::Attempts(id) => {
+                let attempts = self.attempts.get(&id.number()).cloned().unwrap_or_default();
+                Page { rows: Rows::Attempts(attempts), next: None }
+            }
+            Query::Depths => Page {
+                rows: Rows::Depths {
+                    waiting: self.count(StateFilter::Waiting),
+                    in_flight: self.count(StateFilter::InFlight),
+                    dead: self.count(StateFilter::Dead),
+                },
+                next: None,
+            },
+        }
+    }
+
+    fn list_events(&self, filter: &EventFilter, cursor: Option<Cursor>, limit: usize) -> Page {
+        let events = self
+            .events
+            .values()
+            .filter(|event| cursor.is_none_or(|after| event.position > after))
+            .filter(|event| event.account == filter.account)
+            .filter(|event| filter.space.as_ref().is_none_or(|space| event.space == *space))
+            .filter(|event| filter.since.is_none_or(|since| event.appended_at >= since));
+        let (events, next) = page(events.cloned(), limit, cursor, |event: &StoredEvent| event.position.0);
+        Page { rows: Rows::Events(events), next }
+    }
+
+    fn list_deliveries(&self, filter: &DeliveryFilter, cursor: Option<Cursor>, limit: usize) -> Page {
+        let deliveries = self
+            .deliveries
+            .iter()
+            .rev()
+            .filter(|(number, _)| cursor.is_none_or(|before| **number < before.0))
+            .filter(|(_, row)| row.webhook == filter.webhook)
+            .filter(|(_, row)| filter.state.is_none_or(|state| state_of(row) == state))
+            .filter(|(_, row)| filter.event.as_ref().is_none_or(|event| self.events[&row.event].id == *event))
+            .map(|(number, row)| self.delivery(*number, row));
+        let (deliveries, next) = page(deliveries, limit, cursor, |delivery: &Delivery| delivery.id.number());
+        Page { rows: Rows::Deliveries(deliveries), next }
+    }
+
+    fn delivery(&self, number: i64, row: &DeliveryRow) -> Delivery {
+        let event = &self.events[&row.event];
+        Delivery {
+            id: DeliveryId::from_number(number),
+            webhook: row.webhook.clone(),
+            event: event.id.clone(),
+            event_type: event.event_type.clone(),
+            space: event.space.clone(),
+            state: row.state,
+            attempts: row.attempts,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
+    }
+
+    fn count(&self, state: StateFilter) -> u64 {
+        self.deliveries.values().filter(|row| state_of(row) == state).map(|_| 1).sum()
+    }
+
+    pub(super) fn maintain(&mut self, maintenance: Maintenance, now: Timestamp) -> Maintained {
+        let mut expired: Vec<_> = self
+            .documents
+            .iter()
+            .filter_map(|(key, document)| document.expires_at.filter(|at| *at <= now).map(|at| (at, key.clone())))
+            .collect();
+        expired.sort_by(|one, other| (one.0, one.1.0.as_str(), &one.1.1).cmp(&(other.0, other.1.0.as_str(), &other.1.1)));
+        let documents = expired.len().min(maintenance.budget);
+        for (_, key) in &expired[..documents] {
+            self.documents.remove(key);
+        }
+        let old = self.removable_events(maintenance.events_before);
+        let events = old.len().min(maintenance.budget - documents);
+        for position in &old[..events] {
+            self.remove_event(*position);
+        }
+        Maintained { events, documents, more: documents < expired.len() || events < old.len(), bytes: self.bytes() }
+    }
+
+    fn removable_events(&self, before: Option<Timestamp>) -> Vec<i64> {
+        let Some(before) = before else { return Vec::new() };
+        self.events
+            .iter()
+            .filter(|(_, event)| event.appended_at < before)
+            .filter(|(position, _)| !self.deliveries.values().any(|row| row.event == **position && is_open(row)))
+            .map(|(position, _)| *position)
+            .collect()
+    }
+
+    fn remove_event(&mut self, position: i64) {
+        self.events.remove(&position);
+        self.deliveries.retain(|number, row| {
+            let stays = row.event != position;
+            if !stays {
+                self.attempts.remove(number);
+            }
+            stays
+        });
+    }
+
+    fn bytes(&self) -> u64 {
+        let events = self.events.values().map(|event| event.body.len() as u64);
+        events.chain(self.documents.values().map(|document| document.body.len() as u64)).sum()
+    }
+}
+
+/// The first `limit` of `rows`, and where to go on if there are more.
+fn page<T>(
+    mut rows: impl Iterator<Item = T>,
+    limit: usize,
+    cursor: Option<Cursor>,
+    place: impl Fn(&T) -> i64,
+) -> (Vec<T>, Option<Cursor>) {
+    let taken: Vec<T> = rows.by_ref().take(limit).collect();
+    let next = if rows.next().is_some() { taken.last().map(|row| Cursor(place(row))).or(cursor) } else { None };
+    (taken, next)
+}
+
+fn is_open(row: &DeliveryRow) -> bool {
+    match row.state {
+        DeliveryState::Waiting(_) | DeliveryState::InFlight(_) => true,
+        DeliveryState::Delivered | DeliveryState::Dead(_) => false,
+    }
+}
+
+fn state_of(row: &DeliveryRow) -> StateFilter {
+    match row.state {
+        DeliveryState::Waiting(_) => StateFilter::Waiting,
+        DeliveryState::InFlight(_) => StateFilter::InFlight,
+        DeliveryState::Delivered => StateFilter::Delivered,
+        DeliveryState::Dead(_) => StateFilter::Dead,
+    }
+}

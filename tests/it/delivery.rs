@@ -1,0 +1,6 @@
+//! Delivery, from the event log to receivers that behave and receivers that do not.
+
+mod client;
+mod dispatcher;
+mod rig;
+mod schedule;

@@ -1,0 +1,186 @@
+//! The parts of delivery put together around a store and a clock.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use spaces_bridge::delivery::{
+    AddressGuard, AllowList, DeliveryDispatcher, DeliveryParts, DeliverySettings, SystemResolver, WebhookClient,
+};
+use spaces_bridge::domain::{
+    AccountId, Attempt, Clock, Delivery, DeliveryState, EventId, EventType, Ordering, Secret, SessionId, SpaceSelector,
+    Timestamp, Webhook,
+};
+use spaces_bridge::event_log::{AppendResult, EventLog, LoggedEvent};
+use spaces_bridge::metrics::Metrics;
+use spaces_bridge::seal::Keyring;
+use spaces_bridge::store::{DeliveryFilter, Engine, Fence, MemoryStore, Query, Rows, Wanted};
+use spaces_bridge::webhooks::{NewWebhook, WebhookRegistry, WebhookUrl};
+
+use crate::support::clock::ManualClock;
+use crate::support::wait::eventually;
+
+/// What outlives a restart of the service.
+#[derive(Clone)]
+pub(super) struct Disk {
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) clock: Arc<ManualClock>,
+    keyring: Arc<Keyring>,
+}
+
+impl Disk {
+    pub(super) fn new() -> Self {
+        let clock = Arc::new(ManualClock::new());
+        Self {
+            engine: Arc::new(MemoryStore::new(Arc::clone(&clock) as Arc<dyn Clock>)),
+            clock,
+            keyring: Arc::new(Keyring::random()),
+        }
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock) as Arc<dyn Clock>
+    }
+}
+
+/// A running service as far as delivery goes.
+pub(super) struct Rig {
+    pub(super) disk: Disk,
+    pub(super) webhooks: Arc<WebhookRegistry>,
+    pub(super) log: EventLog,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) account: AccountId,
+    pub(super) fence: Fence,
+    dispatcher: DeliveryDispatcher,
+}
+
+/// Settings under which nothing needs long.
+pub(super) fn settings() -> DeliverySettings {
+    DeliverySettings { poll_interval: Duration::from_millis(5), ..DeliverySettings::default() }
+}
+
+/// A guard that opens loopback.
+pub(super) fn guard() -> Arc<AddressGuard> {
+    Arc::new(AddressGuard::new(AllowList::new(vec!["127.0.0.0/8".parse().expect("a network")]), Vec::new()))
+}
+
+/// A TLS configuration that trusts `roots` only.
+pub(super) fn tls(roots: rustls::RootCertStore) -> Arc<rustls::ClientConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder =
+        rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("TLS versions");
+    Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+impl Rig {
+    /// Starts a service on `disk`.
+    pub(super) async fn start(disk: &Disk, settings: DeliverySettings) -> Self {
+        let engine = Arc::clone(&disk.engine);
+        let member = engine.join("127.0.0.1:1", Duration::from_secs(15)).await.expect("joined");
+        let session: SessionId = "ses_1".parse().expect("an id");
+        let owned = engine.acquire(member.incarnation, Wanted::Session(session)).await.expect("acquired");
+        let ownership = owned.into_iter().next().expect("nobody else owns the session");
+        let fence = Fence { incarnation: member.incarnation, ownership };
+        let registry = WebhookRegistry::load(Arc::clone(&engine), Arc::clone(&disk.keyring), disk.clock()).await;
+        let (webhooks, metrics) = (Arc::new(registry.expect("loaded")), Arc::new(Metrics::new()));
+        let log = EventLog::new(Arc::clone(&engine), Arc::clone(&webhooks), disk.clock(), Arc::clone(&metrics));
+        let tls = tls(rustls::RootCertStore::empty());
+        let client = Arc::new(WebhookClient::new(settings.client(), guard(), Arc::new(SystemResolver), tls));
+        let parts = DeliveryParts {
+            engine,
+            incarnation: fence.incarnation,
+            webhooks: Arc::clone(&webhooks),
+            client,
+            clock: disk.clock(),
+            metrics: Arc::clone(&metrics),
+        };
+        let dispatcher = DeliveryDispatcher::spawn(parts, settings);
+        let account = "acc_1".parse().expect("an id");
+        Self { disk: disk.clone(), webhooks, log, metrics, account, fence, dispatcher }
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.disk.clock.now()
+    }
+
+    /// Stops the service in good order.
+    pub(super) async fn stop(self, grace: Duration) {
+        self.dispatcher.shutdown(grace).await;
+    }
+
+    pub(super) async fn webhook(&self, url: &str) -> (Arc<Webhook>, Secret) {
+        self.webhook_with(url, Ordering::Parallel).await
+    }
+
+    pub(super) async fn webhook_with(&self, url: &str, ordering: Ordering) -> (Arc<Webhook>, Secret) {
+        let new = NewWebhook {
+            url: WebhookUrl::parse(url, &guard()).expect("an allowed URL"),
+            events: vec!["message.*".parse().expect("a pattern")],
+            spaces: vec![SpaceSelector::All],
+            ordering,
+            ignore_own: false,
+            description: None,
+            enabled: true,
+        };
+        self.webhooks.create(self.account.clone(), new).await.expect("created")
+    }
+
+    /// Appends the event number `number`.
+    pub(super) async fn append(&self, number: u32) -> AppendResult {
+        self.log.append(self.fence.clone(), self.event(number)).await.expect("appended")
+    }
+
+    pub(super) fn event(&self, number: u32) -> LoggedEvent {
+        LoggedEvent {
+            id: event_id(number),
+            account: self.account.clone(),
+            space: "space1".parse().expect("an id"),
+            direct: false,
+            own: false,
+            event_type: EventType::MESSAGE_CREATED,
+            occurred_at: self.disk.clock.now(),
+            body: body(number).into(),
+        }
+    }
+
+    /// The deliveries of `webhook`, oldest first.
+    pub(super) async fn deliveries(&self, webhook: &Webhook) -> Vec<Delivery> {
+        let filter = DeliveryFilter { webhook: webhook.id.clone(), state: None, event: None };
+        let query = Query::Deliveries { filter, cursor: None, limit: 10_000 };
+        let Rows::Deliveries(mut rows) = self.disk.engine.query(query).await.expect("read").rows else { panic!("other rows") };
+        rows.reverse();
+        rows
+    }
+
+    pub(super) async fn attempts(&self, delivery: &Delivery) -> Vec<Attempt> {
+        let page = self.disk.engine.query(Query::Attempts(delivery.id)).await.expect("read");
+        let Rows::Attempts(rows) = page.rows else { panic!("other rows") };
+        rows
+    }
+
+    /// Waits until the only delivery of `webhook` has ended its attempt number `attempt`, and gives it.
+    pub(super) async fn after_attempt(&self, webhook: &Webhook, attempt: u32) -> Delivery {
+        eventually(&format!("the end of attempt {attempt}"), async || {
+            let delivery = self.deliveries(webhook).await.into_iter().next()?;
+            let ended = !matches!(delivery.state, DeliveryState::InFlight(_));
+            (ended && delivery.attempts == attempt).then_some(delivery)
+        })
+        .await
+    }
+
+    /// Waits until `count` deliveries of `webhook` satisfy `wanted`.
+    pub(super) async fn until(&self, webhook: &Webhook, count: usize, wanted: impl Fn(DeliveryState) -> bool) {
+        eventually(&format!("{count} deliveries in the state waited for"), async || {
+            let deliveries = self.deliveries(webhook).await;
+            (deliveries.iter().filter(|delivery| wanted(delivery.state)).count() == count).then_some(())
+        })
+        .await;
+    }
+}
+
+pub(super) fn event_id(number: u32) -> EventId {
+    format!("evt_{number}").parse().expect("an id")
+}
+
+pub(super) fn body(number: u32) -> String {
+    format!(r#"{{"type":"message.created","timestamp":"2031-03-14T09:26:53.589Z","data":{{"text":"Grüße 👋 {number}"}}}}"#)
+}
