@@ -7,11 +7,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
+use tracing::warn;
 
 use crate::domain::{AccountId, Clock, EventId, EventType, SpaceId, Timestamp, WebhookId, WebhookStatus};
 use crate::metrics::Metrics;
 use crate::store::{Appended, Engine, Fence, Lane, NewEvent, StoreError, Target};
 use crate::webhooks::WebhookRegistry;
+
+/// Larger bodies go out as they are, but Standard Webhooks recommends to stay below, and receivers may refuse them.
+const LARGE_BODY: usize = 20_000;
 
 /// The space that test events carry, which is no space of Spaces.
 const TEST_SPACE: &str = "test";
@@ -87,6 +91,7 @@ impl EventLog {
     pub async fn append(&self, fence: Fence, events: Vec<LoggedEvent>) -> Result<Logged, StoreError> {
         let with_targets = events.into_iter().map(|event| {
             let targets = self.webhooks.targets(&event.account, &event.event_type, &event.space, event.direct, event.own);
+            warn_if_large(&event, &targets);
             with_targets(event, targets)
         });
         self.write(fence, with_targets.collect()).await
@@ -134,6 +139,13 @@ impl EventLog {
     }
 }
 
+fn warn_if_large(event: &LoggedEvent, targets: &[Target]) {
+    let (id, bytes) = (&event.id, event.body.len());
+    if bytes > LARGE_BODY && !targets.is_empty() {
+        warn!(event.id = %id, bytes, "event `{id}` has {bytes} bytes, which some receivers will refuse");
+    }
+}
+
 fn with_targets(event: LoggedEvent, targets: Vec<Target>) -> NewEvent {
     NewEvent {
         id: event.id,
@@ -172,4 +184,63 @@ fn test_event(account: AccountId, webhook_id: &WebhookId, now: Timestamp) -> Log
     let body = serde_json::to_vec(&body).expect("the body is plain JSON").into();
     let space = TEST_SPACE.parse().expect("the constant is a valid id");
     LoggedEvent { id, account, space, direct: false, own: false, event_type: EventType::WEBHOOK_TEST, occurred_at: now, body }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::SystemClock;
+    use crate::seal::Keyring;
+    use crate::store::{MemoryStore, Ownership, Wanted};
+
+    async fn log() -> (EventLog, Fence) {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let engine: Arc<dyn Engine> = Arc::new(MemoryStore::new(Arc::clone(&clock)));
+        let incarnation = engine.join("127.0.0.1:1", Duration::from_secs(15)).await.expect("joined").incarnation;
+        let session = Wanted::Session("ses_1".parse().expect("an id"));
+        let owned = engine.acquire(incarnation, session).await.expect("acquired");
+        let fence = Fence { incarnation, ownership: owned.into_iter().next().expect("nobody else owns the session") };
+        let webhooks = WebhookRegistry::load(Arc::clone(&engine), Arc::new(Keyring::random()), Arc::clone(&clock)).await;
+        (EventLog::new(engine, Arc::new(webhooks.expect("loaded")), clock, Arc::default()), fence)
+    }
+
+    fn event() -> LoggedEvent {
+        let (account, webhook) = ("acc_1".parse().expect("an id"), "wh_1".parse().expect("an id"));
+        test_event(account, &webhook, Timestamp::parse("2031-03-14T09:26:53.589Z").expect("a time"))
+    }
+
+    #[tokio::test]
+    async fn an_event_is_stored_once_though_nobody_wants_it() {
+        let (log, fence) = log().await;
+        let event = event();
+        for _ in 0..2 {
+            assert_eq!(log.append(fence.clone(), vec![event.clone()]).await.expect("appended"), Logged::Durable);
+        }
+        let metrics = log.metrics.render();
+        for result in ["appended", "repeated"] {
+            assert!(metrics.contains(&format!("spaces_bridge_events_total{{result=\"{result}\"}} 1")), "{metrics}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_that_moved_away_can_write_no_more() {
+        let (log, fence) = log().await;
+        let ownership = Ownership { epoch: fence.ownership.epoch + 1, ..fence.ownership };
+        let stale = Fence { ownership, ..fence };
+        assert_eq!(log.append(stale, vec![event()]).await.expect("asked"), Logged::Fenced);
+    }
+
+    #[test]
+    fn a_test_event_has_the_envelope_of_every_event() {
+        let event = event();
+        let body: serde_json::Value = serde_json::from_slice(&event.body).expect("JSON");
+        let expected = serde_json::json!({
+            "type": "webhook.test",
+            "timestamp": "2031-03-14T09:26:53.589Z",
+            "data": {"eventId": event.id.as_str(), "account": "acc_1", "webhookId": "wh_1"},
+        });
+        assert_eq!(body, expected);
+    }
 }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -91,6 +91,7 @@ impl DeliveryDispatcher {
             }),
             settings,
             slots: Arc::new(Semaphore::new(settings.concurrency)),
+            slow_slots: Arc::new(Semaphore::new(settings.slow_concurrency)),
             freed,
             ended,
             attempts: attempts.clone(),
@@ -138,6 +139,7 @@ struct Poller {
     worker: Arc<DeliveryWorker>,
     settings: DeliverySettings,
     slots: Arc<Semaphore>,
+    slow_slots: Arc<Semaphore>,
     freed: Arc<Notify>,
     ended: mpsc::Sender<Ended>,
     attempts: TaskTracker,
@@ -196,20 +198,43 @@ impl Poller {
             warn!(delivery.id = %claim.delivery, "there was no slot for `{}`", claim.delivery);
             return;
         };
+        let slot = Slot { held: slot, slow: Arc::clone(&self.slow_slots), freed: Arc::clone(&self.freed) };
         let (worker, ended, abort) = (Arc::clone(&self.worker), self.ended.clone(), self.abort.clone());
-        let freed = Arc::clone(&self.freed);
+        let slow_after = self.settings.slow_after;
         self.attempts.spawn(async move {
-            let settlement = tokio::select! {
+            let attempt = slot.hold_during(worker.work(&claim, start_before), slow_after);
+            let (settlement, slot) = tokio::select! {
                 biased;
-                () = abort.cancelled() => None,
-                settlement = worker.work(&claim, start_before) => settlement,
+                () = abort.cancelled() => return,
+                done = attempt => done,
             };
-            let Some(settlement) = settlement else {
-                drop(slot);
-                return freed.notify_one();
-            };
-            // The settler outlives every attempt; if it is gone nevertheless, the claim ends by itself.
-            let _ = ended.send(Ended { settlement, slot }).await;
+            if let Some(settlement) = settlement {
+                // The settler outlives every attempt; if it is gone nevertheless, the claim ends by itself.
+                let _ = ended.send(Ended { settlement, slot }).await;
+            }
         });
+    }
+}
+
+/// The room that an attempt takes among all.
+struct Slot {
+    held: OwnedSemaphorePermit,
+    slow: Arc<Semaphore>,
+    freed: Arc<Notify>,
+}
+
+impl Slot {
+    /// Does `work` in this slot, and in a slow one as soon as it takes longer than `slow_after`, if one is free then. Gives the
+    /// slot back with the result; it is to be kept until that is durable.
+    async fn hold_during<T>(mut self, work: impl Future<Output = T>, slow_after: Duration) -> (T, OwnedSemaphorePermit) {
+        let mut work = std::pin::pin!(work);
+        if let Ok(result) = tokio::time::timeout(slow_after, &mut work).await {
+            return (result, self.held);
+        }
+        if let Ok(slow) = self.slow.try_acquire_owned() {
+            self.held = slow;
+            self.freed.notify_one();
+        }
+        (work.await, self.held)
     }
 }

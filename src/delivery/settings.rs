@@ -13,6 +13,11 @@ pub struct DeliverySettings {
     pub lease_margin: Duration,
     /// Attempts at a time in all.
     pub concurrency: usize,
+    /// Slow attempts at a time beyond that: an attempt that takes longer than [`Self::slow_after`] makes room for others, so that
+    /// receivers that hang do not use up what the prompt ones need. Each is an open connection and little else.
+    pub slow_concurrency: usize,
+    /// When an attempt counts as slow.
+    pub slow_after: Duration,
     /// Attempts at a time to one webhook.
     pub per_webhook: usize,
     /// The longest time between two looks for due deliveries. The store's hints come sooner, but may be lost.
@@ -25,6 +30,8 @@ impl Default for DeliverySettings {
             timeout: Duration::from_secs(30),
             lease_margin: Duration::from_secs(15),
             concurrency: 256,
+            slow_concurrency: 1024,
+            slow_after: Duration::from_secs(1),
             per_webhook: 16,
             poll_interval: Duration::from_secs(1),
         }

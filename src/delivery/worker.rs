@@ -167,3 +167,95 @@ fn random_jitter() -> f64 {
     let random = getrandom::u32().expect("the operating system provides random numbers");
     f64::from(random) / f64::from(u32::MAX) * 2.0 - 1.0
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::delivery::{AddressGuard, DeliverySettings, SystemResolver};
+    use crate::domain::{DeliveryId, EventType, Ordering, SystemClock, Webhook};
+    use crate::seal::Keyring;
+    use crate::store::{ClaimedEvent, MemoryStore};
+    use crate::webhooks::{NewWebhook, WebhookPatch, WebhookUrl};
+
+    async fn worker() -> (DeliveryWorker, Arc<Webhook>) {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let engine = Arc::new(MemoryStore::new(Arc::clone(&clock)));
+        let registry = WebhookRegistry::load(engine, Arc::new(Keyring::random()), Arc::clone(&clock)).await;
+        let webhooks = Arc::new(registry.expect("loaded"));
+        let guard = Arc::new(AddressGuard::default());
+        let new = NewWebhook {
+            url: WebhookUrl::parse("https://receiver.example/", &guard).expect("a URL"),
+            events: Vec::new(),
+            spaces: Vec::new(),
+            ordering: Ordering::Parallel,
+            ignore_own: false,
+            description: None,
+            enabled: true,
+        };
+        let (webhook, _) = webhooks.create("acc_1".parse().expect("an id"), new).await.expect("created");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let tls = tls.expect("TLS versions").with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
+        let settings = DeliverySettings::default().client();
+        let client = Arc::new(WebhookClient::new(settings, guard, Arc::new(SystemResolver), Arc::new(tls)));
+        let endpoints = Endpoints::new(Arc::clone(&webhooks));
+        (DeliveryWorker { client, webhooks, endpoints, clock, metrics: Arc::default() }, webhook)
+    }
+
+    fn claim(webhook: &Webhook) -> Claim {
+        let now = SystemClock.now();
+        let event = ClaimedEvent {
+            id: "evt_1".parse().expect("an id"),
+            event_type: EventType::MESSAGE_CREATED,
+            appended_at: now,
+            body: "{}".into(),
+        };
+        Claim {
+            delivery: DeliveryId::from_number(1),
+            webhook: webhook.id.clone(),
+            attempt: 1,
+            claim_no: 1,
+            event: Arc::new(event),
+            claimed_at: now,
+            deadline: now,
+        }
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
+    #[tokio::test]
+    async fn a_webhook_switched_off_after_the_claim_gets_nothing_and_keeps_the_delivery() {
+        let (worker, webhook) = worker().await;
+        let off = WebhookPatch { enabled: Some(false), ..WebhookPatch::default() };
+        worker.webhooks.update(&webhook.id, off).await.expect("updated");
+        let settlement = worker.work(&claim(&webhook), soon()).await.expect("a settlement");
+        assert_eq!(settlement.verdict, Verdict::Retry(Duration::ZERO));
+        assert_eq!((settlement.outcome.status, settlement.outcome.error), (None, Some(ErrorClass::Unknown)));
+    }
+
+    #[tokio::test]
+    async fn a_webhook_deleted_after_the_claim_gets_nothing() {
+        let (worker, webhook) = worker().await;
+        worker.webhooks.delete(&webhook.id).await.expect("deleted");
+        let settlement = worker.work(&claim(&webhook), soon()).await.expect("a settlement");
+        assert_eq!(settlement.verdict, Verdict::Dead(DeadReason::WebhookDeleted));
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_has_become_old_begins_no_attempt() {
+        let (worker, webhook) = worker().await;
+        let past = Instant::now().checked_sub(Duration::from_millis(1)).expect("time has passed since the start");
+        assert_eq!(worker.work(&claim(&webhook), past).await, None);
+    }
+
+    #[test]
+    fn jitter_is_drawn_from_the_whole_range() {
+        let draws: Vec<f64> = (0..10_000).map(|_| random_jitter()).collect();
+        assert!(draws.iter().all(|draw| (-1.0..=1.0).contains(draw)));
+        assert!(draws.iter().any(|draw| *draw < -0.9) && draws.iter().any(|draw| *draw > 0.9));
+    }
+}

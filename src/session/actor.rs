@@ -17,28 +17,22 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use serde_json::value::RawValue;
-use socketio_client::EmitError;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Sleep};
-use tracing::{Instrument as _, debug, error, info, info_span, warn};
+use tracing::{Instrument as _, debug, error, info_span};
 
 use super::budget::EmitBudget;
-use super::channels::{AfterRefusal, Channels, Readiness};
-use super::handle::{Command, SessionHandle, Waiting};
-use super::inbox::{AppendStep, Confirm, Entry, Inbox};
+use super::channels::{Channels, Readiness};
+use super::handle::{Command, SessionHandle};
+use super::inbox::{AppendStep, Inbox};
 use super::interest::Interest;
-use super::link::{AfterFailure, Link, LinkHealth, LinkStep, class_name};
-use super::pending::{PendingSends, Reply, Trace};
+use super::link::{Link, LinkHealth, LinkStep};
+use super::pending::{PendingSends, Reply};
 use super::registry::Shared;
-use super::types::{Confirmed, Identity, OutgoingMessage, SessionError, SessionStatus};
-use crate::domain::{AccountId, ClosedReason, Credential, MessageRef, SessionId, SessionState, SpaceId, Timestamp, TokenKind};
-use crate::event_log::LoggedEvent;
-use crate::send_log::{SendRecord, SendStatus};
+use super::types::{Identity, OutgoingMessage, SessionStatus};
+use crate::domain::{AccountId, ClosedReason, Credential, SessionId, SessionState, SpaceId, Timestamp, TokenKind};
 use crate::store::{Fence, Wanted};
-use crate::upstream::{
-    Circumstances, LOOPBACK_BRIDGE, Profile, ReceivedMessage, Refusal, RefusedMessage, RestError, SocketEvent, SpaceInfo,
-    TopicType, normalise,
-};
+use crate::upstream::{Profile, RestError, SpaceInfo};
 
 /// Commands a session may have waiting; a caller beyond that is told `Busy`.
 const COMMAND_QUEUE: usize = 64;

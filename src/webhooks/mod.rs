@@ -6,6 +6,8 @@
 
 mod index;
 mod registry;
+#[cfg(test)]
+mod tests;
 mod url;
 
 pub use index::WantedSpaces;

@@ -1,4 +1,5 @@
-//! Integration tests.
+//! Integration tests: one file per subject, against the real parts.
 
 mod delivery;
+mod store_contract;
 mod support;

@@ -4,7 +4,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Milliseconds since 1970, now.
 pub(crate) fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
@@ -19,7 +21,9 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
     if let Ok(milliseconds) = text.parse::<i64>() {
         return Some(milliseconds);
     }
-    text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond)
+    text.parse::<jiff::Timestamp>()
+        .ok()
+        .map(jiff::Timestamp::as_millisecond)
 }
 
 #[cfg(test)]
@@ -28,7 +32,10 @@ mod tests {
 
     #[test]
     fn times_are_written_with_milliseconds_and_read_back() {
-        assert_eq!(iso(1_931_246_813_589), "2031-03-14T09:26:53.589Z".replace("09:26:53", &iso(1_931_246_813_589)[11..19]));
+        assert_eq!(
+            iso(1_931_246_813_589),
+            "2031-03-14T09:26:53.589Z".replace("09:26:53", &iso(1_931_246_813_589)[11..19])
+        );
         assert_eq!(parse(&iso(1_700_000_000_042)), Some(1_700_000_000_042));
         assert_eq!(parse("1700000000042"), Some(1_700_000_000_042));
         assert_eq!(parse("yesterday"), None);

@@ -41,7 +41,13 @@ impl Default for Limits {
 impl Limits {
     /// No limits, for load tests; reported as very large numbers.
     pub fn none() -> Self {
-        Self { connections: None, emits: None, payload_kib: None, rest_calls: None, ..Self::default() }
+        Self {
+            connections: None,
+            emits: None,
+            payload_kib: None,
+            rest_calls: None,
+            ..Self::default()
+        }
     }
 
     /// The body of `GET /api/limit`.

@@ -19,7 +19,10 @@ pub struct Switch<T> {
 
 impl<T> Default for Switch<T> {
     fn default() -> Self {
-        Self { next: VecDeque::new(), rest: None }
+        Self {
+            next: VecDeque::new(),
+            rest: None,
+        }
     }
 }
 
@@ -50,7 +53,10 @@ impl<T: Clone> Switch<T> {
     }
 
     pub(crate) fn peek(&self) -> Option<&T> {
-        self.next.front().map(|(_, behaviour)| behaviour).or(self.rest.as_ref())
+        self.next
+            .front()
+            .map(|(_, behaviour)| behaviour)
+            .or(self.rest.as_ref())
     }
 
     /// Counts one occasion and answers what should happen on it.
@@ -99,7 +105,11 @@ pub enum Refusal {
 impl Refusal {
     /// An HTTP answer with a plain body.
     pub fn http(status: u16, body: &str) -> Self {
-        Self::Http { status, body: body.to_owned(), retry_after: None }
+        Self::Http {
+            status,
+            body: body.to_owned(),
+            retry_after: None,
+        }
     }
 
     /// Whether it happens before the WebSocket exists.
@@ -205,7 +215,10 @@ impl TextStyle {
             Self::Entities => text.replace('\'', "&#x27;").replace('"', "&quot;"),
             Self::ParagraphAndEntities => Self::Paragraph.apply(&Self::Entities.apply(text)),
             Self::Escaped => {
-                let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+                let text = text
+                    .replace('&', "&amp;")
+                    .replace('<', "&lt;")
+                    .replace('>', "&gt;");
                 Self::Entities.apply(&text)
             }
         }
@@ -403,8 +416,15 @@ pub(crate) struct Scripts {
 
 impl Scripts {
     /// Counts one occasion of the picked switch for the token and answers what should happen.
-    pub(crate) fn take<T: Clone>(&mut self, token: &str, pick: impl Fn(&mut Script) -> &mut Switch<T>) -> Option<T> {
-        let own = self.tokens.get_mut(token).and_then(|script| pick(script).take());
+    pub(crate) fn take<T: Clone>(
+        &mut self,
+        token: &str,
+        pick: impl Fn(&mut Script) -> &mut Switch<T>,
+    ) -> Option<T> {
+        let own = self
+            .tokens
+            .get_mut(token)
+            .and_then(|script| pick(script).take());
         own.or_else(|| pick(&mut self.everybody).take())
     }
 
@@ -418,10 +438,18 @@ impl Scripts {
         if let Some(script) = self.tokens.get_mut(token)
             && let Some(behaviour) = pick(script).peek()
         {
-            return if wanted(behaviour) { pick(script).take() } else { None };
+            return if wanted(behaviour) {
+                pick(script).take()
+            } else {
+                None
+            };
         }
         let switch = pick(&mut self.everybody);
-        if switch.peek().is_some_and(wanted) { switch.take() } else { None }
+        if switch.peek().is_some_and(wanted) {
+            switch.take()
+        } else {
+            None
+        }
     }
 }
 
@@ -433,7 +461,10 @@ mod tests {
     fn planned_occasions_come_before_the_standing_behaviour() {
         let mut switch = Switch::default();
         switch.next(2, "a").next(1, "b").always("c");
-        let seen: Vec<_> = std::iter::repeat_with(|| switch.take()).take(5).flatten().collect();
+        let seen: Vec<_> = std::iter::repeat_with(|| switch.take())
+            .take(5)
+            .flatten()
+            .collect();
         assert_eq!(seen, ["a", "a", "b", "c", "c"]);
         switch.off();
         assert_eq!(switch.take(), None);
@@ -443,15 +474,29 @@ mod tests {
     fn a_tokens_own_switch_is_asked_first() {
         let mut scripts = Scripts::default();
         scripts.everybody.withhold_pong.next(1, ());
-        scripts.tokens.entry("t".to_owned()).or_default().withhold_pong.next(1, ());
-        assert_eq!(scripts.take("t", |script| &mut script.withhold_pong), Some(()));
-        assert_eq!(scripts.take("other", |script| &mut script.withhold_pong), Some(()));
+        scripts
+            .tokens
+            .entry("t".to_owned())
+            .or_default()
+            .withhold_pong
+            .next(1, ());
+        assert_eq!(
+            scripts.take("t", |script| &mut script.withhold_pong),
+            Some(())
+        );
+        assert_eq!(
+            scripts.take("other", |script| &mut script.withhold_pong),
+            Some(())
+        );
         assert_eq!(scripts.take("t", |script| &mut script.withhold_pong), None);
     }
 
     #[test]
     fn texts_are_wrapped_and_escaped() {
-        assert_eq!(TextStyle::ParagraphAndEntities.apply("it's"), "<p>it&#x27;s</p>");
+        assert_eq!(
+            TextStyle::ParagraphAndEntities.apply("it's"),
+            "<p>it&#x27;s</p>"
+        );
         assert_eq!(TextStyle::Escaped.apply("<b>\"&"), "&lt;b&gt;&quot;&amp;");
         assert_eq!(TextStyle::Paragraph.apply("<p>x</p>"), "<p>x</p>");
     }

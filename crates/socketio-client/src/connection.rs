@@ -19,15 +19,11 @@ use crate::transport::{Transport, upgrade};
 /// the future drops the connection.
 pub async fn connect(options: &ConnectOptions) -> Result<Connection, ConnectError> {
     let mut phase = ConnectPhase::Handshake;
-    let joined =
-        tokio::time::timeout(options.connect_timeout, establish(options, &mut phase)).await;
+    let joined = tokio::time::timeout(options.connect_timeout, establish(options, &mut phase)).await;
     joined.unwrap_or(Err(ConnectError::Timeout { phase }))
 }
 
-async fn establish(
-    options: &ConnectOptions,
-    phase: &mut ConnectPhase,
-) -> Result<Connection, ConnectError> {
+async fn establish(options: &ConnectOptions, phase: &mut ConnectPhase) -> Result<Connection, ConnectError> {
     let transport = Transport::dial(options).await?;
     let upgraded = upgrade(transport, options).await?;
     *phase = ConnectPhase::Open;
@@ -49,11 +45,7 @@ async fn establish(
         return Err(error);
     }
     driver.release_buffers();
-    debug!(
-        namespace = driver.session.namespace(),
-        "joined namespace `{}`",
-        driver.session.namespace()
-    );
+    debug!(namespace = driver.session.namespace(), "joined namespace `{}`", driver.session.namespace());
     Ok(Connection::new(driver, options))
 }
 
@@ -62,10 +54,7 @@ fn connect_error(end: End, phase: ConnectPhase) -> ConnectError {
         End::Kicked { .. } => ConnectError::Kicked,
         End::Closed { code, reason } => ConnectError::Closed { code, reason },
         End::Lost(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-            ConnectError::Closed {
-                code: None,
-                reason: String::new(),
-            }
+            ConnectError::Closed { code: None, reason: String::new() }
         }
         End::Lost(error) => ConnectError::unreachable(error),
         End::Dead => ConnectError::Timeout { phase },
@@ -115,22 +104,13 @@ pub struct Counters {
 impl Connection {
     fn new(driver: Driver<Transport>, options: &ConnectOptions) -> Self {
         let namespace = driver.session.namespace();
-        let suffix = if namespace == "/" {
-            String::new()
-        } else {
-            format!("{namespace},")
-        };
-        let server_limit = driver
-            .session
-            .max_payload
-            .and_then(|bytes| usize::try_from(bytes).ok());
+        let suffix = if namespace == "/" { String::new() } else { format!("{namespace},") };
+        let server_limit = driver.session.max_payload.and_then(|bytes| usize::try_from(bytes).ok());
         let emitter = Emitter {
             event_prefix: format!("42{suffix}").into(),
             ack_prefix: format!("43{suffix}").into(),
             next_ack: 0,
-            max_message_bytes: options
-                .max_message_bytes
-                .min(server_limit.unwrap_or(usize::MAX)),
+            max_message_bytes: options.max_message_bytes.min(server_limit.unwrap_or(usize::MAX)),
             queue_frames: options.queue_frames,
             queue_bytes: options.queue_bytes,
         };
@@ -194,10 +174,7 @@ impl Connection {
     /// What is queued is written first, as far as that time allows.
     pub async fn close(mut self) {
         if !self.driver.is_ended() {
-            let packet = Packet {
-                namespace: self.driver.session.namespace(),
-                body: PacketBody::Disconnect,
-            };
+            let packet = Packet { namespace: self.driver.session.namespace(), body: PacketBody::Disconnect };
             let frame = packet.encode_frame();
             self.driver.leave(&frame).await;
         }
@@ -271,20 +248,12 @@ impl Connection {
             return Err(EmitError::InvalidJson);
         }
         let (prefix, name) = match kind {
-            Kind::Event(name) => (
-                &self.emitter.event_prefix,
-                Some(serde_json::Value::from(name).to_string()),
-            ),
+            Kind::Event(name) => (&self.emitter.event_prefix, Some(serde_json::Value::from(name).to_string())),
             Kind::Ack => (&self.emitter.ack_prefix, None),
         };
         let id = id.map(|id| id.to_string()).unwrap_or_default();
         let mut parts: Vec<&[u8]> = vec![prefix.as_bytes(), id.as_bytes(), b"["];
-        for (index, part) in name
-            .as_deref()
-            .into_iter()
-            .chain(args.iter().copied())
-            .enumerate()
-        {
+        for (index, part) in name.as_deref().into_iter().chain(args.iter().copied()).enumerate() {
             if index > 0 {
                 parts.push(b",");
             }
@@ -292,8 +261,7 @@ impl Connection {
         }
         parts.push(b"]");
         let size = parts.iter().map(|part| part.len()).sum();
-        self.emitter
-            .admit(size, self.queued_messages(), self.queued_bytes())?;
+        self.emitter.admit(size, self.queued_messages(), self.queued_bytes())?;
         self.driver.outbox.push(&parts);
         Ok(())
     }
@@ -309,24 +277,12 @@ enum Kind<'a> {
 }
 
 impl Emitter {
-    fn admit(
-        &self,
-        size: usize,
-        queued_frames: usize,
-        queued_bytes: usize,
-    ) -> Result<(), EmitError> {
+    fn admit(&self, size: usize, queued_frames: usize, queued_bytes: usize) -> Result<(), EmitError> {
         if size > self.max_message_bytes {
-            return Err(EmitError::TooLarge {
-                size,
-                limit: self.max_message_bytes,
-            });
+            return Err(EmitError::TooLarge { size, limit: self.max_message_bytes });
         }
         let full = queued_frames >= self.queue_frames || queued_bytes + size > self.queue_bytes;
-        if full && queued_frames > 0 {
-            Err(EmitError::QueueFull)
-        } else {
-            Ok(())
-        }
+        if full && queued_frames > 0 { Err(EmitError::QueueFull) } else { Ok(()) }
     }
 }
 
@@ -336,9 +292,7 @@ fn disconnect(end: End) -> Disconnect {
         End::Closed { code, reason } => Disconnect::ServerClosed { code, reason },
         End::Dead => Disconnect::HeartbeatTimeout,
         End::Lost(error) => Disconnect::Lost(error),
-        End::Mismatch => Disconnect::Protocol(ProtocolError::Unexpected(
-            "packet of the other protocol version",
-        )),
+        End::Mismatch => Disconnect::Protocol(ProtocolError::Unexpected("packet of the other protocol version")),
         End::Protocol(error) => Disconnect::Protocol(error),
     }
 }

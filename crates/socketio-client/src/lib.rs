@@ -21,8 +21,8 @@ pub use backoff::Backoff;
 pub use codec::Protocol;
 pub use connection::{Connection, Counters, connect};
 pub use error::{
-    ConnectError, ConnectPhase, Disconnect, EmitError, FailureClass, InvalidFrame, InvalidUpgrade,
-    ProtocolError, Refusal, RefusedBy,
+    ConnectError, ConnectPhase, Disconnect, EmitError, FailureClass, InvalidFrame, InvalidUpgrade, ProtocolError, Refusal,
+    RefusedBy,
 };
 pub use event::{Ack, AckId, Args, BinarySkipped, Event, Incoming};
 pub use options::{ConnectOptions, OptionsError, TlsConfig, TlsSetupError};

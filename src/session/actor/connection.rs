@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::info;
 
-use crate::session::link::{AfterFailure, Link, LinkStep, class_name};
 use super::{End, SessionActor};
 use crate::domain::SessionState;
+use crate::session::link::{AfterFailure, Link, LinkStep, class_name};
 
 impl SessionActor {
     pub(super) fn connect(&self, delay: Duration) -> Link {

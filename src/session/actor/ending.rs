@@ -6,11 +6,11 @@ use futures_util::stream::StreamExt as _;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
+use super::{End, SessionActor};
+use crate::domain::{ClosedReason, SessionState};
 use crate::session::handle::Command;
 use crate::session::inbox::AppendStep;
 use crate::session::types::SessionError;
-use super::{End, SessionActor};
-use crate::domain::{ClosedReason, SessionState};
 
 /// How long an ending session waits for what it still has under way.
 const LAST_JOBS: Duration = Duration::from_secs(1);

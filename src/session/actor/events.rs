@@ -3,13 +3,13 @@
 use serde_json::value::RawValue;
 use tracing::{error, info, warn};
 
-use crate::session::inbox::{AppendStep, Confirm, Entry};
-use crate::session::pending::Trace;
-use crate::session::types::{Confirmed, SessionError};
 use super::{End, QueuedSend, SessionActor};
 use crate::domain::{ClosedReason, Timestamp};
 use crate::event_log::LoggedEvent;
 use crate::send_log::SendStatus;
+use crate::session::inbox::{AppendStep, Confirm, Entry};
+use crate::session::pending::Trace;
+use crate::session::types::{Confirmed, SessionError};
 use crate::upstream::{Circumstances, LOOPBACK_BRIDGE, ReceivedMessage, Refusal, RefusedMessage, SocketEvent, normalise};
 
 impl SessionActor {

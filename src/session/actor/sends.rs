@@ -8,13 +8,13 @@ use socketio_client::EmitError;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use super::{End, Job, QueuedSend, SessionActor};
+use crate::domain::{AccountId, MessageRef, SpaceId};
+use crate::send_log::{SendRecord, SendStatus};
 use crate::session::channels::Readiness;
 use crate::session::handle::{Command, Waiting};
 use crate::session::pending::Reply;
 use crate::session::types::{OutgoingMessage, SessionError};
-use super::{End, Job, QueuedSend, SessionActor};
-use crate::domain::{AccountId, MessageRef, SpaceId};
-use crate::send_log::{SendRecord, SendStatus};
 
 /// Tries to record the outcome of a send that nobody waits for, and the wait between them.
 const RECORD_TRIES: u32 = 5;

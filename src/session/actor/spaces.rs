@@ -7,10 +7,10 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
-use crate::session::channels::{AfterRefusal, Readiness};
-use crate::session::types::SessionError;
 use super::{Job, SessionActor};
 use crate::domain::SpaceId;
+use crate::session::channels::{AfterRefusal, Readiness};
+use crate::session::types::SessionError;
 use crate::upstream::{Refusal, RestError, SpaceInfo, TopicType};
 
 /// When the user's spaces are listed again, after a success and after a failure.

@@ -164,12 +164,15 @@ impl State {
 
     fn removable_events(&self, before: Option<Timestamp>) -> Vec<i64> {
         let Some(before) = before else { return Vec::new() };
-        self.events
-            .iter()
-            .filter(|(_, event)| event.appended_at < before)
-            .filter(|(position, _)| !self.deliveries.values().any(|row| row.event == **position && is_open(row)))
-            .map(|(position, _)| *position)
-            .collect()
+        let mut old: Vec<_> = self
+            .events
+            .values()
+            .filter(|event| event.appended_at < before)
+            .filter(|event| !self.deliveries.values().any(|row| row.event == event.position.0 && is_open(row)))
+            .map(|event| (event.appended_at, event.position.0))
+            .collect();
+        old.sort_unstable();
+        old.into_iter().map(|(_, position)| position).collect()
     }
 
     fn remove_event(&mut self, position: i64) {

@@ -10,7 +10,7 @@ use spaces_bridge::domain::{
     AccountId, Attempt, Clock, Delivery, DeliveryState, EventId, EventType, Ordering, Secret, SessionId, SpaceSelector,
     Timestamp, Webhook,
 };
-use spaces_bridge::event_log::{AppendResult, EventLog, LoggedEvent};
+use spaces_bridge::event_log::{EventLog, Logged, LoggedEvent};
 use spaces_bridge::metrics::Metrics;
 use spaces_bridge::seal::Keyring;
 use spaces_bridge::store::{DeliveryFilter, Engine, Fence, MemoryStore, Query, Rows, Wanted};
@@ -125,8 +125,9 @@ impl Rig {
     }
 
     /// Appends the event number `number`.
-    pub(super) async fn append(&self, number: u32) -> AppendResult {
-        self.log.append(self.fence.clone(), self.event(number)).await.expect("appended")
+    pub(super) async fn append(&self, number: u32) {
+        let logged = self.log.append(self.fence.clone(), vec![self.event(number)]).await.expect("appended");
+        assert_eq!(logged, Logged::Durable);
     }
 
     pub(super) fn event(&self, number: u32) -> LoggedEvent {

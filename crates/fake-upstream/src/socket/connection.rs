@@ -12,6 +12,7 @@ use tokio_tungstenite::tungstenite::error::{CapacityError, Error};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+use tokio_util::sync::CancellationToken;
 
 use super::upgrade::Handshake;
 use super::{events, join};
@@ -52,13 +53,22 @@ pub(super) enum Step {
     End(Ended),
 }
 
-pub(super) async fn run(shared: Arc<Shared>, mut socket: Socket, handshake: Handshake, levers: Levers) {
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    mut socket: Socket,
+    handshake: Handshake,
+    levers: Levers,
+) {
     let (outbox, out) = mpsc::channel(shared.options.outbox.max(1));
     let cut = levers.cut.clone();
     let id = {
         let mut state = shared.lock();
-        let id = state.hub.open(&handshake.token, handshake.mute, outbox, levers);
-        state.seen.connection_opened(id, &handshake.token, handshake.query.clone());
+        let id = state
+            .hub
+            .open(&handshake.token, handshake.mute, outbox, levers);
+        state
+            .seen
+            .connection_opened(id, &handshake.token, handshake.query.clone());
         id
     };
     let mut connection = Connection {
@@ -73,7 +83,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut socket: Socket, handshake: Hand
     let ended = tokio::select! {
         biased;
         () = cut.cancelled() => Ended::Cut,
-        ended = connection.serve(&mut socket, out) => ended,
+        ended = connection.serve(&mut socket, out, &cut) => ended,
     };
     let mut state = shared.lock();
     let ended = state.hub.close(id).unwrap_or(ended);
@@ -95,7 +105,9 @@ impl Connection {
         let open = Utf8Bytes::from(EnginePacket::Open(&handshake.encode()).encode());
         let state = &mut *state;
         state.hub.send(self.id, open, &mut state.seen);
-        let when = state.scripts.take(&self.handshake.token, |script| &mut script.root_connect);
+        let when = state
+            .scripts
+            .take(&self.handshake.token, |script| &mut script.root_connect);
         self.root_after_join = when == Some(RootConnect::After);
         let (id, root) = (self.id, Utf8Bytes::from_static("40"));
         match when {
@@ -107,10 +119,19 @@ impl Connection {
         }
     }
 
-    async fn serve(&mut self, socket: &mut Socket, mut out: mpsc::Receiver<Out>) -> Ended {
+    async fn serve(
+        &mut self,
+        socket: &mut Socket,
+        mut out: mpsc::Receiver<Out>,
+        cut: &CancellationToken,
+    ) -> Ended {
         let alarm = sleep_until(self.next_alarm());
         tokio::pin!(alarm);
         loop {
+            // What is ready here must not outrun a cut that this very task has caused.
+            if cut.is_cancelled() {
+                return Ended::Cut;
+            }
             let step = tokio::select! {
                 message = socket.next() => self.on_message(message),
                 Some(first) = out.recv() => match write(socket, first, &mut out).await {
@@ -131,7 +152,10 @@ impl Connection {
                 }
                 Step::End(ended) => return ended,
             }
-            if self.token_ends_at.is_some_and(|ends_at| ends_at < alarm.deadline()) {
+            if self
+                .token_ends_at
+                .is_some_and(|ends_at| ends_at < alarm.deadline())
+            {
                 alarm.as_mut().reset(self.next_alarm());
             }
         }
@@ -140,9 +164,13 @@ impl Connection {
     fn on_message(&mut self, message: Option<Result<Message, Error>>) -> Step {
         match message {
             Some(Ok(Message::Text(text))) => self.on_text(&text),
-            Some(Ok(Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Step::GoOn,
+            Some(Ok(
+                Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_),
+            )) => Step::GoOn,
             // Closing once more writes the answer to the client's close frame.
-            Some(Ok(Message::Close(_)) | Err(Error::ConnectionClosed)) => Step::Close(Ended::ClientClosed),
+            Some(Ok(Message::Close(_)) | Err(Error::ConnectionClosed)) => {
+                Step::Close(Ended::ClientClosed)
+            }
             Some(Err(Error::Capacity(CapacityError::MessageTooLong { .. }))) => Step::TooLarge,
             Some(Err(_)) | None => Step::End(Ended::ClientVanished),
         }
@@ -152,7 +180,10 @@ impl Connection {
         let frozen = {
             let mut state = self.shared.lock();
             state.seen.frame(self.id, Way::Received, text);
-            state.hub.get(self.id).is_none_or(|connection| connection.frozen)
+            state
+                .hub
+                .get(self.id)
+                .is_none_or(|connection| connection.frozen)
         };
         let packet = EnginePacket::decode(text);
         if matches!(packet, Ok(EnginePacket::Ping(_))) || !self.shared.options.only_pings_count {
@@ -165,7 +196,12 @@ impl Connection {
             Ok(EnginePacket::Ping(data)) => self.on_ping(data),
             Ok(EnginePacket::Message(message)) => return self.on_packet(message),
             Ok(EnginePacket::Close) => return Step::Close(Ended::ClientClosed),
-            Ok(EnginePacket::Open(_) | EnginePacket::Pong(_) | EnginePacket::Upgrade | EnginePacket::Noop) => {}
+            Ok(
+                EnginePacket::Open(_)
+                | EnginePacket::Pong(_)
+                | EnginePacket::Upgrade
+                | EnginePacket::Noop,
+            ) => {}
             Err(_) => return Step::Close(Ended::ProtocolError),
         }
         Step::GoOn
@@ -176,7 +212,11 @@ impl Connection {
         if let Some(entry) = state.seen.connection(self.id) {
             entry.pings += 1;
         }
-        if state.scripts.take(&self.handshake.token, |script| &mut script.withhold_pong).is_none() {
+        if state
+            .scripts
+            .take(&self.handshake.token, |script| &mut script.withhold_pong)
+            .is_none()
+        {
             let pong = Utf8Bytes::from(EnginePacket::Pong(data).encode());
             state.hub.send(self.id, pong, &mut state.seen);
         }
@@ -213,44 +253,65 @@ impl Connection {
 
     fn next_alarm(&self) -> Instant {
         let silent_at = self.heard_at + self.patience();
-        self.token_ends_at.map_or(silent_at, |ends_at| ends_at.min(silent_at))
+        self.token_ends_at
+            .map_or(silent_at, |ends_at| ends_at.min(silent_at))
     }
 
     fn patience(&self) -> Duration {
         self.shared.options.ping_interval + self.shared.options.ping_timeout
     }
 
-    /// Ends a silent client; lets the end of a token have its consequence.
+    /// Lets the end of the token have its consequence; ends a silent client.
     fn on_alarm(&mut self) -> Step {
         let now = Instant::now();
-        let state = &mut *self.shared.lock();
         if self.token_ends_at.is_some_and(|ends_at| ends_at <= now) {
-            self.token_ends_at = None;
-            let token = Arc::clone(&self.handshake.token);
-            // A token revoked before its time has had its consequences already.
-            if state.world.tokens.get(&*token).is_some_and(|token| !token.revoked && !token.is_valid_at(clock::now_ms())) {
-                match state.scripts.take(&token, |script| &mut script.expiry) {
-                    None | Some(Expiry::Kept) => {}
-                    Some(Expiry::Fault(fault)) => {
-                        state.hub.suffer(self.id, fault, &mut state.seen);
-                    }
-                }
-            }
+            self.token_ends_at = self.on_token_end(now);
         }
         if now < self.heard_at + self.patience() {
             return Step::GoOn;
         }
-        if state.hub.get(self.id).is_some_and(|connection| connection.frozen) {
+        let state = self.shared.lock();
+        let frozen = state
+            .hub
+            .get(self.id)
+            .is_some_and(|connection| connection.frozen);
+        if frozen {
             // A frozen server closes nobody; look again after as long.
             self.heard_at = now;
             return Step::GoOn;
         }
         Step::Close(Ended::PingTimeout)
     }
+
+    /// Acts on the end of the token; answers when to look again if it lives on.
+    fn on_token_end(&self, now: Instant) -> Option<Instant> {
+        let state = &mut *self.shared.lock();
+        let token = Arc::clone(&state.hub.get(self.id)?.token);
+        let known = state.world.tokens.get(&*token)?;
+        if known.revoked {
+            // Revoked before its time: that has had its consequences already.
+            return None;
+        }
+        let life = known.life_at(clock::now_ms());
+        if !life.is_zero() {
+            return now.checked_add(life);
+        }
+        match state.scripts.take(&token, |script| &mut script.expiry) {
+            None | Some(Expiry::Kept) => {}
+            Some(Expiry::Fault(fault)) => {
+                state.hub.suffer(self.id, fault, &mut state.seen);
+            }
+        }
+        None
+    }
 }
 
 /// Writes what is waiting, up to a batch, and flushes once.
-async fn write(socket: &mut Socket, first: Out, out: &mut mpsc::Receiver<Out>) -> Result<Step, Error> {
+async fn write(
+    socket: &mut Socket,
+    first: Out,
+    out: &mut mpsc::Receiver<Out>,
+) -> Result<Step, Error> {
     let mut next = Some(first);
     let mut written = 0;
     while let Some(item) = next {
@@ -263,14 +324,21 @@ async fn write(socket: &mut Socket, first: Out, out: &mut mpsc::Receiver<Out>) -
             }
         }
         written += 1;
-        next = if written < BATCH { out.try_recv().ok() } else { None };
+        next = if written < BATCH {
+            out.try_recv().ok()
+        } else {
+            None
+        };
     }
     socket.flush().await?;
     Ok(Step::GoOn)
 }
 
 fn too_large() -> CloseFrame {
-    CloseFrame { code: CloseCode::Size, reason: Utf8Bytes::default() }
+    CloseFrame {
+        code: CloseCode::Size,
+        reason: Utf8Bytes::default(),
+    }
 }
 
 /// Sends a close frame and waits a little for the client's.

@@ -1,7 +1,7 @@
 //! Admission to `/chat`.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::json;
 use socketio_client::codec::decode_query;
@@ -16,7 +16,12 @@ use crate::state::State;
 pub(super) const NAMESPACE: &str = "/chat";
 
 /// `40/chat?token=…&tokenType=…,`
-pub(super) fn on_connect(connection: &mut Connection, namespace: &str, query: Option<&str>, payload: Option<&str>) -> Step {
+pub(super) fn on_connect(
+    connection: &mut Connection,
+    namespace: &str,
+    query: Option<&str>,
+    payload: Option<&str>,
+) -> Step {
     if namespace == "/" {
         return Step::GoOn;
     }
@@ -55,21 +60,37 @@ fn credentials(connection: &Connection, query: Option<&str>) -> Credentials {
     let packet = decode_query(query.unwrap_or_default());
     let find = |name: &str| {
         let pairs = connection.handshake.query.iter().chain(&packet);
-        pairs.into_iter().find(|(known, value)| known == name && !value.is_empty()).map(|(_, value)| value.clone())
+        pairs
+            .into_iter()
+            .find(|(known, value)| known == name && !value.is_empty())
+            .map(|(_, value)| value.clone())
     };
-    Credentials { token: find("token").unwrap_or_default().into(), token_type: find("tokenType") }
+    Credentials {
+        token: find("token").unwrap_or_default().into(),
+        token_type: find("tokenType"),
+    }
 }
 
 impl State {
     /// What keeps a client out before the WebSocket exists.
     pub(super) fn refusal_at_upgrade(&mut self, token: &str) -> Option<Refusal> {
-        let scripted = self.scripts.take_if(token, |script| &mut script.refuse, Refusal::is_at_upgrade);
+        let scripted =
+            self.scripts
+                .take_if(token, |script| &mut script.refuse, Refusal::is_at_upgrade);
         let refusal = scripted.or_else(|| {
             if self.world.valid_token(token).is_none() {
-                return self.scripts.take_if(token, |script| &mut script.bad_token, Refusal::is_at_upgrade);
+                return self.scripts.take_if(
+                    token,
+                    |script| &mut script.bad_token,
+                    Refusal::is_at_upgrade,
+                );
             }
             if self.has_too_many_connections(token) {
-                return self.scripts.take_if(token, |script| &mut script.over_connections, Refusal::is_at_upgrade);
+                return self.scripts.take_if(
+                    token,
+                    |script| &mut script.over_connections,
+                    Refusal::is_at_upgrade,
+                );
             }
             None
         });
@@ -81,26 +102,43 @@ impl State {
 
     fn refusal_at_join(&mut self, offered: &Credentials) -> Option<Refusal> {
         let token = &*offered.token;
-        if let Some(refusal) = self.scripts.take_if(token, |script| &mut script.refuse, |refusal| !refusal.is_at_upgrade()) {
+        if let Some(refusal) = self.scripts.take_if(
+            token,
+            |script| &mut script.refuse,
+            |refusal| !refusal.is_at_upgrade(),
+        ) {
             return Some(refusal);
         }
-        let known = self
-            .world
-            .valid_token(token)
-            .filter(|known| offered.token_type.as_deref().is_none_or(|token_type| known.kind.accepts_socket_type(token_type)));
+        let known = self.world.valid_token(token).filter(|known| {
+            offered
+                .token_type
+                .as_deref()
+                .is_none_or(|token_type| known.kind.accepts_socket_type(token_type))
+        });
         if known.is_none() {
-            let scripted = self.scripts.take_if(token, |script| &mut script.bad_token, |refusal| !refusal.is_at_upgrade());
+            let scripted = self.scripts.take_if(
+                token,
+                |script| &mut script.bad_token,
+                |refusal| !refusal.is_at_upgrade(),
+            );
             return Some(scripted.unwrap_or_else(|| Refusal::Text("Not authorized".to_owned())));
         }
         if self.has_too_many_connections(token) {
-            let scripted = self.scripts.take_if(token, |script| &mut script.over_connections, |refusal| !refusal.is_at_upgrade());
-            return Some(scripted.unwrap_or_else(|| Refusal::Text("Too many connections".to_owned())));
+            let scripted = self.scripts.take_if(
+                token,
+                |script| &mut script.over_connections,
+                |refusal| !refusal.is_at_upgrade(),
+            );
+            return Some(
+                scripted.unwrap_or_else(|| Refusal::Text("Too many connections".to_owned())),
+            );
         }
         None
     }
 
     fn has_too_many_connections(&self, token: &str) -> bool {
-        let (Some(limit), Some(token)) = (self.limits.connections, self.world.tokens.get(token)) else {
+        let (Some(limit), Some(token)) = (self.limits.connections, self.world.tokens.get(token))
+        else {
             return false;
         };
         self.hub.of_user(&token.user).count() >= usize::try_from(limit).unwrap_or(usize::MAX)
@@ -128,8 +166,8 @@ fn admit(connection: &mut Connection, state: &mut State, joining: &Credentials) 
         return Step::GoOn;
     };
     let user = known.user.clone();
-    let life = u64::try_from(known.expires_at - clock::now_ms()).unwrap_or_default();
-    connection.token_ends_at = tokio::time::Instant::now().checked_add(Duration::from_millis(life));
+    let life = known.life_at(clock::now_ms());
+    connection.token_ends_at = tokio::time::Instant::now().checked_add(life);
 
     let ack = match state.scripts.take(token, |script| &mut script.ack_style) {
         None | Some(AckStyle::Comma) => "40/chat,".to_owned(),
@@ -147,13 +185,18 @@ fn admit(connection: &mut Connection, state: &mut State, joining: &Credentials) 
         }
         state.hub.send(id, ack.into(), &mut state.seen);
         if root_after {
-            state.hub.send(id, Utf8Bytes::from_static("40"), &mut state.seen);
+            state
+                .hub
+                .send(id, Utf8Bytes::from_static("40"), &mut state.seen);
         }
         if let Some(fault) = fault {
             state.hub.suffer(id, fault, &mut state.seen);
         }
     };
-    match state.scripts.take(&joining.token, |script| &mut script.ack_delay) {
+    match state
+        .scripts
+        .take(&joining.token, |script| &mut script.ack_delay)
+    {
         Some(delay) => connection.shared.after(delay, finish),
         None => finish(state),
     }

@@ -1,6 +1,7 @@
 //! The plain values of the world.
 
 use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
@@ -111,6 +112,11 @@ impl Token {
         format!("{} {}", self.kind.scheme(), self.value)
     }
 
+    /// How long the token still lives.
+    pub(crate) fn life_at(&self, now_ms: i64) -> Duration {
+        Duration::from_millis(u64::try_from(self.expires_at - now_ms).unwrap_or_default())
+    }
+
     pub(crate) fn is_valid_at(&self, now_ms: i64) -> bool {
         !self.revoked && self.expires_at > now_ms
     }
@@ -188,7 +194,13 @@ impl AsRef<str> for Space {
 }
 
 impl Space {
-    pub(super) fn new(id: String, title: &str, kind: SpaceKind, members: &[&User], now_ms: i64) -> Self {
+    pub(super) fn new(
+        id: String,
+        title: &str,
+        kind: SpaceKind,
+        members: &[&User],
+        now_ms: i64,
+    ) -> Self {
         Self {
             id,
             title: title.to_owned(),
@@ -266,7 +278,11 @@ impl AsRef<str> for Message {
 impl Message {
     /// The text as it is stored.
     pub fn text(&self) -> &str {
-        self.body.get("content").and_then(|content| content.get("bodyText")).and_then(Value::as_str).unwrap_or_default()
+        self.body
+            .get("content")
+            .and_then(|content| content.get("bodyText"))
+            .and_then(Value::as_str)
+            .unwrap_or_default()
     }
 
     /// The message as events and listings show it.

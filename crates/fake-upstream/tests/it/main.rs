@@ -1,5 +1,15 @@
 //! The fake upstream as its clients see it, frame by frame and call by call.
 
+mod accounts;
+mod faults;
+mod files;
+mod heartbeat;
 mod joining;
+mod lists;
+mod recording;
+mod rest;
+mod rest_faults;
 mod sending;
+mod subscribing;
 mod support;
+mod world;

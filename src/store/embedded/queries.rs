@@ -1,0 +1,122 @@
+//! Reading the log, on connections that only read.
+
+use rusqlite::types::ToSql;
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::requeue::{after, cut_page};
+use super::rows::{ATTEMPT, DEAD, DELIVERED, DELIVERY, EVENT, IN_FLIGHT, attempt, delivery, event, int, natural};
+use crate::domain::{Delivery, DeliveryId, EventId, SpaceId, Timestamp};
+use crate::store::{Cursor, DeliveryFilter, EventFilter, Page, Query, Rows, StateFilter, StoredEvent};
+
+/// When a claim may next get something; one look at the first entry of each index.
+pub(super) const NEXT_DUE: &str = "SELECT min(due_at) FROM (
+     SELECT min(due_at) AS due_at FROM flows INDEXED BY flows_due WHERE ready = 0 AND due_at IS NOT NULL
+     UNION ALL SELECT min(due_at) FROM flows INDEXED BY flows_due WHERE ready = 1 AND due_at IS NOT NULL
+     UNION ALL SELECT min(due_at) FROM deliveries INDEXED BY deliveries_in_flight WHERE state = 2)";
+
+pub(super) fn next_due(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
+    let due: Option<i64> = connection.prepare_cached(NEXT_DUE)?.query_row([], |row| row.get(0))?;
+    Ok(due.map(Timestamp::from_millis))
+}
+
+pub(super) fn query(connection: &Connection, query: &Query) -> rusqlite::Result<Page> {
+    match query {
+        Query::Events { filter, cursor, limit } => list_events(connection, filter, *cursor, *limit),
+        Query::Event(id) => Ok(Page { rows: Rows::Events(find_event(connection, id)?), next: None }),
+        Query::Deliveries { filter, cursor, limit } => list_deliveries(connection, filter, *cursor, *limit),
+        Query::Delivery(id) => Ok(Page { rows: Rows::Deliveries(find_delivery(connection, *id)?), next: None }),
+        Query::Attempts(id) => {
+            let sql = format!("SELECT {ATTEMPT} FROM attempts WHERE delivery = ?1 ORDER BY claim_no");
+            let mut select = connection.prepare_cached(&sql)?;
+            let attempts = select.query_map([id.number()], attempt)?.collect::<rusqlite::Result<_>>()?;
+            Ok(Page { rows: Rows::Attempts(attempts), next: None })
+        }
+        Query::Depths => depths(connection),
+    }
+}
+
+fn list_events(connection: &Connection, filter: &EventFilter, cursor: Option<Cursor>, limit: usize) -> rusqlite::Result<Page> {
+    let space = if filter.space.is_some() { "e.space = ?4" } else { "?4 IS NULL" };
+    let sql = format!(
+        "SELECT {EVENT} FROM events AS e INDEXED BY events_account
+         WHERE e.account = ?1 AND e.seq > ?2 AND e.appended_at >= ?3 AND {space} ORDER BY e.seq LIMIT ?5"
+    );
+    let mut select = connection.prepare_cached(&sql)?;
+    let bounds = params![
+        filter.account.as_str(),
+        after(cursor),
+        filter.since.map_or(i64::MIN, Timestamp::as_millis),
+        filter.space.as_ref().map(SpaceId::as_str),
+        int(limit).saturating_add(1),
+    ];
+    let mut events: Vec<StoredEvent> = select.query_map(bounds, event)?.collect::<rusqlite::Result<_>>()?;
+    let next = cut_page(&mut events, limit, cursor, |event| event.position.0);
+    Ok(Page { rows: Rows::Events(events), next })
+}
+
+fn find_event(connection: &Connection, id: &EventId) -> rusqlite::Result<Vec<StoredEvent>> {
+    let sql = format!("SELECT {EVENT} FROM events AS e WHERE e.id = ?1");
+    let found = connection.prepare_cached(&sql)?.query_row([id.as_str()], event).optional()?;
+    Ok(found.into_iter().collect())
+}
+
+fn list_deliveries(
+    connection: &Connection,
+    filter: &DeliveryFilter,
+    cursor: Option<Cursor>,
+    limit: usize,
+) -> rusqlite::Result<Page> {
+    let webhook = filter.webhook.as_str();
+    let before = cursor.map_or(i64::MAX, |cursor| cursor.0);
+    let limit_and_one = int(limit).saturating_add(1);
+    let mut bounds: Vec<&dyn ToSql> = vec![&webhook, &before, &limit_and_one];
+    let event = filter.event.as_ref().map(EventId::as_str);
+    let of_event = if let Some(event) = &event {
+        bounds.push(event);
+        "AND d.event = (SELECT seq FROM events WHERE id = ?4)"
+    } else {
+        ""
+    };
+    let in_state = match filter.state {
+        None => String::new(),
+        Some(StateFilter::Waiting) => "AND d.state <= 1".to_owned(),
+        Some(StateFilter::InFlight) => format!("AND d.state = {IN_FLIGHT}"),
+        Some(StateFilter::Delivered) => format!("AND d.state = {DELIVERED}"),
+        Some(StateFilter::Dead) => format!("AND d.state = {DEAD}"),
+    };
+    let sql = format!(
+        "SELECT {DELIVERY} FROM deliveries AS d JOIN flows AS f ON f.id = d.flow JOIN events AS e ON e.seq = d.event
+         WHERE d.flow = (SELECT id FROM flows WHERE webhook = ?1) AND d.id < ?2 {in_state} {of_event}
+         ORDER BY d.id DESC LIMIT ?3"
+    );
+    let mut select = connection.prepare_cached(&sql)?;
+    let mut rows: Vec<Delivery> = select.query_map(&bounds[..], delivery)?.collect::<rusqlite::Result<_>>()?;
+    let next = cut_page(&mut rows, limit, cursor, |delivery| delivery.id.number());
+    Ok(Page { rows: Rows::Deliveries(rows), next })
+}
+
+fn find_delivery(connection: &Connection, id: DeliveryId) -> rusqlite::Result<Vec<Delivery>> {
+    let sql = format!(
+        "SELECT {DELIVERY} FROM deliveries AS d JOIN flows AS f ON f.id = d.flow JOIN events AS e ON e.seq = d.event
+         WHERE d.id = ?1"
+    );
+    let found = connection.prepare_cached(&sql)?.query_row([id.number()], delivery).optional()?;
+    Ok(found.into_iter().collect())
+}
+
+fn depths(connection: &Connection) -> rusqlite::Result<Page> {
+    // Each count reads one index. Waiting are those that wait for their time and those of ordered lanes, less what is both.
+    let mut select = connection.prepare_cached(
+        "SELECT
+             (SELECT count(*) FROM deliveries INDEXED BY deliveries_due WHERE state = 1)
+                 + (SELECT count(*) FROM deliveries INDEXED BY deliveries_lane_waiting WHERE lane IS NOT NULL AND state <= 1)
+                 - (SELECT count(*) FROM deliveries INDEXED BY deliveries_lane_active
+                    WHERE lane IS NOT NULL AND state IN (1, 2) AND state = 1),
+             (SELECT count(*) FROM deliveries INDEXED BY deliveries_in_flight WHERE state = 2),
+             (SELECT count(*) FROM deliveries INDEXED BY deliveries_dead WHERE state = 4)",
+    )?;
+    let rows = select.query_row([], |row| {
+        Ok(Rows::Depths { waiting: natural(row, 0)?, in_flight: natural(row, 1)?, dead: natural(row, 2)? })
+    })?;
+    Ok(Page { rows, next: None })
+}

@@ -1,0 +1,199 @@
+//! What the commands of one transaction share, and the upkeep of what claims find their work by.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::rows::{QUEUED, WAITING, int};
+use crate::domain::{SpaceId, Timestamp, WebhookId};
+use crate::store::Flow;
+
+/// Numbers that the writer gives out. They live in memory, because one thread alone writes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Numbers {
+    pub(super) last_event: i64,
+    pub(super) last_delivery: i64,
+    pub(super) last_turn: i64,
+    /// The limit that the last claim came with. A webhook at that limit is not looked at until one of its claims ends.
+    pub(super) per_webhook: Option<usize>,
+}
+
+impl Numbers {
+    pub(super) fn load(connection: &Connection) -> rusqlite::Result<Self> {
+        let number = |sql: &str| connection.query_row(sql, [], |row| row.get(0));
+        let kept = "SELECT coalesce(max(value), 0) FROM last_numbers WHERE name =";
+        Ok(Self {
+            last_event: number(&format!("SELECT max(coalesce(max(seq), 0), ({kept} 'event')) FROM events"))?,
+            last_delivery: number(&format!("SELECT max(coalesce(max(id), 0), ({kept} 'delivery')) FROM deliveries"))?,
+            last_turn: number("SELECT coalesce(max(turn), 0) FROM flows")?,
+            per_webhook: None,
+        })
+    }
+}
+
+/// A transaction under way.
+pub(super) struct Work<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) now: i64,
+    pub(super) numbers: &'a mut Numbers,
+    /// Whether there may be something to claim afterwards that nobody knew of.
+    pub(super) made_work: bool,
+    known_flows: HashMap<WebhookId, (i64, Flow)>,
+    known_lanes: HashMap<(i64, SpaceId), i64>,
+    changed_flows: BTreeMap<i64, FlowChange>,
+    changed_lanes: BTreeSet<i64>,
+}
+
+/// What a transaction did to a webhook's row.
+#[derive(Default)]
+struct FlowChange {
+    in_flight: i64,
+    turn: Option<i64>,
+}
+
+/// The default of a webhook that is not held.
+const NOT_HELD: i64 = i64::MIN;
+
+impl<'a> Work<'a> {
+    pub(super) fn new(connection: &'a Connection, now: Timestamp, numbers: &'a mut Numbers) -> Self {
+        Self {
+            connection,
+            now: now.as_millis(),
+            numbers,
+            made_work: false,
+            known_flows: HashMap::new(),
+            known_lanes: HashMap::new(),
+            changed_flows: BTreeMap::new(),
+            changed_lanes: BTreeSet::new(),
+        }
+    }
+
+    /// The row of a webhook and its flow; made if it is missing.
+    pub(super) fn flow_of(&mut self, webhook: &WebhookId) -> rusqlite::Result<(i64, Flow)> {
+        if let Some(known) = self.known_flows.get(webhook) {
+            return Ok(*known);
+        }
+        let mut select = self.connection.prepare_cached("SELECT id, flow FROM flows WHERE webhook = ?1")?;
+        let found = select.query_row([webhook.as_str()], |row| Ok((row.get(0)?, flow_from(row.get(1)?)))).optional()?;
+        let known = if let Some(found) = found {
+            found
+        } else {
+            let mut insert = self.connection.prepare_cached("INSERT INTO flows (webhook, held_until) VALUES (?1, ?2)")?;
+            (insert.insert(params![webhook.as_str(), NOT_HELD])?, Flow::Open)
+        };
+        self.known_flows.insert(webhook.clone(), known);
+        Ok(known)
+    }
+
+    /// Sets the flow of a webhook; opening it ends a hold.
+    pub(super) fn write_flow(&mut self, webhook: &WebhookId, flow: Flow) -> rusqlite::Result<i64> {
+        let (id, _) = self.flow_of(webhook)?;
+        let sql = "UPDATE flows SET flow = ?2, held_until = iif(?2 = 0, ?3, held_until) WHERE id = ?1";
+        self.connection.prepare_cached(sql)?.execute(params![id, flow_number(flow), NOT_HELD])?;
+        self.known_flows.insert(webhook.clone(), (id, flow));
+        self.flow_changed(id, 0);
+        Ok(id)
+    }
+
+    /// The row of the ordered lane of `space` within a webhook; made if it is missing.
+    pub(super) fn lane_of(&mut self, flow: i64, space: &SpaceId) -> rusqlite::Result<i64> {
+        let key = (flow, space.clone());
+        if let Some(known) = self.known_lanes.get(&key) {
+            return Ok(*known);
+        }
+        let mut select = self.connection.prepare_cached("SELECT id FROM lanes WHERE flow = ?1 AND space = ?2")?;
+        let found = select.query_row(params![flow, space.as_str()], |row| row.get(0)).optional()?;
+        let lane = if let Some(lane) = found {
+            lane
+        } else {
+            let mut insert = self.connection.prepare_cached("INSERT INTO lanes (flow, space) VALUES (?1, ?2)")?;
+            insert.insert(params![flow, space.as_str()])?
+        };
+        self.known_lanes.insert(key, lane);
+        Ok(lane)
+    }
+
+    /// Notes that deliveries of a webhook changed, and by how many those in flight grew.
+    pub(super) fn flow_changed(&mut self, flow: i64, in_flight: i64) {
+        self.changed_flows.entry(flow).or_default().in_flight += in_flight;
+    }
+
+    /// Notes that a webhook gave deliveries at `turn`.
+    pub(super) fn flow_gave(&mut self, flow: i64, in_flight: i64, turn: i64) {
+        let change = self.changed_flows.entry(flow).or_default();
+        change.in_flight += in_flight;
+        change.turn = Some(turn);
+    }
+
+    /// Notes that the head of a lane may be another one now.
+    pub(super) fn lane_changed(&mut self, lane: Option<i64>) {
+        self.changed_lanes.extend(lane);
+    }
+
+    /// Brings heads of lanes and due times of webhooks up to date with what was noted. Needed before claiming and at the end, not
+    /// after each command: a group of appends to one webhook touches its row once.
+    pub(super) fn refresh(&mut self) -> rusqlite::Result<()> {
+        for lane in std::mem::take(&mut self.changed_lanes) {
+            self.refresh_lane(lane)?;
+        }
+        let limit = self.numbers.per_webhook.map_or(i64::MAX, int);
+        let changed = std::mem::take(&mut self.changed_flows);
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let mut update = self.connection.prepare_cached(
+            "UPDATE flows SET
+                 in_flight = in_flight + ?2,
+                 turn = coalesce(?3, turn),
+                 due_at = iif(flow = 0 AND in_flight + ?2 < ?4, max(held_until, first.due_at), NULL),
+                 ready = coalesce(flow = 0 AND in_flight + ?2 < ?4 AND max(held_until, first.due_at) <= ?5, 0)
+             FROM (SELECT min(due_at) AS due_at FROM deliveries WHERE flow = ?1 AND state = 1) AS first
+             WHERE id = ?1",
+        )?;
+        for (flow, change) in changed {
+            update.execute(params![flow, change.in_flight, change.turn, limit, self.now])?;
+        }
+        Ok(())
+    }
+
+    /// Lets the oldest waiting delivery of a lane wait for its time if nothing of the lane is in flight, and all others behind it.
+    fn refresh_lane(&self, lane: i64) -> rusqlite::Result<()> {
+        let mut select = self
+            .connection
+            .prepare_cached("SELECT id, state FROM deliveries WHERE lane = ?1 AND lane IS NOT NULL AND state IN (1, 2)")?;
+        let active: Vec<(i64, i64)> =
+            select.query_map([lane], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+        let head: Option<i64> = if active.iter().any(|(_, state)| *state != WAITING) {
+            None
+        } else {
+            let sql = "SELECT min(id) FROM deliveries WHERE lane = ?1 AND lane IS NOT NULL AND state <= 1";
+            self.connection.prepare_cached(sql)?.query_row([lane], |row| row.get(0))?
+        };
+        let mut update = self.connection.prepare_cached("UPDATE deliveries SET state = ?2 WHERE id = ?1")?;
+        for (id, state) in &active {
+            if *state == WAITING && Some(*id) != head {
+                update.execute(params![id, QUEUED])?;
+            }
+        }
+        if let Some(head) = head.filter(|head| !active.contains(&(*head, WAITING))) {
+            update.execute(params![head, WAITING])?;
+        }
+        Ok(())
+    }
+}
+
+fn flow_number(flow: Flow) -> i64 {
+    match flow {
+        Flow::Open => 0,
+        Flow::Paused => 1,
+        Flow::Ended => 2,
+    }
+}
+
+fn flow_from(number: i64) -> Flow {
+    match number {
+        0 => Flow::Open,
+        1 => Flow::Paused,
+        _ => Flow::Ended,
+    }
+}
