@@ -70,7 +70,7 @@ impl Work<'_> {
         for (id, claim_no) in lost {
             if let Some(ended) = self.wait_again(id, claim_no, self.now)? {
                 self.note_end(id, claim_no, &ended, &lost_attempt())?;
-                self.made_work = true;
+                self.new_work = true;
             }
         }
         Ok(())
