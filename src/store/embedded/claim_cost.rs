@@ -23,10 +23,8 @@ fn database(directory: &tempfile::TempDir, webhooks: usize, waiting: usize, due:
         let incarnation = work.join("http://here", std::time::Duration::from_secs(15))?.incarnation;
         let mut taken = work.acquire(incarnation, &Wanted::Session("ses_a".parse().expect("an id")))?;
         let fence = Fence { incarnation, ownership: taken.pop().expect("the session is free") };
-        let target = |webhook: usize| Target {
-            webhook: format!("wh_{webhook:05}").parse().expect("an id"),
-            lane: Lane::Parallel,
-        };
+        let target =
+            |webhook: usize| Target { webhook: format!("wh_{webhook:05}").parse().expect("an id"), lane: Lane::Parallel };
         let event = |number: usize| NewEvent {
             id: format!("evt_{number}").parse().expect("an id"),
             account: "acc_a".parse().expect("an id"),
@@ -59,12 +57,10 @@ fn claim(connection: &Connection, numbers: &mut Numbers, max: usize, per_webhook
     for sql in [LOST, MARK_READY, READY, TAKE] {
         connection.prepare_cached(sql).expect("the statement is right").reset_status(StatementStatus::VmStep);
     }
-    let request =
-        ClaimRequest { incarnation: Incarnation(1), max, per_webhook, lease: std::time::Duration::from_secs(60) };
+    let request = ClaimRequest { incarnation: Incarnation(1), max, per_webhook, lease: std::time::Duration::from_secs(60) };
     let claims = transact(connection, numbers, NOW, |work| work.claim(&request));
-    let steps = [LOST, MARK_READY, READY, TAKE].map(|sql| {
-        connection.prepare_cached(sql).expect("the statement is right").get_status(StatementStatus::VmStep)
-    });
+    let steps = [LOST, MARK_READY, READY, TAKE]
+        .map(|sql| connection.prepare_cached(sql).expect("the statement is right").get_status(StatementStatus::VmStep));
     (claims, steps.iter().sum())
 }
 

@@ -7,6 +7,8 @@
 
 mod append;
 mod claim;
+#[cfg(test)]
+mod claim_cost;
 mod documents;
 mod maintain;
 mod ownership;
