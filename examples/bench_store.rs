@@ -74,7 +74,7 @@ struct Bench {
 impl Bench {
     async fn open(directory: &Path) -> Result<Self, AnyError> {
         let store = EmbeddedStore::open(EmbeddedSettings::new(directory.join("store")), Arc::new(SystemClock))?;
-        let incarnation = store.join("http://bench.internal", Duration::from_secs(3600)).await?.incarnation;
+        let incarnation = store.join("http://bench.internal", Duration::from_hours(1)).await?.incarnation;
         let mut owned = store.acquire(incarnation, Wanted::Session("ses_bench".parse()?)).await?;
         let fence = Fence { incarnation, ownership: owned.pop().ok_or("the session is free")? };
         Ok(Self { store, incarnation, fence, events: AtomicU32::new(0) })
@@ -123,7 +123,7 @@ impl Bench {
 
     /// Claims and settles in batches until the time is over or nothing is left.
     async fn claim_and_settle(&self, batch: usize, per_webhook: usize) -> Result<f64, AnyError> {
-        let request = ClaimRequest { incarnation: self.incarnation, max: batch, per_webhook, lease: Duration::from_secs(60) };
+        let request = ClaimRequest { incarnation: self.incarnation, max: batch, per_webhook, lease: Duration::from_mins(1) };
         let start = Instant::now();
         let mut count = 0_usize;
         while start.elapsed() < PART {

@@ -1,6 +1,8 @@
 //! Tests that the cost of a claim depends on what it takes, not on what waits. They count the steps of `SQLite`'s virtual machine,
 //! so they say the same on every machine.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, StatementStatus};
 
 use super::EmbeddedSettings;
@@ -20,7 +22,7 @@ fn database(directory: &tempfile::TempDir, webhooks: usize, waiting: usize, due:
     let connection = files.open_writer().expect("the database opens");
     let mut numbers = Numbers::load(&connection).expect("the database is readable");
     transact(&connection, &mut numbers, due, |work| {
-        let incarnation = work.join("http://here", std::time::Duration::from_secs(15))?.incarnation;
+        let incarnation = work.join("http://here", Duration::from_secs(15))?.incarnation;
         let mut taken = work.acquire(incarnation, &Wanted::Session("ses_a".parse().expect("an id")))?;
         let fence = Fence { incarnation, ownership: taken.pop().expect("the session is free") };
         let target =
@@ -57,7 +59,7 @@ fn claim(connection: &Connection, numbers: &mut Numbers, max: usize, per_webhook
     for sql in [LOST, MARK_READY, READY, TAKE] {
         connection.prepare_cached(sql).expect("the statement is right").reset_status(StatementStatus::VmStep);
     }
-    let request = ClaimRequest { incarnation: Incarnation(1), max, per_webhook, lease: std::time::Duration::from_secs(60) };
+    let request = ClaimRequest { incarnation: Incarnation(1), max, per_webhook, lease: Duration::from_mins(1) };
     let claims = transact(connection, numbers, NOW, |work| work.claim(&request));
     let steps = [LOST, MARK_READY, READY, TAKE]
         .map(|sql| connection.prepare_cached(sql).expect("the statement is right").get_status(StatementStatus::VmStep));
@@ -67,7 +69,7 @@ fn claim(connection: &Connection, numbers: &mut Numbers, max: usize, per_webhook
 /// The steps of the second of two claims that find nothing.
 fn empty_claim(webhooks: usize, waiting: usize) -> i32 {
     let directory = tempfile::tempdir().expect("a directory for the test");
-    let later = NOW.saturating_add(std::time::Duration::from_secs(3_600));
+    let later = NOW.saturating_add(Duration::from_hours(1));
     let (connection, mut numbers) = database(&directory, webhooks, waiting, later);
     claim(&connection, &mut numbers, 64, 8);
     let (claims, steps) = claim(&connection, &mut numbers, 64, 8);

@@ -37,6 +37,8 @@ impl Files {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
         made.and_then(|()| private_file(&files.database(), false)).map_err(|error| failed("open the store", error))?;
         let lock = private_file(&directory.join("store.lock"), false).map_err(|error| failed("open the store", error))?;
+        // The names of new files are durable only once their directory is.
+        File::open(directory).and_then(|directory| directory.sync_all()).map_err(|error| failed("open the store", error))?;
         match lock.try_lock() {
             Ok(()) => Ok((files, lock)),
             Err(TryLockError::WouldBlock) => Err(StoreError::InUse { place: directory.display().to_string() }),

@@ -72,7 +72,7 @@ impl Work<'_> {
         for (id, claim_no) in lost {
             if let Some(ended) = self.wait_again(id, claim_no, self.now)? {
                 self.note_end(id, claim_no, &ended, &lost_attempt())?;
-                self.new_work = true;
+                self.hint = true;
             }
         }
         Ok(())
