@@ -6,6 +6,7 @@ use std::time::Duration;
 use spaces_bridge::delivery::DeliverySettings;
 use spaces_bridge::domain::{DeadReason, DeliveryState, ErrorClass, Ordering, WebhookStatus};
 use spaces_bridge::event_log::TestError;
+use spaces_bridge::store::StoreError;
 use spaces_bridge::webhooks::WebhookPatch;
 
 use super::rig::{Disk, Rig, event_id, settings};
@@ -196,6 +197,28 @@ async fn a_stop_lets_attempts_end_and_cuts_off_those_that_do_not() {
     let errors: Vec<_> = rig.attempts(&delivery).await.iter().map(|attempt| attempt.outcome.error).collect();
     assert_eq!(errors, [Some(ErrorClass::Unknown), None]);
     assert_eq!(slow.count(), 1);
+    rig.stop(GRACE).await;
+}
+
+#[tokio::test]
+async fn a_full_disk_delays_what_is_written_and_repeats_no_request() {
+    let (receiver, (disk, engine)) = (Receiver::start(Reply::status(200)).await, Disk::faulty());
+    let rig = Rig::start(&disk, settings()).await;
+    let (webhook, _) = rig.webhook(&receiver.url()).await;
+    receiver.script([Reply::Late(Duration::from_millis(100))]);
+    rig.append(1).await;
+    eventually("the request", async || (receiver.count() == 1).then_some(())).await;
+    engine.fail(true);
+    let refused = rig.log.append(rig.fence.clone(), vec![rig.event(2)]).await;
+    assert!(matches!(refused, Err(StoreError::Full { .. })), "{refused:?}");
+    let failures = engine.failures();
+    eventually("failing settlements and claims", async || (engine.failures() > failures + 2).then_some(())).await;
+    engine.fail(false);
+    rig.until(&webhook, 1, |state| state == DeliveryState::Delivered).await;
+    rig.append(2).await;
+    rig.until(&webhook, 2, |state| state == DeliveryState::Delivered).await;
+    assert_eq!(receiver.count(), 2);
+    assert!(rig.metrics.render().contains("spaces_bridge_append_failures_total 1"));
     rig.stop(GRACE).await;
 }
 

@@ -18,6 +18,7 @@ use spaces_bridge::webhooks::{NewWebhook, WebhookRegistry, WebhookUrl};
 use tempfile::TempDir;
 
 use crate::support::clock::ManualClock;
+use crate::support::faulty_engine::FaultyEngine;
 use crate::support::wait::eventually;
 
 /// What outlives a restart of the service.
@@ -42,6 +43,13 @@ impl Disk {
         let (clock, directory) = (Arc::new(ManualClock::new()), Arc::new(TempDir::new().expect("a directory")));
         let engine = open(&directory, &clock);
         Self { engine, clock, keyring: Arc::new(Keyring::random()), directory: Some(directory) }
+    }
+
+    /// A store whose writes fail on demand.
+    pub(super) fn faulty() -> (Self, Arc<FaultyEngine>) {
+        let disk = Self::new();
+        let engine = Arc::new(FaultyEngine::new(Arc::clone(&disk.engine)));
+        (Self { engine: Arc::clone(&engine) as Arc<dyn Engine>, ..disk }, engine)
     }
 
     /// The same files opened by a new process, as it were.

@@ -2,5 +2,6 @@
 
 pub(crate) mod bridge;
 pub(crate) mod clock;
+pub(crate) mod faulty_engine;
 pub(crate) mod receiver;
 pub(crate) mod wait;
