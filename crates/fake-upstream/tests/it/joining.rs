@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use fake_upstream::{AckStyle, Fault, Limits, Options, Refusal, RootConnect, TokenKind};
 use serde_json::json;
+use tokio::time::timeout;
 
-use crate::support::{Client, DEADLINE, Refused, Scene, connect_url, query};
+use crate::support::{Client, DEADLINE, QUIET, Refused, Scene, connect_url, query};
 
 /// Opens with Ana's token and asks to join; the open packet and `40` are consumed.
 async fn ask(scene: &Scene) -> Client {
@@ -148,10 +149,7 @@ async fn an_upgrade_is_refused_in_each_shape() {
                 retry_after: Some(7),
             },
         );
-        script
-            .refuse
-            .next(1, Refusal::Hangup)
-            .next(1, Refusal::Mute);
+        script.refuse.next(1, Refusal::Hangup);
     });
     for (status, body, retry_after) in [
         (401, "Unauthorized", None),
@@ -170,6 +168,15 @@ async fn an_upgrade_is_refused_in_each_shape() {
         Client::try_open(&scene.upstream, &scene.anas).await.err(),
         Some(Refused::Hangup)
     );
+    scene.upstream.script_for(&scene.anas, |script| {
+        script
+            .refuse
+            .off()
+            .next(1, Refusal::Unanswered)
+            .next(1, Refusal::Mute);
+    });
+    let unanswered = timeout(QUIET, Client::try_open(&scene.upstream, &scene.anas)).await;
+    assert!(unanswered.is_err());
     let mut mute = Client::open(&scene.upstream, &scene.anas).await;
     mute.ask_to_join(&scene.anas).await;
     mute.is_frozen().await;
