@@ -226,12 +226,12 @@ async fn the_end_of_a_token_has_the_scripted_consequence() {
     }
 }
 
-/// Half a second from now.
+/// A second from now.
 fn soon() -> i64 {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .expect("after 1970");
-    i64::try_from(now.as_millis()).expect("a time") + 500
+    i64::try_from(now.as_millis()).expect("a time") + 1000
 }
 
 #[tokio::test]
