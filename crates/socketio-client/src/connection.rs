@@ -158,15 +158,14 @@ impl Connection {
 
     /// Queues an event with any number of arguments and asks for an acknowledgement.
     pub fn emit_args_with_ack(&mut self, event: &str, args: &[&str]) -> Result<AckId, EmitError> {
-        let id = self.emitter.next_ack;
+        let id = AckId(self.emitter.next_ack);
         self.send(Kind::Event(event), Some(id), args)?;
-        self.emitter.next_ack += 1;
-        Ok(AckId(id))
+        Ok(self.emitter.take_ack_id())
     }
 
     /// Queues the answer to an event that carries this [`ack_id`](crate::Event::ack_id).
     pub fn ack(&mut self, id: AckId, args: &[&str]) -> Result<(), EmitError> {
-        self.send(Kind::Ack, Some(id.0), args)
+        self.send(Kind::Ack, Some(id), args)
     }
 
     /// Waits for what the server sends next, and drives the connection meanwhile.
@@ -244,6 +243,17 @@ impl Connection {
         self.driver.outbox.queued_frames()
     }
 
+    /// Tells whether any message that is not too large would be taken now.
+    pub fn has_room(&self) -> bool {
+        self.emitter
+            .admit(
+                self.emitter.max_message_bytes,
+                self.queued_messages(),
+                self.queued_bytes(),
+            )
+            .is_ok()
+    }
+
     /// Returns how many bytes are queued.
     pub fn queued_bytes(&self) -> usize {
         self.driver.outbox.queued_bytes()
@@ -263,7 +273,43 @@ impl Connection {
         }
     }
 
-    fn send(&mut self, kind: Kind<'_>, id: Option<u64>, args: &[&str]) -> Result<(), EmitError> {
+    /// Returns how much of a message is taken by what stands before its body.
+    pub(crate) fn head_bytes(&self) -> usize {
+        /// Digits of the largest ack id.
+        const ACK_ID: usize = 20;
+        self.emitter.event_prefix.len() + ACK_ID
+    }
+
+    /// Queues an event whose body comes from [`encode_body`]; the caller has checked size and room.
+    pub(crate) fn send_body(&mut self, body: &str) {
+        self.driver
+            .outbox
+            .push(&[self.emitter.event_prefix.as_bytes(), body.as_bytes()]);
+    }
+
+    /// As [`send_body`](Self::send_body), asking for an acknowledgement.
+    pub(crate) fn send_body_with_ack(&mut self, body: &str) -> AckId {
+        let id = self.emitter.take_ack_id();
+        let digits = id.to_string();
+        self.driver.outbox.push(&[
+            self.emitter.event_prefix.as_bytes(),
+            digits.as_bytes(),
+            body.as_bytes(),
+        ]);
+        id
+    }
+
+    /// Queues an answer whose body comes from [`encode_body`]; the caller has checked size and room.
+    pub(crate) fn send_answer(&mut self, id: AckId, body: &str) {
+        let digits = id.to_string();
+        self.driver.outbox.push(&[
+            self.emitter.ack_prefix.as_bytes(),
+            digits.as_bytes(),
+            body.as_bytes(),
+        ]);
+    }
+
+    fn send(&mut self, kind: Kind<'_>, id: Option<AckId>, args: &[&str]) -> Result<(), EmitError> {
         if self.driver.is_ended() {
             return Err(EmitError::Closed);
         }
@@ -308,7 +354,27 @@ enum Kind<'a> {
     Ack,
 }
 
+/// Makes the body of a message: an array of the event's name, if there is one, and the arguments.
+pub(crate) fn encode_body(event: Option<&str>, args: &[&str]) -> Result<String, EmitError> {
+    if !args.iter().all(|arg| is_valid_json(arg)) {
+        return Err(EmitError::InvalidJson);
+    }
+    let name = event.map(|name| serde_json::Value::from(name).to_string());
+    let parts: Vec<_> = name
+        .as_deref()
+        .into_iter()
+        .chain(args.iter().copied())
+        .collect();
+    Ok(["[", &parts.join(","), "]"].concat())
+}
+
 impl Emitter {
+    fn take_ack_id(&mut self) -> AckId {
+        let id = AckId(self.next_ack);
+        self.next_ack += 1;
+        id
+    }
+
     fn admit(
         &self,
         size: usize,
