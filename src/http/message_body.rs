@@ -323,8 +323,7 @@ impl UpstreamMessage {
         if self.topic_id.as_ref().is_some_and(|named| *named != space) {
             return Err(ApiError::field("/topicId", "it names another space than the path"));
         }
-        let content: UpstreamContent<'_> =
-            parse_json(self.content.get().as_bytes()).map_err(|error| below("/content", error))?;
+        let content: UpstreamContent<'_> = parse_json(self.content.get().as_bytes()).map_err(|error| below("/content", error))?;
         let plain_text = plain_text(&content.body_text);
         if plain_text.is_empty() && content.data.is_empty() {
             return Err(ApiError::field("/content/bodyText", "the message is empty"));

@@ -198,9 +198,8 @@ pub(super) async fn get_message(
         None => app.internals().recent_sends.get(&reference).map(|record| SendRecord::clone(&record)),
     };
     // A message sent before the user was known belongs to the account that stood in.
-    let is_own = |record: &SendRecord| {
-        record.account == identity.account || record.account == AccountId::standing_in(session.id())
-    };
+    let is_own =
+        |record: &SendRecord| record.account == identity.account || record.account == AccountId::standing_in(session.id());
     record.filter(is_own).map(|record| Json(record.into())).ok_or(ApiError::NotFound(Resource::Message))
 }
 

@@ -8,6 +8,8 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Response};
 
+use super::deliveries::DeliveryStateName;
+use super::direct::PeerType;
 use super::problem::{FieldError, Problem};
 
 /// What the document says beside the calls.
@@ -34,7 +36,7 @@ use super::problem::{FieldError, Problem};
         (name = "Health", description = "Whether the service is well."),
         (name = "Documentation", description = "This document."),
     ),
-    components(schemas(Problem, FieldError)),
+    components(schemas(Problem, FieldError, PeerType, DeliveryStateName)),
 )]
 struct Base;
 
@@ -225,7 +227,9 @@ impl Failure {
             Self::UnsupportedMediaType => "`unsupported_media_type`: the body is not announced as JSON.",
             Self::InvalidBody => "`invalid_body`: `errors` says which field is wrong, and how.",
             Self::TooMany => "`session_busy`: the service or the session has too much to do.",
-            Self::Internal => "`internal`: the service failed. `unconfirmed`: the message was sent, and its outcome is not known.",
+            Self::Internal => {
+                "`internal`: the service failed. `unconfirmed`: the message was sent, and its outcome is not known."
+            }
             Self::Unavailable => {
                 "`not_connected`, `session_closed`, `store_unavailable`, `overloaded`, `timed_out`: not now; try again."
             }
