@@ -220,6 +220,12 @@ async fn a_body_is_json_and_says_what_it_should() {
         (r#"{"html":"<script>x</script>"}"#, 422, "invalid_body", Some("/html")),
         (r#"{"attachments":[]}"#, 422, "invalid_body", Some("/attachments")),
         (r#"{"text":"a","attachments":[{"fileId":"f"}]}"#, 422, "invalid_body", Some("/attachments/0")),
+        (
+            r#"{"text":"a","attachments":[{"fileId":"","name":"n","fileSize":1,"fileType":"image","providerFileType":"image/png"}]}"#,
+            422,
+            "invalid_body",
+            Some("/attachments/0/fileId"),
+        ),
         (r#"{"content":{}}"#, 422, "invalid_body", Some("/content")),
         (r#"{"content":{"bodyText":""}}"#, 422, "invalid_body", Some("/content/bodyText")),
         (r#"{"content":{"bodyText":"a"},"topicId":"s2"}"#, 422, "invalid_body", Some("/topicId")),
