@@ -5,11 +5,10 @@ source "$(dirname "$0")/lib.sh"
 
 python_tools
 debug_binary
-read -r port internal_port < <(free_ports 2)
+port=$(free_ports 1)
 address=http://127.0.0.1:$port
 log=$CI_DIR/api-fuzz.log
 
-export SPACES_BRIDGE_HTTP__INTERNAL_LISTEN=127.0.0.1:$internal_port
 target/debug/spaces-bridge demo --listen "127.0.0.1:$port" > "$log" 2>&1 &
 service=$!
 clean_up() {
@@ -19,16 +18,15 @@ clean_up() {
   wait "$service" || true
 }
 trap clean_up EXIT
-wait_for 30 "the demo" get "$address/readyz"
-wait_for 30 "the demo's token" demo_access "$log"
-read -r token space < <(demo_access "$log")
+wait_for 30 "the demo and its token" demo_access "$log"
+read -r scheme token space < <(demo_access "$log")
 
 # fuzz CONFIGURATION ARGUMENT…
 fuzz() {
   local configuration=$1
   shift
   timeout --signal INT 900 schemathesis --config-file "$configuration" \
-    run "$address/openapi.json" --header "Authorization: Bearer $token" --max-examples "${EXAMPLES:-40}" "$@"
+    run "$address/openapi.json" --header "Authorization: $scheme $token" --max-examples "${EXAMPLES:-40}" "$@"
   kill -0 "$service" || fail "the service ended under the requests"
 }
 

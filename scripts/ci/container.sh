@@ -26,6 +26,11 @@ ends_by_itself() {
   echo "ended $((SECONDS - start)) s after SIGTERM"
 }
 
+demo_printed() {
+  podman_ logs "$demo" > "$CI_DIR/demo.log" 2>&1
+  demo_access "$CI_DIR/demo.log"
+}
+
 say "the service"
 run_hardened "$service" "$port" "$internal_port" serve
 wait_for 30 "the service to live" get "http://127.0.0.1:$port/livez"
@@ -35,7 +40,7 @@ get "http://127.0.0.1:$internal_port/metrics" | grep -q '^# HELP' || fail "no me
 pid=$(podman_ inspect --format '{{.State.Pid}}' "$service")
 grep -q '^Uid:[[:space:]]65532[[:space:]]65532' "/proc/$pid/status" || fail "the service runs as another user"
 grep -q '^CapEff:[[:space:]]0*$' "/proc/$pid/status" || fail "the service has capabilities"
-grep -q ' / / ro' "/proc/$pid/mountinfo" || fail "the root file system can be written"
+awk '$5 == "/" && $6 ~ /^ro,/ { found = 1 } END { exit !found }' "/proc/$pid/mountinfo" || fail "the root file system can be written"
 volume=$(podman_ volume inspect --format '{{.Mountpoint}}' "$service")
 [[ -n $(ls "$volume") ]] || fail "the service wrote nothing to its volume"
 [[ -z $(find "$volume" ! -user 65532) ]] || fail "something in the volume belongs to another user"
@@ -51,11 +56,10 @@ fi
 
 say "the demo"
 run_hardened "$demo" "$demo_port" "$demo_internal_port" demo --listen "127.0.0.1:$demo_port"
-wait_for 30 "the demo" get "http://127.0.0.1:$demo_port/readyz"
+wait_for 30 "the demo and its token" demo_printed
+read -r scheme token space < <(demo_access "$CI_DIR/demo.log")
 podman_ exec "$demo" /usr/bin/spaces-bridge healthcheck || fail "the health check refuses a healthy demo"
-podman_ logs "$demo" > "$CI_DIR/demo.log" 2>&1
-read -r token space < <(demo_access "$CI_DIR/demo.log")
-answer=$(post_json "http://127.0.0.1:$demo_port/spaces/$space/messages" "$token" '{"text":"from the container"}')
+answer=$(post_json "http://127.0.0.1:$demo_port/spaces/$space/messages" "$scheme $token" '{"text":"from the container"}')
 echo "$answer"
 [[ $answer == 201\ * ]] || fail "the demo did not confirm the message"
 ends_by_itself "$demo"

@@ -145,29 +145,29 @@ with opener.open(urllib.request.Request(sys.argv[1], headers=headers), timeout=5
 PYTHON
 }
 
-# post_json URL TOKEN BODY: the same for a POST; prints the status and the body.
+# post_json URL AUTHORIZATION BODY: the same for a POST; prints the status and the body.
 post_json() {
   python3 - "$@" <<'PYTHON'
 import sys, urllib.request
 
-url, token, body = sys.argv[1:]
+url, authorization, body = sys.argv[1:]
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+headers = {"Authorization": authorization, "Content-Type": "application/json"}
 with opener.open(urllib.request.Request(url, body.encode(), headers, method="POST"), timeout=30) as answer:
     print(answer.status, answer.read().decode())
 PYTHON
 }
 
-# demo_access LOG: waits for what the demo prints and gives its token and a space of it.
+# demo_access LOG: prints the scheme and the token that the demo wrote into its log, and a space of it.
 demo_access() {
   python3 - "$1" <<'PYTHON'
 import re, sys
 
 text = open(sys.argv[1], encoding="utf-8").read()
-token = re.search(r"^\s*token:?\s+(\S+)", text, re.MULTILINE | re.IGNORECASE)
-space = re.search(r"^\s*space:?\s+([0-9a-f]{24})\b", text, re.MULTILINE | re.IGNORECASE)
+token = re.search(r"^Demo token \((\w+)\) +(\S+)$", text, re.MULTILINE)
+space = re.search(r'^Space ".*" +(\S+)$', text, re.MULTILINE)
 if not (token and space):
     sys.exit(f"the demo printed no token and no space:\n{text}")
-print(token[1], space[1])
+print(token[1], token[2], space[1])
 PYTHON
 }
