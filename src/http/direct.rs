@@ -58,11 +58,11 @@ impl From<PeerType> for DirectKind {
     responses(
         (status = 201, description = "Spaces has the message.", body = Message, headers(
             ("Location" = String, description = "Where to read this again."),
-            ("Preference-Applied" = Option<String>, description = "The time waited at most, if the caller named one."),
+            ("Preference-Applied" = String, description = "The time waited at most, if the caller named one."),
         )),
         (status = 202, description = "The message was sent; its outcome is not known yet.", body = Message, headers(
             ("Location" = String, description = "Where to read what became of it."),
-            ("Preference-Applied" = Option<String>, description = "The time waited at most, if the caller named one."),
+            ("Preference-Applied" = String, description = "The time waited at most, if the caller named one."),
         )),
         (status = 403, description = "`upstream_forbidden`: Spaces makes no direct space with this person. Otherwise as for a space."),
         (status = 404, description = "`upstream_not_found`: Spaces does not know this person, or the guest is not online."),

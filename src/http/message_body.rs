@@ -278,6 +278,9 @@ fn simple(
     if words.plain.is_empty() && attachments.is_empty() {
         return Err(ApiError::field(words.pointer, "the message is empty"));
     }
+    for (index, attachment) in attachments.iter().enumerate() {
+        attachment.check().map_err(|error| below(&format!("/attachments/{index}"), error))?;
+    }
     let reference = MessageRef::random();
     let data: Vec<Box<RawValue>> = attachments.iter().map(Attachment::to_upstream).collect();
     let payload = OutgoingPayload {
@@ -292,7 +295,18 @@ fn simple(
     Ok(OutgoingMessage { reference, space, category, payload, plain_text: words.plain.clone() })
 }
 
+/// Longest text of an attachment, in characters.
+const MAX_ATTACHMENT_TEXT: usize = 256;
+
 impl Attachment {
+    fn check(&self) -> Result<(), ApiError> {
+        let texts = [("/fileId", &self.file_id), ("/name", &self.name), ("/providerFileType", &self.provider_file_type)];
+        match texts.iter().find(|(_, text)| !(1..=MAX_ATTACHMENT_TEXT).contains(&text.chars().count())) {
+            Some((pointer, _)) => Err(ApiError::field(*pointer, format!("it has 1 to {MAX_ATTACHMENT_TEXT} characters"))),
+            None => Ok(()),
+        }
+    }
+
     fn to_upstream(&self) -> Box<RawValue> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]

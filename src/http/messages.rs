@@ -144,11 +144,11 @@ impl From<SendRecord> for Message {
     responses(
         (status = 201, description = "Spaces has the message.", body = Message, headers(
             ("Location" = String, description = "Where to read this again."),
-            ("Preference-Applied" = Option<String>, description = "The time waited at most, if the caller named one."),
+            ("Preference-Applied" = String, description = "The time waited at most, if the caller named one."),
         )),
         (status = 202, description = "The message was sent; its outcome is not known yet.", body = Message, headers(
             ("Location" = String, description = "Where to read what became of it."),
-            ("Preference-Applied" = Option<String>, description = "The time waited at most, if the caller named one."),
+            ("Preference-Applied" = String, description = "The time waited at most, if the caller named one."),
         )),
         (status = 403, description = "`space_forbidden`, `message_forbidden`: Spaces does not let this user post there. `account_required`: the admin key stands for no user."),
         (status = 404, description = "`space_not_found`: Spaces does not know the space."),

@@ -22,6 +22,8 @@ mod sessions;
 mod spaces;
 mod state;
 mod subscriptions;
+#[cfg(test)]
+mod tests;
 mod webhooks;
 
 use axum::extract::DefaultBodyLimit;

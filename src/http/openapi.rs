@@ -8,6 +8,8 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Response};
 
+use super::deliveries::DeliveryStateName;
+use super::direct::PeerType;
 use super::problem::{FieldError, Problem};
 
 /// What the document says beside the calls.
@@ -34,7 +36,7 @@ use super::problem::{FieldError, Problem};
         (name = "Health", description = "Whether the service is well."),
         (name = "Documentation", description = "This document."),
     ),
-    components(schemas(Problem, FieldError)),
+    components(schemas(Problem, FieldError, PeerType, DeliveryStateName)),
 )]
 struct Base;
 

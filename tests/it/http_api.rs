@@ -1,0 +1,297 @@
+//! The API as callers see it: the whole service in front of a fake Spaces, over HTTP.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use fake_upstream::{DemoWorld, EchoFault, FakeUpstream, Options, SendRefusal};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use spaces_bridge::app::App;
+use spaces_bridge::config::{Config, Environment};
+use spaces_bridge::domain::Secret;
+use spaces_bridge::shutdown::Shutdown;
+
+use crate::support::receiver::{Receiver, Reply};
+use crate::support::wait::eventually;
+
+const ADMIN_KEY: &str = "admin-key-of-24-characters-or-more";
+
+/// The service, and Spaces behind it.
+struct Service {
+    upstream: FakeUpstream,
+    world: DemoWorld,
+    client: reqwest::Client,
+    api: String,
+    shutdown: Shutdown,
+    running: tokio::task::JoinHandle<()>,
+    _data: tempfile::TempDir,
+}
+
+/// An answer, read to its end.
+struct Answer {
+    status: StatusCode,
+    headers: reqwest::header::HeaderMap,
+    body: Value,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}
+
+impl Service {
+    async fn start() -> Self {
+        let upstream = FakeUpstream::start(Options::default()).await.expect("the fake upstream starts");
+        let world = upstream.demo_world();
+        let data = tempfile::tempdir().expect("a directory");
+        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let mut config = Config::default();
+        config.http.listen = any_port;
+        config.http.internal_listen = any_port;
+        config.store.path = data.path().to_owned();
+        config.security.admin_key = Some(Secret::new(ADMIN_KEY));
+        config.webhooks.allow_networks = vec!["127.0.0.0/8".parse().expect("a network")];
+        config.upstream.environment = Environment::Custom;
+        config.upstream.rest_url = Some(upstream.rest_url().parse().expect("a URL"));
+        config.upstream.socket_url = Some(upstream.socket_url().parse().expect("a URL"));
+        let app = App::build(config).await.expect("the service is built");
+        let api = format!("http://{}", app.address());
+        let shutdown = Shutdown::default();
+        let stop = shutdown.clone();
+        let running = tokio::spawn(async move { app.run(stop).await.expect("the service ends well") });
+        let tls = socketio_client::TlsConfig::platform().expect("a TLS configuration");
+        let client = reqwest::Client::builder().tls_backend_preconfigured((*tls).clone()).no_proxy().build();
+        Self { upstream, world, client: client.expect("a client"), api, shutdown, running, _data: data }
+    }
+
+    async fn stop(self) {
+        self.shutdown.request();
+        self.running.await.expect("the service does not panic");
+        self.upstream.stop().await;
+    }
+
+    /// A call as Ana.
+    async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
+        self.call_with(method, path, body, &[]).await
+    }
+
+    async fn call_with(&self, method: Method, path: &str, body: Option<Value>, headers: &[(&str, &str)]) -> Answer {
+        let token = self.world.token.as_ref().to_owned();
+        self.call_as(&format!("jwt {token}"), method, path, body, headers).await
+    }
+
+    async fn call_as(
+        &self,
+        authorization: &str,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let mut request = self.client.request(method, format!("{}{path}", self.api)).header("authorization", authorization);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let response = request.send().await.expect("an answer");
+        let (status, headers) = (response.status(), response.headers().clone());
+        let text = response.text().await.expect("a body");
+        Answer { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::Null) }
+    }
+
+    fn messages(&self) -> String {
+        format!("/spaces/{}/messages", self.world.operations.id)
+    }
+}
+
+#[tokio::test]
+async fn a_send_is_confirmed_with_the_id_that_spaces_gave() {
+    let service = Service::start().await;
+    let body = json!({"text": "a < b\n& \"c\""});
+    let sent = service.call_with(Method::POST, &service.messages(), Some(body), &[("prefer", "wait=20")]).await;
+    assert_eq!(sent.status, StatusCode::CREATED, "{}", sent.body);
+    assert_eq!(sent.header("preference-applied"), "wait=20");
+    assert_eq!(sent.body["status"], "confirmed");
+    assert_eq!(sent.body["category"], "chat");
+    assert_eq!(sent.body["id"], sent.body["message"]["_id"]);
+    assert_eq!(sent.body["spaceId"], service.world.operations.id.as_str());
+    let payload = service.upstream.seen(|seen| seen.sends()).pop().expect("a send");
+    assert_eq!(payload["content"]["bodyText"], "a &lt; b<br>&amp; &quot;c&quot;");
+    assert_eq!(payload["loopbackMetadata"], json!({"bridge": "spaces-bridge", "ref": sent.body["ref"]}));
+    let again = service.call(Method::GET, sent.header("location"), None).await;
+    assert_eq!((again.status, &again.body), (StatusCode::OK, &sent.body));
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn every_form_of_a_message_reaches_spaces() {
+    let service = Service::start().await;
+    let attachment = json!({"fileId": "f1", "name": "n", "fileSize": 1, "fileType": "image", "providerFileType": "image/png"});
+    let forms = [
+        json!({"html": "<p onclick=x>a<script>b</script></p>", "replyTo": "650011223344556677889900"}),
+        json!({"attachments": [attachment]}),
+        json!({"category": "idea", "content": {"bodyText": "title", "description": "<p>d</p>", "more": 1}, "version": "1.1",
+            "loopbackMetadata": {"mine": 1}}),
+    ];
+    for form in &forms {
+        let sent = service.call(Method::POST, &service.messages(), Some(form.clone())).await;
+        assert_eq!(sent.status, StatusCode::CREATED, "{}", sent.body);
+    }
+    let sends = service.upstream.seen(|seen| seen.sends());
+    assert_eq!(sends[0]["content"]["bodyText"], "<p>a</p>");
+    assert_eq!(sends[0]["parentMsg"]["_id"], "650011223344556677889900");
+    assert_eq!(sends[1]["content"]["data"][0]["provider"], "native");
+    assert_eq!((&sends[2]["category"], &sends[2]["content"]), (&json!("idea"), &forms[2]["content"]));
+    assert_eq!((&sends[2]["version"], &sends[2]["loopbackMetadata"]["bridge"]), (&json!("1.1"), &json!("spaces-bridge")));
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_send_without_an_echo_is_unconfirmed_until_the_echo_comes() {
+    let service = Service::start().await;
+    service.upstream.script(|script| {
+        script.echo.next(1, EchoFault::Missing);
+    });
+    let sent = service.call_with(Method::POST, &service.messages(), Some(json!({"text": "a"})), &[("prefer", "wait=1")]).await;
+    assert_eq!(sent.status, StatusCode::ACCEPTED, "{}", sent.body);
+    assert_eq!(sent.body["status"], "unconfirmed");
+    let location = sent.header("location").to_owned();
+    let state = service.call(Method::GET, &location, None).await;
+    assert_eq!((state.status, &state.body["ref"]), (StatusCode::OK, &sent.body["ref"]));
+    let bo = service.upstream.token_for(&service.world.bo, fake_upstream::TokenKind::Jwt);
+    let foreign = service.call_as(&format!("jwt {}", bo.as_ref()), Method::GET, &location, None, &[]).await;
+    assert_eq!((foreign.status, &foreign.body["code"]), (StatusCode::NOT_FOUND, &json!("message_not_found")));
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn what_spaces_refuses_is_told_with_its_code() {
+    let service = Service::start().await;
+    let space = service.messages();
+    service.upstream.script(|script| {
+        script.send_refusal.next(1, SendRefusal::policy());
+        script.send_refusal.next(1, SendRefusal::Object { code: "too.odd".to_owned(), message: "too odd".to_owned() });
+    });
+    for (path, status, code, upstream_code) in [
+        (space.as_str(), 403, "message_forbidden", json!("not.authorized.by.topic.policy")),
+        (space.as_str(), 422, "message_refused", json!("too.odd")),
+    ] {
+        let answer = service.call(Method::POST, path, Some(json!({"text": "a"}))).await;
+        assert_eq!((answer.status.as_u16(), &answer.body["code"]), (status, &json!(code)), "{}", answer.body);
+        assert_eq!(answer.body["upstreamCode"], upstream_code);
+        assert_eq!(answer.header("content-type"), "application/problem+json");
+    }
+    let unknown = service.call(Method::POST, "/spaces/64f0a1b2c3d4e5f601020399/messages", Some(json!({"text": "a"}))).await;
+    assert!([403, 404, 409].contains(&unknown.status.as_u16()), "{}", unknown.body);
+    let stranger = service.call_as("jwt aaa.bbb.ccc", Method::GET, "/me", None, &[]).await;
+    assert_eq!((stranger.status.as_u16(), &stranger.body["code"]), (401, &json!("token_refused")), "{}", stranger.body);
+    assert!(stranger.header("www-authenticate").contains("invalid_token"));
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn the_caller_and_the_spaces_are_told_in_pages() {
+    let service = Service::start().await;
+    let me = service.call(Method::GET, "/me", None).await;
+    assert_eq!(me.status, StatusCode::OK, "{}", me.body);
+    assert_eq!(me.body["userId"], service.world.ana.id.as_str());
+    let mut seen = Vec::new();
+    let mut path = "/spaces?limit=2".to_owned();
+    loop {
+        let page = service.call(Method::GET, &path, None).await;
+        assert_eq!(page.status, StatusCode::OK, "{}", page.body);
+        seen.extend(page.body["data"].as_array().expect("a page").iter().map(|space| space["id"].clone()));
+        let Some(cursor) = page.body["nextCursor"].as_str() else { break };
+        path = format!("/spaces?limit=2&cursor={cursor}");
+    }
+    assert_eq!(seen.len(), 3, "{seen:?}");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_direct_message_finds_its_space_once() {
+    let service = Service::start().await;
+    let path = format!("/direct/user/{}", service.world.cleo.id);
+    for _ in 0..2 {
+        let sent = service.call(Method::POST, &path, Some(json!({"text": "a"}))).await;
+        assert_eq!(sent.status, StatusCode::CREATED, "{}", sent.body);
+        assert_eq!(sent.body["spaceId"], service.world.direct.id.as_str());
+    }
+    let unknown = service.call(Method::POST, "/direct/user/5a0b1c2d3e4f506172830000", Some(json!({"text": "a"}))).await;
+    assert!(unknown.status.is_client_error(), "{}", unknown.body);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn subscriptions_and_sessions_are_seen_by_their_account_and_the_operator() {
+    let service = Service::start().await;
+    let path = format!("/spaces/{}/subscription", service.world.lounge.id);
+    for _ in 0..2 {
+        let put = service.call(Method::PUT, &path, None).await;
+        assert_eq!((put.status, &put.body["state"]), (StatusCode::OK, &json!("subscribed")), "{}", put.body);
+    }
+    let list = service.call(Method::GET, "/subscriptions", None).await;
+    assert_eq!(list.body["data"], json!([{"spaceId": service.world.lounge.id, "state": "subscribed"}]));
+    let sessions = service.call(Method::GET, "/sessions", None).await;
+    let session = &sessions.body["data"][0];
+    assert_eq!((&session["state"], &session["durable"]), (&json!("online"), &json!(true)), "{session}");
+    let path_of_session = format!("/sessions/{}", session["id"].as_str().expect("an id"));
+    let bo = format!("jwt {}", service.upstream.token_for(&service.world.bo, fake_upstream::TokenKind::Jwt).as_ref());
+    let foreign = service.call_as(&bo, Method::GET, &path_of_session, None, &[]).await;
+    assert_eq!(foreign.body["code"], "session_not_found");
+    let operator = format!("Bearer {ADMIN_KEY}");
+    let all = service.call_as(&operator, Method::GET, "/sessions", None, &[]).await;
+    assert_eq!(all.body["data"].as_array().map(Vec::len), Some(2));
+    for status in [204, 404] {
+        assert_eq!(service.call(Method::DELETE, &path, None).await.status.as_u16(), status);
+    }
+    assert_eq!(service.call(Method::DELETE, &path_of_session, None).await.status, StatusCode::NO_CONTENT);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_webhook_is_registered_tried_changed_and_deleted() {
+    let service = Service::start().await;
+    let receiver = Receiver::start(Reply::status(200)).await;
+    let body = json!({"url": receiver.url(), "description": "mine"});
+    let created = service.call(Method::POST, "/webhooks", Some(body)).await;
+    assert_eq!(created.status, StatusCode::CREATED, "{}", created.body);
+    assert_eq!((&created.body["events"], &created.body["spaces"]), (&json!(["message.*"]), &json!(["*", "direct"])));
+    let path = created.header("location").to_owned();
+    let shown = service.call(Method::GET, &path, None).await;
+    assert_eq!(shown.body.get("secret"), None);
+    let secret = service.call(Method::GET, &format!("{path}/secret"), None).await;
+    assert_eq!(secret.body["secret"], created.body["secret"]);
+    assert_eq!(secret.header("cache-control"), "no-store");
+
+    let tried = service.call(Method::POST, &format!("{path}/test"), None).await;
+    assert_eq!(tried.status, StatusCode::ACCEPTED, "{}", tried.body);
+    let deliveries = format!("{path}/deliveries?state=delivered");
+    let delivery = eventually("the test delivery", async || {
+        let page = service.call(Method::GET, &deliveries, None).await;
+        page.body["data"].get(0).cloned()
+    })
+    .await;
+    assert_eq!(delivery["eventId"], tried.body["eventId"]);
+    let detail = format!("/deliveries/{}", delivery["id"].as_str().expect("an id"));
+    let detail = service.call(Method::GET, &detail, None).await;
+    assert_eq!(detail.body["attempts"][0]["status"], 200, "{}", detail.body);
+
+    let off = service.call(Method::PATCH, &path, Some(json!({"enabled": false, "description": null}))).await;
+    assert_eq!((&off.body["status"], &off.body["description"]), (&json!("disabled"), &Value::Null));
+    let tried = service.call(Method::POST, &format!("{path}/test"), None).await;
+    assert_eq!((tried.status.as_u16(), &tried.body["code"]), (409, &json!("webhook_not_enabled")));
+    let wrong = service.call(Method::PATCH, &path, Some(json!({"enabled": null}))).await;
+    assert_eq!(wrong.body["errors"][0]["pointer"], "/enabled");
+
+    let bo = format!("jwt {}", service.upstream.token_for(&service.world.bo, fake_upstream::TokenKind::Jwt).as_ref());
+    for (method, suffix) in [(Method::GET, ""), (Method::DELETE, ""), (Method::GET, "/secret"), (Method::GET, "/deliveries")] {
+        let foreign = service.call_as(&bo, method, &format!("{path}{suffix}"), None, &[]).await;
+        assert_eq!(foreign.body["code"], "webhook_not_found", "{suffix}");
+    }
+    assert_eq!(service.call(Method::DELETE, &path, None).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(service.call(Method::GET, &path, None).await.status, StatusCode::NOT_FOUND);
+    service.stop().await;
+}
