@@ -22,6 +22,7 @@ use crate::app::App;
 use crate::cli::{Failure, runtime};
 use crate::config::{Config, Environment};
 use crate::domain::Secret;
+use crate::seal::Key;
 use crate::server::Listener;
 use crate::shutdown::Shutdown;
 use crate::telemetry;
@@ -52,6 +53,7 @@ pub(crate) fn run(arguments: &DemoArgs) -> Result<(), Failure> {
     config.log.filter.clone_from(&arguments.log);
     config.store.path = data.path().to_owned();
     config.http.internal_listen = ANY_PORT;
+    config.security.master_key = Some(Secret::new(STANDARD.encode(Key::random().expose())));
     config.webhooks.allow_networks = vec!["127.0.0.0/8".parse()?];
     telemetry::start(&config.log).map_err(Failure::new)?;
     runtime()?.block_on(async {

@@ -37,7 +37,7 @@ pub struct SendRecord {
 
 /// What became of a send.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "is")]
+#[serde(rename_all = "snake_case")]
 pub enum SendStatus {
     /// It was emitted, and no echo has come.
     Unconfirmed {
@@ -120,5 +120,49 @@ impl SendLog {
             flow: None,
         };
         self.engine.doc_put(vec![write]).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::SystemClock;
+    use crate::store::MemoryStore;
+
+    fn record(status: SendStatus) -> SendRecord {
+        let now = Timestamp::from_millis(1);
+        SendRecord {
+            reference: "ref_1".parse().expect("an id"),
+            account: "acc_1".parse().expect("an id"),
+            space: "s1".parse().expect("an id"),
+            category: "chat".to_owned(),
+            status,
+            accepted_at: now,
+            updated_at: now,
+        }
+    }
+
+    #[tokio::test]
+    async fn an_outcome_that_came_first_is_not_overwritten() {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let log = SendLog::new(Arc::new(MemoryStore::new(Arc::clone(&clock))), clock);
+        let message = RawValue::from_string(r#"{"_id":"m1"}"#.to_owned()).expect("JSON");
+        let confirmed = SendStatus::Confirmed { id: "m1".to_owned(), created_at: None, message };
+        log.resolve(&record(confirmed)).await.expect("stored");
+        let unconfirmed = record(SendStatus::Unconfirmed { reason: "late".to_owned() });
+        let known = log.record_unconfirmed(unconfirmed.clone()).await.expect("read");
+        let SendStatus::Confirmed { id, message, .. } = known.status else { panic!("the outcome was overwritten") };
+        assert_eq!((id.as_str(), message.get()), ("m1", r#"{"_id":"m1"}"#));
+    }
+
+    #[tokio::test]
+    async fn an_unconfirmed_send_is_settled_later() {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let log = SendLog::new(Arc::new(MemoryStore::new(Arc::clone(&clock))), clock);
+        let unconfirmed = record(SendStatus::Unconfirmed { reason: "late".to_owned() });
+        log.record_unconfirmed(unconfirmed.clone()).await.expect("stored");
+        log.resolve(&record(SendStatus::Failed { code: None, message: None })).await.expect("stored");
+        let known = log.get(&unconfirmed.reference).await.expect("read").expect("a record");
+        assert!(matches!(known.status, SendStatus::Failed { .. }));
     }
 }

@@ -141,8 +141,7 @@ fn is_jwt(token: &str) -> bool {
 fn named_kind(headers: &HeaderMap) -> Result<Option<TokenKind>, ApiError> {
     let Some(value) = headers.get(TOKEN_TYPE) else { return Ok(None) };
     let kind = value.to_str().ok().and_then(|text| text.trim().parse().ok());
-    kind.map(Some)
-        .ok_or(ApiError::CredentialsInvalid("`X-Spaces-Token-Type` is none of `oauth`, `jwt` and `service_app`"))
+    kind.map(Some).ok_or(ApiError::CredentialsInvalid("`X-Spaces-Token-Type` is none of `oauth`, `jwt` and `service_app`"))
 }
 
 #[cfg(test)]
@@ -189,7 +188,8 @@ mod tests {
     #[test]
     fn odd_headers_are_refused() {
         let long = format!("Bearer {}", "a".repeat(MAX_TOKEN + 1));
-        for authorization in ["", "Bearer", "Bearer ", "Basic YTpi", "token abc", "Bearer a b", "Bearer ä", &long, "Bearer sbk_1"] {
+        for authorization in ["", "Bearer", "Bearer ", "Basic YTpi", "token abc", "Bearer a b", "Bearer ä", &long, "Bearer sbk_1"]
+        {
             let error = read(authorization, None).expect_err(authorization);
             assert_eq!(error.code(), "credentials_invalid", "{authorization}");
         }

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::AppState;
 use super::auth::SpacesCaller;
@@ -157,19 +157,12 @@ impl From<domain::Attempt> for Attempt {
     }
 }
 
-/// Which deliveries.
-#[derive(Debug, Deserialize, IntoParams)]
+/// Which deliveries, and which page of them.
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
 pub(super) struct DeliveryQuery {
-    /// In this state only.
-    #[param(inline, nullable = false)]
     state: Option<DeliveryStateName>,
-    /// Most entries of the page.
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 200, default = 50, nullable = false)]
     limit: Option<Limit>,
-    /// Where to go on: `nextCursor` of the page before. Its content means nothing outside the service.
-    #[param(max_length = 4096, nullable = false)]
     cursor: Option<String>,
 }
 
@@ -182,7 +175,8 @@ pub(super) struct DeliveryQuery {
     tag = "Webhooks",
     params(
         ("id" = String, Path, description = "The webhook.", pattern = "^wh_[A-Za-z0-9_-]{1,128}$", example = "wh_1b9d6bcd4bbb4d2d9b5dab8dfbbd4bed"),
-        DeliveryQuery,
+        ("state" = Option<DeliveryStateName>, Query, description = "In this state only.", nullable = false),
+        PageQuery,
     ),
     responses(
         (status = 200, description = "A page of deliveries.", body = Page<Delivery>),

@@ -92,11 +92,11 @@ pub(super) async fn post_direct_message(
 async fn direct_space(app: &AppState, caller: &SpacesCaller, kind: DirectKind, peer: &SpaceId) -> Result<SpaceId, ApiError> {
     let (session, identity) = caller.identity(app).await?;
     let key = Key { account: identity.account, kind, peer: peer.clone() };
-    if let Some(space) = app.direct_spaces.get(&key) {
+    if let Some(space) = app.internals().direct_spaces.get(&key) {
         return Ok(space);
     }
     let space = app.rest.direct_space(session.credential(), kind, peer.as_str()).await?;
-    app.direct_spaces.insert(key, space.clone());
+    app.internals().direct_spaces.insert(key, space.clone());
     Ok(space)
 }
 

@@ -6,7 +6,9 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::HeaderValue;
-use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
 use utoipa_swagger_ui::Config;
 
 use super::AppState;
@@ -25,7 +27,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
     responses((status = 200, description = "This document.", body = Object)),
 )]
 pub(super) async fn get_openapi(State(app): State<AppState>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, "application/json")], app.openapi.clone())
+    ([(CONTENT_TYPE, "application/json")], app.internals().openapi.clone())
 }
 
 /// Browse the API
@@ -60,7 +62,9 @@ fn asset(name: &str) -> Result<Response, ApiError> {
     let file = found.ok_or(ApiError::RouteNotFound)?;
     let bytes = match std::str::from_utf8(&file.bytes) {
         // The page stands at `/docs`, and its parts below it.
-        Ok(page) if name == "index.html" => Bytes::from(page.replace("=\"./", "=\"docs/").replace("\"index.css\"", "\"docs/index.css\"")),
+        Ok(page) if name == "index.html" => {
+            Bytes::from(page.replace("=\"./", "=\"docs/").replace("\"index.css\"", "\"docs/index.css\""))
+        }
         _ => Bytes::from(file.bytes.into_owned()),
     };
     let content_type = HeaderValue::from_str(&file.content_type).map_err(|error| ApiError::Internal(error.to_string()))?;

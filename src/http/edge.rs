@@ -59,7 +59,7 @@ impl RequestIds {
 /// The layer.
 pub(super) async fn pass(State(app): State<AppState>, request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let id = app.request_ids.of(request.headers());
+    let id = app.internals().request_ids.of(request.headers());
     let method = method_label(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
@@ -80,7 +80,7 @@ pub(super) async fn pass(State(app): State<AppState>, request: Request, next: Ne
 }
 
 async fn answer(app: &AppState, route: &str, request: Request, next: Next) -> Response {
-    let permit = app.in_flight.try_acquire();
+    let permit = app.internals().in_flight.try_acquire();
     if permit.is_err() && !NEVER_SHED.contains(&route) {
         return ApiError::Overloaded.into_response();
     }

@@ -100,7 +100,9 @@ pub enum ApiError {
     #[error(transparent)]
     WebhookTest(#[from] TestError),
     /// The message was emitted, nothing is known of it yet, and that could not be written down.
-    #[error("the message was sent, its outcome is not known and could not be recorded; look into the space before sending it again")]
+    #[error(
+        "the message was sent, its outcome is not known and could not be recorded; look into the space before sending it again"
+    )]
     SentUnrecorded(#[source] StoreError),
     /// The store failed.
     #[error("the store failed")]
@@ -241,9 +243,7 @@ impl ApiError {
             | Self::Rest(RestError::Refused { code, message, .. }) => {
                 with(self, message.as_deref().or(code.as_deref()).unwrap_or_default())
             }
-            _ if self.kind() == STORE => {
-                "the store does not take or give data at the moment".to_owned()
-            }
+            _ if self.kind() == STORE => "the store does not take or give data at the moment".to_owned(),
             Self::Internal(_) => "the service failed; the log knows more under this request's id".to_owned(),
             other => other.to_string(),
         }
@@ -348,9 +348,7 @@ fn rest_kind(error: &RestError) -> Kind {
         RestError::Refused { status: 429, .. } => {
             (StatusCode::TOO_MANY_REQUESTS, "upstream_rate_limited", "Spaces wants fewer calls")
         }
-        RestError::Refused { .. } | RestError::Unreadable { .. } => {
-            (StatusCode::BAD_GATEWAY, "upstream_error", "Spaces failed")
-        }
+        RestError::Refused { .. } | RestError::Unreadable { .. } => (StatusCode::BAD_GATEWAY, "upstream_error", "Spaces failed"),
         RestError::Unreachable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "upstream_unreachable", "Spaces is out of reach"),
     }
 }

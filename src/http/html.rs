@@ -5,8 +5,30 @@ use std::collections::{HashMap, HashSet};
 
 /// The elements that survive; Spaces shows text with simple markup. The content of any other element stays, without the element.
 pub(super) const ELEMENTS: [&str; 24] = [
-    "a", "b", "blockquote", "br", "code", "del", "div", "em", "h1", "h2", "h3", "i", "li", "ol", "p", "pre", "s", "span", "strike",
-    "strong", "sub", "sup", "u", "ul",
+    "a",
+    "b",
+    "blockquote",
+    "br",
+    "code",
+    "del",
+    "div",
+    "em",
+    "h1",
+    "h2",
+    "h3",
+    "i",
+    "li",
+    "ol",
+    "p",
+    "pre",
+    "s",
+    "span",
+    "strike",
+    "strong",
+    "sub",
+    "sup",
+    "u",
+    "ul",
 ];
 
 /// The attributes that survive, by element.
@@ -77,7 +99,10 @@ mod tests {
     #[test]
     fn text_is_shown_as_it_is() {
         assert_eq!(escape("plain ü"), "plain ü");
-        assert_eq!(escape("<b>\"a\" & 'b'</b>\r\nnext\rlast\n"), "&lt;b&gt;&quot;a&quot; &amp; &#x27;b&#x27;&lt;/b&gt;<br>next<br>last<br>");
+        assert_eq!(
+            escape("<b>\"a\" & 'b'</b>\r\nnext\rlast\n"),
+            "&lt;b&gt;&quot;a&quot; &amp; &#x27;b&#x27;&lt;/b&gt;<br>next<br>last<br>"
+        );
     }
 
     #[test]

@@ -115,6 +115,7 @@ pub(super) struct UpstreamMessage {
     /// Taken and replaced by the bridge's own, by which it recognises the message when it comes back.
     #[serde(default)]
     #[schema(value_type = Option<serde_json::Value>)]
+    #[expect(dead_code, reason = "taken so that callers may leave it in, and not used")]
     loopback_metadata: Option<serde::de::IgnoredAny>,
 }
 
@@ -241,7 +242,7 @@ impl MessageBody {
                 if html.len() > most {
                     return Err(ApiError::MessageTooLarge { size: html.len(), limit });
                 }
-                let html = app.sanitizer.clean(&html);
+                let html = app.internals().sanitizer.clean(&html);
                 let words = Words { plain: plain_text(&html), html, pointer: "/html" };
                 simple(space, &words, reply_to.as_ref(), &attachments)?
             }
@@ -322,8 +323,7 @@ impl UpstreamMessage {
         if self.topic_id.as_ref().is_some_and(|named| *named != space) {
             return Err(ApiError::field("/topicId", "it names another space than the path"));
         }
-        let content: UpstreamContent<'_> =
-            parse_json(self.content.get().as_bytes()).map_err(|error| below("/content", error))?;
+        let content: UpstreamContent<'_> = parse_json(self.content.get().as_bytes()).map_err(|error| below("/content", error))?;
         let plain_text = plain_text(&content.body_text);
         if plain_text.is_empty() && content.data.is_empty() {
             return Err(ApiError::field("/content/bodyText", "the message is empty"));

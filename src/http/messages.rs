@@ -195,12 +195,11 @@ pub(super) async fn get_message(
     let (session, identity) = caller.identity(&app).await?;
     let record = match app.sends.get(&reference).await? {
         Some(record) => Some(record),
-        None => app.recent_sends.get(&reference).map(|record| SendRecord::clone(&record)),
+        None => app.internals().recent_sends.get(&reference).map(|record| SendRecord::clone(&record)),
     };
     // A message sent before the user was known belongs to the account that stood in.
-    let is_own = |record: &SendRecord| {
-        record.account == identity.account || record.account == AccountId::standing_in(session.id())
-    };
+    let is_own =
+        |record: &SendRecord| record.account == identity.account || record.account == AccountId::standing_in(session.id());
     record.filter(is_own).map(|record| Json(record.into())).ok_or(ApiError::NotFound(Resource::Message))
 }
 
@@ -229,7 +228,7 @@ pub(super) async fn send(
     match outcome {
         SendOutcome::Confirmed(Confirmed { id, created_at, message }) => {
             record.status = SendStatus::Confirmed { id, created_at, message };
-            app.recent_sends.insert(record.clone());
+            app.internals().recent_sends.insert(record.clone());
         }
         SendOutcome::Unconfirmed(why) => {
             record.status = SendStatus::Unconfirmed { reason: words_of(why).to_owned() };

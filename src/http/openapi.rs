@@ -225,7 +225,9 @@ impl Failure {
             Self::UnsupportedMediaType => "`unsupported_media_type`: the body is not announced as JSON.",
             Self::InvalidBody => "`invalid_body`: `errors` says which field is wrong, and how.",
             Self::TooMany => "`session_busy`: the service or the session has too much to do.",
-            Self::Internal => "`internal`: the service failed. `unconfirmed`: the message was sent, and its outcome is not known.",
+            Self::Internal => {
+                "`internal`: the service failed. `unconfirmed`: the message was sent, and its outcome is not known."
+            }
             Self::Unavailable => {
                 "`not_connected`, `session_closed`, `store_unavailable`, `overloaded`, `timed_out`: not now; try again."
             }

@@ -95,8 +95,13 @@ pub struct AppParts {
 #[derive(Clone)]
 pub struct AppState(Arc<Inner>);
 
-pub(super) struct Inner {
+struct Inner {
     parts: AppParts,
+    internals: Internals,
+}
+
+/// What the HTTP API itself keeps.
+pub(super) struct Internals {
     pub(super) sanitizer: Sanitizer,
     pub(super) direct_spaces: DirectSpaces,
     pub(super) recent_sends: RecentSends,
@@ -115,15 +120,19 @@ impl std::fmt::Debug for AppState {
 impl AppState {
     /// The state of an API on top of `parts`.
     pub fn new(parts: AppParts) -> Self {
-        Self(Arc::new(Inner {
+        let internals = Internals {
             sanitizer: Sanitizer::new(),
             direct_spaces: DirectSpaces::new(parts.settings.direct_ttl),
             recent_sends: RecentSends::default(),
             request_ids: RequestIds::random(),
-            openapi: super::openapi_json().into(),
             in_flight: Semaphore::new(parts.settings.max_in_flight.min(Semaphore::MAX_PERMITS)),
-            parts,
-        }))
+            openapi: super::openapi_json().into(),
+        };
+        Self(Arc::new(Inner { parts, internals }))
+    }
+
+    pub(super) fn internals(&self) -> &Internals {
+        &self.0.internals
     }
 
     /// Carries `work` out to its end, also if the caller goes away or the request's time is up: what a change begins it finishes.
@@ -140,17 +149,9 @@ impl AppState {
 }
 
 impl Deref for AppState {
-    type Target = Inner;
-
-    fn deref(&self) -> &Inner {
-        &self.0
-    }
-}
-
-impl Deref for Inner {
     type Target = AppParts;
 
     fn deref(&self) -> &AppParts {
-        &self.parts
+        &self.0.parts
     }
 }

@@ -1,5 +1,6 @@
 //! Integration tests: one file per subject, against the real parts.
 
 mod delivery;
+mod sending;
 mod store_contract;
 mod support;

@@ -32,10 +32,7 @@ mod tests {
 
     #[test]
     fn times_are_written_with_milliseconds_and_read_back() {
-        assert_eq!(
-            iso(1_931_246_813_589),
-            "2031-03-14T09:26:53.589Z".replace("09:26:53", &iso(1_931_246_813_589)[11..19])
-        );
+        assert_eq!(iso(1_700_000_000_042), "2023-11-14T22:13:20.042Z");
         assert_eq!(parse(&iso(1_700_000_000_042)), Some(1_700_000_000_042));
         assert_eq!(parse("1700000000042"), Some(1_700_000_000_042));
         assert_eq!(parse("yesterday"), None);

@@ -19,8 +19,8 @@ use crate::script::Fault;
 pub(crate) enum Out {
     Frame(Utf8Bytes),
     Binary(Bytes),
-    /// An empty close frame, then the end.
-    Close,
+    /// A close frame, empty or with a code, then the end.
+    Close(Option<u16>),
 }
 
 /// The levers by which a connection's task can be ended from outside.
@@ -192,6 +192,7 @@ impl Hub {
             Fault::Unsubscribe(space) => self.unsubscribe(id, space),
             Fault::Frame(text) => self.send(id, Utf8Bytes::from(text.as_str()), seen),
             Fault::Close
+            | Fault::CloseWith(_)
             | Fault::Cut
             | Fault::Reset
             | Fault::Freeze
@@ -202,10 +203,8 @@ impl Hub {
             return false;
         };
         match fault {
-            Fault::Disconnect | Fault::Close => {
-                connection.ended = Some(Ended::ServerClosed);
-                connection.hand_over(Out::Close);
-            }
+            Fault::Disconnect | Fault::Close => connection.close(None),
+            Fault::CloseWith(code) => connection.close(Some(code)),
             Fault::Cut => connection.end(Ended::Cut),
             Fault::Reset => {
                 connection.levers.reset.store(true, Ordering::Relaxed);
@@ -228,6 +227,11 @@ impl Connection {
         if let Err(mpsc::error::TrySendError::Full(_)) = self.outbox.try_send(out) {
             self.end(Ended::TooSlow);
         }
+    }
+
+    fn close(&mut self, code: Option<u16>) {
+        self.ended = Some(Ended::ServerClosed);
+        self.hand_over(Out::Close(code));
     }
 
     fn end(&mut self, how: Ended) {

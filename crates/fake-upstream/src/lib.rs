@@ -58,6 +58,7 @@ mod script;
 mod server;
 mod socket;
 mod state;
+mod switch;
 mod world;
 
 pub use acts::{DemoWorld, UnknownTarget, Who};

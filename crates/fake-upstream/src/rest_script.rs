@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::Method;
 
-use crate::script::Switch;
+use crate::switch::Switch;
 
 /// The body of an error answer.
 #[derive(Debug, Clone, PartialEq)]

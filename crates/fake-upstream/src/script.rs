@@ -3,74 +3,13 @@
 //! Each part of [`Script`] is a [`Switch`]: off, on for the next few times, or on until turned off. There is one script
 //! for everybody and one for each token that asks for its own; a token's own switch is asked first.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use serde_json::Value;
 
 pub use crate::rest_script::{ErrorBody, RestFault, RestScript};
-
-/// A behaviour that is off, on for the next few occasions, or on until further notice.
-#[derive(Debug, Clone)]
-pub struct Switch<T> {
-    next: VecDeque<(u32, T)>,
-    rest: Option<T>,
-}
-
-impl<T> Default for Switch<T> {
-    fn default() -> Self {
-        Self {
-            next: VecDeque::new(),
-            rest: None,
-        }
-    }
-}
-
-impl<T: Clone> Switch<T> {
-    /// Applies `behaviour` to the next `times` occasions, after those already planned and before any standing behaviour.
-    pub fn next(&mut self, times: u32, behaviour: T) -> &mut Self {
-        if times > 0 {
-            self.next.push_back((times, behaviour));
-        }
-        self
-    }
-
-    /// Applies `behaviour` to every occasion after those planned by [`Switch::next`].
-    pub fn always(&mut self, behaviour: T) -> &mut Self {
-        self.rest = Some(behaviour);
-        self
-    }
-
-    /// Forgets every plan.
-    pub fn off(&mut self) -> &mut Self {
-        *self = Self::default();
-        self
-    }
-
-    /// Whether the next occasion would be affected.
-    pub fn is_on(&self) -> bool {
-        self.peek().is_some()
-    }
-
-    pub(crate) fn peek(&self) -> Option<&T> {
-        self.next
-            .front()
-            .map(|(_, behaviour)| behaviour)
-            .or(self.rest.as_ref())
-    }
-
-    /// Counts one occasion and answers what should happen on it.
-    pub(crate) fn take(&mut self) -> Option<T> {
-        let Some((times, behaviour)) = self.next.front_mut() else {
-            return self.rest.clone();
-        };
-        *times -= 1;
-        if *times > 0 {
-            return Some(behaviour.clone());
-        }
-        self.next.pop_front().map(|(_, behaviour)| behaviour)
-    }
-}
+pub use crate::switch::Switch;
 
 /// How a client is told that it may not come in, or is left to guess it.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,6 +37,8 @@ pub enum Refusal {
     },
     /// The TCP connection ends without any HTTP answer.
     Hangup,
+    /// The upgrade is never answered.
+    Unanswered,
     /// The upgrade is accepted and then nothing is ever sent, not even the open packet.
     Mute,
 }
@@ -114,7 +55,10 @@ impl Refusal {
 
     /// Whether it happens before the WebSocket exists.
     pub(crate) fn is_at_upgrade(&self) -> bool {
-        matches!(self, Self::Http { .. } | Self::Hangup | Self::Mute)
+        matches!(
+            self,
+            Self::Http { .. } | Self::Hangup | Self::Unanswered | Self::Mute
+        )
     }
 }
 
@@ -285,6 +229,8 @@ pub enum Fault {
     Disconnect,
     /// An empty close frame, as on a shutdown.
     Close,
+    /// A close frame with this code.
+    CloseWith(u16),
     /// The connection ends without a close frame.
     Cut,
     /// The connection ends with a TCP reset.
@@ -456,19 +402,6 @@ impl Scripts {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn planned_occasions_come_before_the_standing_behaviour() {
-        let mut switch = Switch::default();
-        switch.next(2, "a").next(1, "b").always("c");
-        let seen: Vec<_> = std::iter::repeat_with(|| switch.take())
-            .take(5)
-            .flatten()
-            .collect();
-        assert_eq!(seen, ["a", "a", "b", "c", "c"]);
-        switch.off();
-        assert_eq!(switch.take(), None);
-    }
 
     #[test]
     fn a_tokens_own_switch_is_asked_first() {

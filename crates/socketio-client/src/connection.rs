@@ -19,11 +19,15 @@ use crate::transport::{Transport, upgrade};
 /// the future drops the connection.
 pub async fn connect(options: &ConnectOptions) -> Result<Connection, ConnectError> {
     let mut phase = ConnectPhase::Handshake;
-    let joined = tokio::time::timeout(options.connect_timeout, establish(options, &mut phase)).await;
+    let joined =
+        tokio::time::timeout(options.connect_timeout, establish(options, &mut phase)).await;
     joined.unwrap_or(Err(ConnectError::Timeout { phase }))
 }
 
-async fn establish(options: &ConnectOptions, phase: &mut ConnectPhase) -> Result<Connection, ConnectError> {
+async fn establish(
+    options: &ConnectOptions,
+    phase: &mut ConnectPhase,
+) -> Result<Connection, ConnectError> {
     let transport = Transport::dial(options).await?;
     let upgraded = upgrade(transport, options).await?;
     *phase = ConnectPhase::Open;
@@ -45,7 +49,11 @@ async fn establish(options: &ConnectOptions, phase: &mut ConnectPhase) -> Result
         return Err(error);
     }
     driver.release_buffers();
-    debug!(namespace = driver.session.namespace(), "joined namespace `{}`", driver.session.namespace());
+    debug!(
+        namespace = driver.session.namespace(),
+        "joined namespace `{}`",
+        driver.session.namespace()
+    );
     Ok(Connection::new(driver, options))
 }
 
@@ -54,7 +62,10 @@ fn connect_error(end: End, phase: ConnectPhase) -> ConnectError {
         End::Kicked { .. } => ConnectError::Kicked,
         End::Closed { code, reason } => ConnectError::Closed { code, reason },
         End::Lost(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-            ConnectError::Closed { code: None, reason: String::new() }
+            ConnectError::Closed {
+                code: None,
+                reason: String::new(),
+            }
         }
         End::Lost(error) => ConnectError::unreachable(error),
         End::Dead => ConnectError::Timeout { phase },
@@ -104,13 +115,22 @@ pub struct Counters {
 impl Connection {
     fn new(driver: Driver<Transport>, options: &ConnectOptions) -> Self {
         let namespace = driver.session.namespace();
-        let suffix = if namespace == "/" { String::new() } else { format!("{namespace},") };
-        let server_limit = driver.session.max_payload.and_then(|bytes| usize::try_from(bytes).ok());
+        let suffix = if namespace == "/" {
+            String::new()
+        } else {
+            format!("{namespace},")
+        };
+        let server_limit = driver
+            .session
+            .max_payload
+            .and_then(|bytes| usize::try_from(bytes).ok());
         let emitter = Emitter {
             event_prefix: format!("42{suffix}").into(),
             ack_prefix: format!("43{suffix}").into(),
             next_ack: 0,
-            max_message_bytes: options.max_message_bytes.min(server_limit.unwrap_or(usize::MAX)),
+            max_message_bytes: options
+                .max_message_bytes
+                .min(server_limit.unwrap_or(usize::MAX)),
             queue_frames: options.queue_frames,
             queue_bytes: options.queue_bytes,
         };
@@ -138,15 +158,14 @@ impl Connection {
 
     /// Queues an event with any number of arguments and asks for an acknowledgement.
     pub fn emit_args_with_ack(&mut self, event: &str, args: &[&str]) -> Result<AckId, EmitError> {
-        let id = self.emitter.next_ack;
+        let id = AckId(self.emitter.next_ack);
         self.send(Kind::Event(event), Some(id), args)?;
-        self.emitter.next_ack += 1;
-        Ok(AckId(id))
+        Ok(self.emitter.take_ack_id())
     }
 
     /// Queues the answer to an event that carries this [`ack_id`](crate::Event::ack_id).
     pub fn ack(&mut self, id: AckId, args: &[&str]) -> Result<(), EmitError> {
-        self.send(Kind::Ack, Some(id.0), args)
+        self.send(Kind::Ack, Some(id), args)
     }
 
     /// Waits for what the server sends next, and drives the connection meanwhile.
@@ -174,7 +193,10 @@ impl Connection {
     /// What is queued is written first, as far as that time allows.
     pub async fn close(mut self) {
         if !self.driver.is_ended() {
-            let packet = Packet { namespace: self.driver.session.namespace(), body: PacketBody::Disconnect };
+            let packet = Packet {
+                namespace: self.driver.session.namespace(),
+                body: PacketBody::Disconnect,
+            };
             let frame = packet.encode_frame();
             self.driver.leave(&frame).await;
         }
@@ -221,6 +243,17 @@ impl Connection {
         self.driver.outbox.queued_frames()
     }
 
+    /// Tells whether any message that is not too large would be taken now.
+    pub fn has_room(&self) -> bool {
+        self.emitter
+            .admit(
+                self.emitter.max_message_bytes,
+                self.queued_messages(),
+                self.queued_bytes(),
+            )
+            .is_ok()
+    }
+
     /// Returns how many bytes are queued.
     pub fn queued_bytes(&self) -> usize {
         self.driver.outbox.queued_bytes()
@@ -240,7 +273,43 @@ impl Connection {
         }
     }
 
-    fn send(&mut self, kind: Kind<'_>, id: Option<u64>, args: &[&str]) -> Result<(), EmitError> {
+    /// Returns how much of a message is taken by what stands before its body.
+    pub(crate) fn head_bytes(&self) -> usize {
+        /// Digits of the largest ack id.
+        const ACK_ID: usize = 20;
+        self.emitter.event_prefix.len() + ACK_ID
+    }
+
+    /// Queues an event whose body comes from [`encode_body`]; the caller has checked size and room.
+    pub(crate) fn send_body(&mut self, body: &str) {
+        self.driver
+            .outbox
+            .push(&[self.emitter.event_prefix.as_bytes(), body.as_bytes()]);
+    }
+
+    /// As [`send_body`](Self::send_body), asking for an acknowledgement.
+    pub(crate) fn send_body_with_ack(&mut self, body: &str) -> AckId {
+        let id = self.emitter.take_ack_id();
+        let digits = id.to_string();
+        self.driver.outbox.push(&[
+            self.emitter.event_prefix.as_bytes(),
+            digits.as_bytes(),
+            body.as_bytes(),
+        ]);
+        id
+    }
+
+    /// Queues an answer whose body comes from [`encode_body`]; the caller has checked size and room.
+    pub(crate) fn send_answer(&mut self, id: AckId, body: &str) {
+        let digits = id.to_string();
+        self.driver.outbox.push(&[
+            self.emitter.ack_prefix.as_bytes(),
+            digits.as_bytes(),
+            body.as_bytes(),
+        ]);
+    }
+
+    fn send(&mut self, kind: Kind<'_>, id: Option<AckId>, args: &[&str]) -> Result<(), EmitError> {
         if self.driver.is_ended() {
             return Err(EmitError::Closed);
         }
@@ -248,12 +317,20 @@ impl Connection {
             return Err(EmitError::InvalidJson);
         }
         let (prefix, name) = match kind {
-            Kind::Event(name) => (&self.emitter.event_prefix, Some(serde_json::Value::from(name).to_string())),
+            Kind::Event(name) => (
+                &self.emitter.event_prefix,
+                Some(serde_json::Value::from(name).to_string()),
+            ),
             Kind::Ack => (&self.emitter.ack_prefix, None),
         };
         let id = id.map(|id| id.to_string()).unwrap_or_default();
         let mut parts: Vec<&[u8]> = vec![prefix.as_bytes(), id.as_bytes(), b"["];
-        for (index, part) in name.as_deref().into_iter().chain(args.iter().copied()).enumerate() {
+        for (index, part) in name
+            .as_deref()
+            .into_iter()
+            .chain(args.iter().copied())
+            .enumerate()
+        {
             if index > 0 {
                 parts.push(b",");
             }
@@ -261,7 +338,8 @@ impl Connection {
         }
         parts.push(b"]");
         let size = parts.iter().map(|part| part.len()).sum();
-        self.emitter.admit(size, self.queued_messages(), self.queued_bytes())?;
+        self.emitter
+            .admit(size, self.queued_messages(), self.queued_bytes())?;
         self.driver.outbox.push(&parts);
         Ok(())
     }
@@ -276,13 +354,45 @@ enum Kind<'a> {
     Ack,
 }
 
+/// Makes the body of a message: an array of the event's name, if there is one, and the arguments.
+pub(crate) fn encode_body(event: Option<&str>, args: &[&str]) -> Result<String, EmitError> {
+    if !args.iter().all(|arg| is_valid_json(arg)) {
+        return Err(EmitError::InvalidJson);
+    }
+    let name = event.map(|name| serde_json::Value::from(name).to_string());
+    let parts: Vec<_> = name
+        .as_deref()
+        .into_iter()
+        .chain(args.iter().copied())
+        .collect();
+    Ok(["[", &parts.join(","), "]"].concat())
+}
+
 impl Emitter {
-    fn admit(&self, size: usize, queued_frames: usize, queued_bytes: usize) -> Result<(), EmitError> {
+    fn take_ack_id(&mut self) -> AckId {
+        let id = AckId(self.next_ack);
+        self.next_ack += 1;
+        id
+    }
+
+    fn admit(
+        &self,
+        size: usize,
+        queued_frames: usize,
+        queued_bytes: usize,
+    ) -> Result<(), EmitError> {
         if size > self.max_message_bytes {
-            return Err(EmitError::TooLarge { size, limit: self.max_message_bytes });
+            return Err(EmitError::TooLarge {
+                size,
+                limit: self.max_message_bytes,
+            });
         }
         let full = queued_frames >= self.queue_frames || queued_bytes + size > self.queue_bytes;
-        if full && queued_frames > 0 { Err(EmitError::QueueFull) } else { Ok(()) }
+        if full && queued_frames > 0 {
+            Err(EmitError::QueueFull)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -292,7 +402,9 @@ fn disconnect(end: End) -> Disconnect {
         End::Closed { code, reason } => Disconnect::ServerClosed { code, reason },
         End::Dead => Disconnect::HeartbeatTimeout,
         End::Lost(error) => Disconnect::Lost(error),
-        End::Mismatch => Disconnect::Protocol(ProtocolError::Unexpected("packet of the other protocol version")),
+        End::Mismatch => Disconnect::Protocol(ProtocolError::Unexpected(
+            "packet of the other protocol version",
+        )),
         End::Protocol(error) => Disconnect::Protocol(error),
     }
 }

@@ -125,7 +125,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// Leaves the namespace, closes the WebSocket and waits a little for the server to do the same.
     pub(crate) async fn leave(&mut self, disconnect: &str) {
         self.paused = false;
-        self.outbox.push_control(Opcode::Text, disconnect.as_bytes());
+        self.outbox
+            .push_control(Opcode::Text, disconnect.as_bytes());
         self.outbox.push_control(Opcode::Close, &[]);
         let end_of_stream = async {
             // Whatever still comes is of no interest.
@@ -173,7 +174,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             let now = Instant::now();
             self.ping_if_due(now);
             let written = self.poll_flush(context);
-            let read = if listening { self.poll_read(context, now) } else { Poll::Pending };
+            let read = if listening {
+                self.poll_read(context, now)
+            } else {
+                Poll::Pending
+            };
             match (read, written) {
                 (Poll::Ready(Ok(())), _) => {}
                 (Poll::Ready(Err(error)), _) | (Poll::Pending, Poll::Ready(Err(error))) => {
@@ -197,7 +202,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Handles messages that were read until one concerns the owner.
     fn next_signal(&mut self) -> Result<Option<Signal>, End> {
-        let Self { decoder, outbox, session, heartbeat, .. } = self;
+        let Self {
+            decoder,
+            outbox,
+            session,
+            heartbeat,
+            ..
+        } = self;
         if session.is_opening() && is_http(decoder.pending()) {
             return Err(End::Mismatch);
         }
@@ -265,14 +276,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     /// Called when there is nothing to read: waits for the next deadline, or finds that one has passed.
-    fn poll_timer(&mut self, context: &mut Context<'_>, listening: bool, now: Instant) -> Poll<Result<(), End>> {
+    fn poll_timer(
+        &mut self,
+        context: &mut Context<'_>,
+        listening: bool,
+        now: Instant,
+    ) -> Poll<Result<(), End>> {
         if let Some(until) = self.session.kicked_until()
             && until <= now
         {
             return Poll::Ready(Err(End::Kicked { whole: false }));
         }
         let heartbeat = self.heartbeat.as_ref();
-        if listening && heartbeat.and_then(Heartbeat::dead_at).is_some_and(|dead_at| dead_at <= now) {
+        if listening
+            && heartbeat
+                .and_then(Heartbeat::dead_at)
+                .is_some_and(|dead_at| dead_at <= now)
+        {
             return Poll::Ready(Err(End::Dead));
         }
         let due = heartbeat.and_then(|heartbeat| heartbeat.due(listening));
@@ -302,7 +322,11 @@ impl Backlog {
     }
 }
 
-fn poll_write_out<S: AsyncWrite + Unpin>(stream: &mut S, outbox: &mut Outbox, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+fn poll_write_out<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    outbox: &mut Outbox,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
     while !outbox.unwritten().is_empty() {
         let written = ready!(Pin::new(&mut *stream).poll_write(context, outbox.unwritten()))?;
         if written == 0 {

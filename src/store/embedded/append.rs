@@ -72,7 +72,7 @@ impl Work<'_> {
         insert.execute(params![self.numbers.last_delivery, event, flow_id, lane, state, self.now, reason])?;
         self.flow_changed(flow_id, 0);
         self.lane_changed(lane);
-        self.made_work = true;
+        self.hint = true;
         Ok(())
     }
 }

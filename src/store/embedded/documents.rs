@@ -72,7 +72,7 @@ impl Work<'_> {
 
     fn set_flow(&mut self, webhook: &WebhookId, flow: Flow) -> rusqlite::Result<()> {
         let id = self.write_flow(webhook, flow)?;
-        self.made_work = true;
+        self.hint = true;
         match flow {
             Flow::Open | Flow::Paused => Ok(()),
             Flow::Ended => {

@@ -7,6 +7,8 @@
 
 mod append;
 mod claim;
+#[cfg(test)]
+mod claim_cost;
 mod documents;
 mod maintain;
 mod ownership;
@@ -89,16 +91,17 @@ impl Running {
 impl EmbeddedStore {
     /// Opens the store, making it if it does not exist, and keeps other processes out until it is closed or dropped.
     pub fn open(settings: EmbeddedSettings, clock: Arc<dyn Clock>) -> Result<Self> {
-        let (files, lock) = Files::prepare(&settings.path)?;
-        let connection = files.open_writer(&settings)?;
+        let readers = settings.readers.max(1);
+        let (files, lock) = Files::prepare(settings)?;
+        let connection = files.open_writer()?;
         let hints = watch::Sender::new(0);
         let (commands, receiver) = mpsc::channel(writer::WRITE_QUEUE);
         let writer = Writer::new(connection, Arc::clone(&clock), hints.clone(), receiver)
             .map_err(|error| store_error("open the store", error))?;
         let (questions, receiver) = mpsc::channel(readers::READ_QUEUE);
         let receiver = Arc::new(Mutex::new(receiver));
-        let mut threads = Vec::with_capacity(settings.readers);
-        for _ in 0..settings.readers.max(1) {
+        let mut threads = Vec::with_capacity(readers);
+        for _ in 0..readers {
             let connection = files.open_reader().map_err(|error| store_error("open the store", error))?;
             let receiver = Arc::clone(&receiver);
             threads.push(start("store-reader", move || readers::run(&connection, &receiver))?);

@@ -17,7 +17,7 @@ impl Work<'_> {
         let ttl = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
         let sql = "INSERT INTO members (address, ttl_ms, valid_until) VALUES (?1, ?2, ?3)";
         let incarnation = self.connection.prepare_cached(sql)?.insert(params![address, ttl, valid_until.as_millis()])?;
-        self.made_work = true;
+        self.hint = true;
         Ok(Member { incarnation: Incarnation(incarnation), valid_until })
     }
 

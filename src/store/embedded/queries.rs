@@ -4,7 +4,7 @@ use rusqlite::types::ToSql;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::requeue::{after, cut_page};
-use super::rows::{ATTEMPT, DEAD, DELIVERED, DELIVERY, EVENT, IN_FLIGHT, attempt, delivery, event, int, natural};
+use super::rows::{ATTEMPT, DELIVERY, DELIVERY_JOINS, EVENT, attempt, delivery, event, int, natural};
 use crate::domain::{Delivery, DeliveryId, EventId, SpaceId, Timestamp};
 use crate::store::{Cursor, DeliveryFilter, EventFilter, Page, Query, Rows, StateFilter, StoredEvent};
 
@@ -70,22 +70,22 @@ fn list_deliveries(
     let before = cursor.map_or(i64::MAX, |cursor| cursor.0);
     let limit_and_one = int(limit).saturating_add(1);
     let mut bounds: Vec<&dyn ToSql> = vec![&webhook, &before, &limit_and_one];
-    let event = filter.event.as_ref().map(EventId::as_str);
-    let of_event = if let Some(event) = &event {
-        bounds.push(event);
-        "AND d.event = (SELECT seq FROM events WHERE id = ?4)"
-    } else {
-        ""
+    let (index, in_state) = match filter.state {
+        None => ("deliveries_flow", ""),
+        Some(StateFilter::Waiting) => ("deliveries_flow", "AND d.state <= 1"),
+        Some(StateFilter::InFlight) => ("deliveries_in_flight", "AND d.state = 2"),
+        Some(StateFilter::Delivered) => ("deliveries_flow", "AND d.state = 3"),
+        Some(StateFilter::Dead) => ("deliveries_dead", "AND d.state = 4"),
     };
-    let in_state = match filter.state {
-        None => String::new(),
-        Some(StateFilter::Waiting) => "AND d.state <= 1".to_owned(),
-        Some(StateFilter::InFlight) => format!("AND d.state = {IN_FLIGHT}"),
-        Some(StateFilter::Delivered) => format!("AND d.state = {DELIVERED}"),
-        Some(StateFilter::Dead) => format!("AND d.state = {DEAD}"),
+    let event = filter.event.as_ref().map(EventId::as_str);
+    let (index, of_event) = if let Some(event) = &event {
+        bounds.push(event);
+        ("deliveries_event", "AND d.event = (SELECT seq FROM events WHERE id = ?4)")
+    } else {
+        (index, "")
     };
     let sql = format!(
-        "SELECT {DELIVERY} FROM deliveries AS d JOIN flows AS f ON f.id = d.flow JOIN events AS e ON e.seq = d.event
+        "SELECT {DELIVERY} FROM deliveries AS d INDEXED BY {index} {DELIVERY_JOINS}
          WHERE d.flow = (SELECT id FROM flows WHERE webhook = ?1) AND d.id < ?2 {in_state} {of_event}
          ORDER BY d.id DESC LIMIT ?3"
     );
@@ -96,10 +96,7 @@ fn list_deliveries(
 }
 
 fn find_delivery(connection: &Connection, id: DeliveryId) -> rusqlite::Result<Vec<Delivery>> {
-    let sql = format!(
-        "SELECT {DELIVERY} FROM deliveries AS d JOIN flows AS f ON f.id = d.flow JOIN events AS e ON e.seq = d.event
-         WHERE d.id = ?1"
-    );
+    let sql = format!("SELECT {DELIVERY} FROM deliveries AS d {DELIVERY_JOINS} WHERE d.id = ?1");
     let found = connection.prepare_cached(&sql)?.query_row([id.number()], delivery).optional()?;
     Ok(found.into_iter().collect())
 }

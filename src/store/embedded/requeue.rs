@@ -35,7 +35,7 @@ impl Work<'_> {
         let Some(lane) = lane else { return Ok(false) };
         self.flow_changed(flow, 0);
         self.lane_changed(lane);
-        self.made_work = true;
+        self.hint = true;
         Ok(true)
     }
 

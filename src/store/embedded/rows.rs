@@ -91,6 +91,9 @@ pub(super) fn event_type(row: &Row<'_>, index: usize) -> rusqlite::Result<EventT
 pub(super) const DELIVERY: &str =
     "d.id, f.webhook, e.id, e.type, e.space, d.state, d.due_at, d.reason, d.attempts, d.created_at, d.updated_at";
 
+/// What [`DELIVERY`] needs beside the table `d`.
+pub(super) const DELIVERY_JOINS: &str = "JOIN flows AS f ON f.id = d.flow JOIN events AS e ON e.seq = d.event";
+
 pub(super) fn delivery(row: &Row<'_>) -> rusqlite::Result<Delivery> {
     let state = match row.get(5)? {
         QUEUED | WAITING => DeliveryState::Waiting(time(row, 6)?),

@@ -26,16 +26,19 @@ const MIGRATIONS: [&str; 1] = [include_str!("schema_1.sql")];
 
 /// Where the store's files are.
 pub(super) struct Files {
-    directory: PathBuf,
+    settings: EmbeddedSettings,
 }
 
 impl Files {
     /// Makes the directory and its files, readable for their owner only, and takes the lock that keeps other processes out.
-    pub(super) fn prepare(directory: &Path) -> Result<(Self, File)> {
-        let files = Self { directory: directory.to_owned() };
+    pub(super) fn prepare(settings: EmbeddedSettings) -> Result<(Self, File)> {
+        let files = Self { settings };
+        let directory = &files.settings.path;
         let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
         made.and_then(|()| private_file(&files.database(), false)).map_err(|error| failed("open the store", error))?;
         let lock = private_file(&directory.join("store.lock"), false).map_err(|error| failed("open the store", error))?;
+        // The names of new files are durable only once their directory is.
+        File::open(directory).and_then(|directory| directory.sync_all()).map_err(|error| failed("open the store", error))?;
         match lock.try_lock() {
             Ok(()) => Ok((files, lock)),
             Err(TryLockError::WouldBlock) => Err(StoreError::InUse { place: directory.display().to_string() }),
@@ -44,11 +47,11 @@ impl Files {
     }
 
     fn database(&self) -> PathBuf {
-        self.directory.join("store.db")
+        self.settings.path.join("store.db")
     }
 
     /// Opens the one connection that writes and brings the schema up to date.
-    pub(super) fn open_writer(&self, settings: &EmbeddedSettings) -> Result<Connection> {
+    pub(super) fn open_writer(&self) -> Result<Connection> {
         if rusqlite::version_number() < OLDEST_SQLITE {
             return Err(failed("open the store", format!("SQLite {} is too old", rusqlite::version())));
         }
@@ -56,7 +59,7 @@ impl Files {
             let mut connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
             let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
             connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")?;
-            if let Some(max_bytes) = settings.max_bytes {
+            if let Some(max_bytes) = self.settings.max_bytes {
                 limit_size(&connection, max_bytes)?;
             }
             let version = migrate(&mut connection)?;

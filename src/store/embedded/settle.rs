@@ -23,6 +23,10 @@ const WAIT_AGAIN: &str = "UPDATE deliveries SET
      WHERE deliveries.id = ?1 AND claim_no = ?2 AND state = 2 AND flows.id = deliveries.flow
      RETURNING deliveries.flow, lane, attempts, claimed_at";
 
+/// The claims that end by themselves at a time, in the order in which their deliveries were made.
+pub(super) const LOST: &str =
+    "SELECT id, claim_no FROM deliveries INDEXED BY deliveries_in_flight WHERE state = 2 AND due_at <= ?1 ORDER BY id";
+
 /// What the end of a claim concerns.
 struct Ended {
     flow: i64,
@@ -61,16 +65,14 @@ impl Work<'_> {
 
     /// Ends claims whose attempts nobody saw end, those due to end by `until` or all. The deliveries are due again.
     pub(super) fn lose_claims(&mut self, until: Option<i64>) -> rusqlite::Result<()> {
-        let sql =
-            "SELECT id, claim_no FROM deliveries INDEXED BY deliveries_in_flight WHERE state = 2 AND due_at <= ?1 ORDER BY id";
-        let mut select = self.connection.prepare_cached(sql)?;
+        let mut select = self.connection.prepare_cached(LOST)?;
         let lost: Vec<(i64, i64)> = select
             .query_map([until.unwrap_or(i64::MAX)], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<rusqlite::Result<_>>()?;
         for (id, claim_no) in lost {
             if let Some(ended) = self.wait_again(id, claim_no, self.now)? {
                 self.note_end(id, claim_no, &ended, &lost_attempt())?;
-                self.made_work = true;
+                self.hint = true;
             }
         }
         Ok(())

@@ -37,7 +37,7 @@ pub(super) struct Work<'a> {
     pub(super) now: i64,
     pub(super) numbers: &'a mut Numbers,
     /// Whether there may be something to claim afterwards that nobody knew of.
-    pub(super) made_work: bool,
+    pub(super) hint: bool,
     known_flows: HashMap<WebhookId, (i64, Flow)>,
     known_lanes: HashMap<(i64, SpaceId), i64>,
     changed_flows: BTreeMap<i64, FlowChange>,
@@ -60,7 +60,7 @@ impl<'a> Work<'a> {
             connection,
             now: now.as_millis(),
             numbers,
-            made_work: false,
+            hint: false,
             known_flows: HashMap::new(),
             known_lanes: HashMap::new(),
             changed_flows: BTreeMap::new(),

@@ -122,11 +122,11 @@ impl Writer {
             return Ok(());
         }
         let numbers = self.numbers;
-        let made_work = self.try_transact(group).inspect_err(|_| self.numbers = numbers);
+        let hint = self.try_transact(group).inspect_err(|_| self.numbers = numbers);
         if !self.connection.is_autocommit() {
             self.connection.execute_batch("ROLLBACK")?;
         }
-        if made_work? {
+        if hint? {
             self.hints.send_modify(|number| *number += 1);
         }
         Ok(())
@@ -139,9 +139,9 @@ impl Writer {
             command.run(&mut work)?;
         }
         work.refresh()?;
-        let made_work = work.made_work;
+        let hint = work.hint;
         self.connection.prepare_cached("COMMIT")?.execute([])?;
-        Ok(made_work)
+        Ok(hint)
     }
 
     fn checkpoint(&self) {

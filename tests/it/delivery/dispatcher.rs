@@ -1,10 +1,12 @@
 //! The dispatcher among many receivers, and what becomes of webhooks that change under way.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use spaces_bridge::delivery::DeliverySettings;
 use spaces_bridge::domain::{DeadReason, DeliveryState, ErrorClass, Ordering, WebhookStatus};
 use spaces_bridge::event_log::TestError;
+use spaces_bridge::store::StoreError;
 use spaces_bridge::webhooks::WebhookPatch;
 
 use super::rig::{Disk, Rig, event_id, settings};
@@ -16,7 +18,7 @@ const GRACE: Duration = Duration::from_secs(5);
 #[tokio::test]
 async fn the_official_library_verifies_a_live_delivery() {
     let receiver = Receiver::start(Reply::status(200)).await;
-    let rig = Rig::start(&Disk::new(), settings()).await;
+    let rig = Rig::start(&Disk::embedded(), settings()).await;
     let (webhook, secret) = rig.webhook(&receiver.url()).await;
     rig.append(1).await;
     rig.until(&webhook, 1, |state| state == DeliveryState::Delivered).await;
@@ -56,7 +58,7 @@ async fn a_repeated_event_is_delivered_once() {
 async fn a_receiver_that_hangs_delays_no_other_and_gets_no_more_than_its_share() {
     const SHARE: usize = 3;
     let (hanging, prompt) = (Receiver::start(Reply::Hang).await, Receiver::start(Reply::status(200)).await);
-    let rig = Rig::start(&Disk::new(), DeliverySettings { per_webhook: SHARE, concurrency: 8, ..settings() }).await;
+    let rig = Rig::start(&Disk::embedded(), DeliverySettings { per_webhook: SHARE, concurrency: 8, ..settings() }).await;
     let (stuck, _) = rig.webhook(&hanging.url()).await;
     let (healthy, _) = rig.webhook(&prompt.url()).await;
     for number in 0..100 {
@@ -96,14 +98,15 @@ async fn connections_are_kept_and_used_again() {
         rig.append(number).await;
     }
     rig.until(&webhook, 50, |state| state == DeliveryState::Delivered).await;
-    assert!(receiver.connections() < 10, "{} connections for 50 requests", receiver.connections());
+    let connections: HashSet<_> = receiver.recorded().iter().map(|request| request.connection).collect();
+    assert!(connections.len() < 10, "{} connections for 50 requests", connections.len());
     rig.stop(GRACE).await;
 }
 
 #[tokio::test]
 async fn a_receiver_that_is_gone_is_switched_off_and_keeps_its_events_until_switched_on() {
     let receiver = Receiver::start(Reply::status(410)).await;
-    let rig = Rig::start(&Disk::new(), DeliverySettings { per_webhook: 1, ..settings() }).await;
+    let rig = Rig::start(&Disk::embedded(), DeliverySettings { per_webhook: 1, ..settings() }).await;
     let (webhook, _) = rig.webhook_with(&receiver.url(), Ordering::Space).await;
     for number in 1..=3 {
         rig.append(number).await;
@@ -138,7 +141,7 @@ async fn a_deleted_webhook_gets_nothing_more() {
 #[tokio::test]
 async fn an_ordered_webhook_gets_a_spaces_events_in_order() {
     let receiver = Receiver::start(Reply::status(200)).await;
-    let disk = Disk::new();
+    let disk = Disk::embedded();
     let rig = Rig::start(&disk, settings()).await;
     let (webhook, _) = rig.webhook_with(&receiver.url(), Ordering::Space).await;
     receiver.script([Reply::status(200), Reply::status(500)]);
@@ -178,7 +181,7 @@ async fn a_test_delivery_goes_the_way_of_every_event_to_one_webhook_alone() {
 
 #[tokio::test]
 async fn a_stop_lets_attempts_end_and_cuts_off_those_that_do_not() {
-    let (disk, hanging, slow) = (Disk::new(), Receiver::start(Reply::Hang).await, Receiver::start(Reply::status(200)).await);
+    let (disk, hanging, slow) = (Disk::embedded(), Receiver::start(Reply::Hang).await, Receiver::start(Reply::status(200)).await);
     let rig = Rig::start(&disk, settings()).await;
     let (stuck, _) = rig.webhook(&hanging.url()).await;
     let (healthy, _) = rig.webhook(&slow.url()).await;
@@ -194,6 +197,28 @@ async fn a_stop_lets_attempts_end_and_cuts_off_those_that_do_not() {
     let errors: Vec<_> = rig.attempts(&delivery).await.iter().map(|attempt| attempt.outcome.error).collect();
     assert_eq!(errors, [Some(ErrorClass::Unknown), None]);
     assert_eq!(slow.count(), 1);
+    rig.stop(GRACE).await;
+}
+
+#[tokio::test]
+async fn a_full_disk_delays_what_is_written_and_repeats_no_request() {
+    let (receiver, (disk, engine)) = (Receiver::start(Reply::status(200)).await, Disk::faulty());
+    let rig = Rig::start(&disk, settings()).await;
+    let (webhook, _) = rig.webhook(&receiver.url()).await;
+    receiver.script([Reply::Late(Duration::from_millis(100))]);
+    rig.append(1).await;
+    eventually("the request", async || (receiver.count() == 1).then_some(())).await;
+    engine.fail(true);
+    let refused = rig.log.append(rig.fence.clone(), vec![rig.event(2)]).await;
+    assert!(matches!(refused, Err(StoreError::Full { .. })), "{refused:?}");
+    let failures = engine.failures();
+    eventually("failing settlements and claims", async || (engine.failures() > failures + 2).then_some(())).await;
+    engine.fail(false);
+    rig.until(&webhook, 1, |state| state == DeliveryState::Delivered).await;
+    rig.append(2).await;
+    rig.until(&webhook, 2, |state| state == DeliveryState::Delivered).await;
+    assert_eq!(receiver.count(), 2);
+    assert!(rig.metrics.render().contains("spaces_bridge_append_failures_total 1"));
     rig.stop(GRACE).await;
 }
 

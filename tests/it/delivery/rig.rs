@@ -13,10 +13,12 @@ use spaces_bridge::domain::{
 use spaces_bridge::event_log::{EventLog, Logged, LoggedEvent};
 use spaces_bridge::metrics::Metrics;
 use spaces_bridge::seal::Keyring;
-use spaces_bridge::store::{DeliveryFilter, Engine, Fence, MemoryStore, Query, Rows, Wanted};
+use spaces_bridge::store::{DeliveryFilter, EmbeddedSettings, EmbeddedStore, Engine, Fence, MemoryStore, Query, Rows, Wanted};
 use spaces_bridge::webhooks::{NewWebhook, WebhookRegistry, WebhookUrl};
+use tempfile::TempDir;
 
 use crate::support::clock::ManualClock;
+use crate::support::faulty_engine::FaultyEngine;
 use crate::support::wait::eventually;
 
 /// What outlives a restart of the service.
@@ -25,21 +27,47 @@ pub(super) struct Disk {
     pub(super) engine: Arc<dyn Engine>,
     pub(super) clock: Arc<ManualClock>,
     keyring: Arc<Keyring>,
+    directory: Option<Arc<TempDir>>,
 }
 
 impl Disk {
+    /// The in-memory store.
     pub(super) fn new() -> Self {
         let clock = Arc::new(ManualClock::new());
-        Self {
-            engine: Arc::new(MemoryStore::new(Arc::clone(&clock) as Arc<dyn Clock>)),
-            clock,
-            keyring: Arc::new(Keyring::random()),
-        }
+        let engine = Arc::new(MemoryStore::new(Arc::clone(&clock) as Arc<dyn Clock>));
+        Self { engine, clock, keyring: Arc::new(Keyring::random()), directory: None }
+    }
+
+    /// The embedded store, in files.
+    pub(super) fn embedded() -> Self {
+        let (clock, directory) = (Arc::new(ManualClock::new()), Arc::new(TempDir::new().expect("a directory")));
+        let engine = open(&directory, &clock);
+        Self { engine, clock, keyring: Arc::new(Keyring::random()), directory: Some(directory) }
+    }
+
+    /// A store whose writes fail on demand.
+    pub(super) fn faulty() -> (Self, Arc<FaultyEngine>) {
+        let disk = Self::new();
+        let engine = Arc::new(FaultyEngine::new(Arc::clone(&disk.engine)));
+        (Self { engine: Arc::clone(&engine) as Arc<dyn Engine>, ..disk }, engine)
+    }
+
+    /// The same files opened by a new process, as it were.
+    pub(super) fn reopened(self) -> Self {
+        let Self { engine, clock, keyring, directory } = self;
+        drop(engine);
+        let engine = open(directory.as_ref().expect("only files can be opened again"), &clock);
+        Self { engine, clock, keyring, directory }
     }
 
     fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.clock) as Arc<dyn Clock>
     }
+}
+
+fn open(directory: &TempDir, clock: &Arc<ManualClock>) -> Arc<dyn Engine> {
+    let clock = Arc::clone(clock) as Arc<dyn Clock>;
+    Arc::new(EmbeddedStore::open(EmbeddedSettings::new(directory.path()), clock).expect("the store opens"))
 }
 
 /// A running service as far as delivery goes.

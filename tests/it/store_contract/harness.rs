@@ -38,7 +38,7 @@ impl Clock for ManualClock {
 pub(crate) const TTL: Duration = Duration::from_secs(15);
 
 /// How long claims hold here.
-pub(crate) const LEASE: Duration = Duration::from_secs(60);
+pub(crate) const LEASE: Duration = Duration::from_mins(1);
 
 /// A store with one member that owns one session.
 pub(crate) struct Store {

@@ -27,18 +27,37 @@ enum Step {
     AcquireStored(usize, usize),
     Release(usize, usize),
     Owner(usize),
-    Append(usize, usize, Vec<(u32, usize, Vec<(usize, usize)>)>),
+    Append(usize, usize, Vec<Appended>),
     Claim { member: usize, max: usize, per_webhook: usize, lease: u64 },
     Settle(Vec<(usize, Verdict, Option<u64>)>),
     NextDue,
     One(usize, i64, usize),
     Redrive(usize, i64, usize, Option<i64>),
     Replay(usize, i64, usize, Option<i64>, bool),
-    Put(Vec<(usize, usize, Option<u8>, Expected, Option<i64>, Option<(usize, Flow)>)>),
+    Put(Vec<Put>),
     List(usize, bool, Option<usize>, usize),
     Events(Option<usize>, Option<i64>, Option<i64>, usize),
     Deliveries(usize, Option<StateFilter>, Option<u32>, Option<i64>, usize),
     Maintain(Option<i64>, usize),
+}
+
+/// An event to append: its number, its space, and webhook and lane of each target.
+#[derive(Debug, Clone)]
+struct Appended {
+    number: u32,
+    space: usize,
+    targets: Vec<(usize, usize)>,
+}
+
+/// A document to write.
+#[derive(Debug, Clone)]
+struct Put {
+    kind: usize,
+    id: usize,
+    body: Option<u8>,
+    expected: Expected,
+    expires: Option<i64>,
+    flow: Option<(usize, Flow)>,
 }
 
 fn verdict() -> impl Strategy<Value = Verdict> {
@@ -68,10 +87,11 @@ fn state_filter() -> impl Strategy<Value = StateFilter> {
 
 fn step() -> impl Strategy<Value = Step> {
     let targets = prop::collection::vec((0..WEBHOOKS.len(), 0..3_usize), 0..3);
-    let events = prop::collection::vec((0..40_u32, 0..SPACES.len(), targets), 1..4);
+    let events = (0..40_u32, 0..SPACES.len(), targets).prop_map(|(number, space, targets)| Appended { number, space, targets });
+    let events = prop::collection::vec(events, 1..4);
     let put = (0..2_usize, 0..3_usize, prop::option::weighted(0.8, any::<u8>()), expected());
     let put = (put, prop::option::weighted(0.3, -500..4_000_i64), prop::option::weighted(0.1, (0..WEBHOOKS.len(), flow())))
-        .prop_map(|((kind, id, body, expected), expires, flow)| (kind, id, body, expected, expires, flow));
+        .prop_map(|((kind, id, body, expected), expires, flow)| Put { kind, id, body, expected, expires, flow });
     let cursor = || prop::option::weighted(0.3, 0..30_i64);
     prop_oneof![
         10 => prop_oneof![5 => 0..3_000_i64, 1 => -700..0_i64].prop_map(Step::Turn),
@@ -126,17 +146,17 @@ impl Driver {
         recent(&self.members, back).unwrap_or(Incarnation(1))
     }
 
-    fn events(&self, events: &[(u32, usize, Vec<(usize, usize)>)]) -> Vec<NewEvent> {
+    fn events(events: &[Appended]) -> Vec<NewEvent> {
         let target = |(hook, lane): &(usize, usize)| Target {
             webhook: webhook(WEBHOOKS[*hook]),
             lane: SPACES.get(*lane).map_or(Lane::Parallel, |name| Lane::Ordered(space(name))),
         };
         events
             .iter()
-            .map(|(number, in_space, targets)| NewEvent {
-                space: space(SPACES[*in_space]),
-                targets: targets.iter().map(target).collect(),
-                ..event(*number)
+            .map(|appended| NewEvent {
+                space: space(SPACES[appended.space]),
+                targets: appended.targets.iter().map(target).collect(),
+                ..event(appended.number)
             })
             .collect()
     }
@@ -151,18 +171,15 @@ impl Driver {
             .collect()
     }
 
-    fn write(
-        &self,
-        (kind, id, body, expected, expires, flow): &(usize, usize, Option<u8>, Expected, Option<i64>, Option<(usize, Flow)>),
-    ) -> DocWrite {
-        let kind = [DocKind::Token, DocKind::Send][*kind];
+    fn write(&self, put: &Put) -> DocWrite {
+        let kind = [DocKind::Token, DocKind::Send][put.kind];
         DocWrite {
-            account: (id % 2 == 0).then(|| account("ada")),
-            body: body.map(|byte| vec![byte].into()),
-            expected: *expected,
-            expires_at: expires.map(|offset| self.at(offset)),
-            flow: flow.map(|(hook, flow)| (webhook(WEBHOOKS[hook]), flow)),
-            ..document(kind, session(SESSIONS[*id]).as_str(), "")
+            account: put.id.is_multiple_of(2).then(|| account("ada")),
+            body: put.body.map(|byte| vec![byte].into()),
+            expected: put.expected,
+            expires_at: put.expires.map(|offset| self.at(offset)),
+            flow: put.flow.map(|(hook, flow)| (webhook(WEBHOOKS[hook]), flow)),
+            ..document(kind, session(SESSIONS[put.id]).as_str(), "")
         }
     }
 
@@ -195,7 +212,7 @@ impl Driver {
             Step::Append(member, back, events) => {
                 let ownership = recent(&self.owned, *back).unwrap_or(Ownership { session: session("a"), epoch: 1 });
                 let fence = Fence { incarnation: self.member(member / 2), ownership };
-                format!("{:?}", engine.append(fence, self.events(events)).await.expect("append"))
+                format!("{:?}", engine.append(fence, Self::events(events)).await.expect("append"))
             }
             Step::Claim { member, max, per_webhook, lease } => {
                 let request = ClaimRequest {
@@ -324,8 +341,14 @@ async fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Fewer cases than usual, because each writes to the disk; `PROPTEST_CASES` asks for more.
+fn config() -> ProptestConfig {
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { ProptestConfig::default().cases } else { 96 };
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn any_sequence_of_calls_has_the_results_of_the_model(steps in prop::collection::vec(step(), 1..80)) {

@@ -1,5 +1,7 @@
 //! What several subjects need: fakes that stand at the network, and waiting with a deadline.
 
+pub(crate) mod bridge;
 pub(crate) mod clock;
+pub(crate) mod faulty_engine;
 pub(crate) mod receiver;
 pub(crate) mod wait;

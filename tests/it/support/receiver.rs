@@ -34,6 +34,8 @@ impl Recorded {
 pub(crate) enum Reply {
     /// An answer with this status, these headers and this body.
     Answer(u16, Vec<(&'static str, String)>, Vec<u8>),
+    /// A successful answer after this time.
+    Late(Duration),
     /// Nothing, for ever.
     Hang,
     /// The beginning of an answer, then the end of the connection.
@@ -202,14 +204,19 @@ async fn send(stream: &mut (impl AsyncWrite + Unpin), reply: Reply) -> Option<()
         Reply::Answer(status, headers, body) => {
             let mut head = format!("HTTP/1.1 {status} Whatever\r\n");
             for (name, value) in headers {
-                head.push_str(&format!("{name}: {value}\r\n"));
+                head.extend([name, ": ", &value, "\r\n"]);
             }
             // These two never have a body, and saying otherwise would be an error of its own.
             if !matches!(status, 204 | 304) {
-                head.push_str(&format!("content-length: {}\r\n", body.len()));
+                head.extend(["content-length: ", &body.len().to_string(), "\r\n"]);
             }
             stream.write_all(format!("{head}\r\n").as_bytes()).await.ok()?;
             stream.write_all(&body).await.ok()?;
+            stream.flush().await.ok()
+        }
+        Reply::Late(wait) => {
+            tokio::time::sleep(wait).await;
+            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.ok()?;
             stream.flush().await.ok()
         }
         Reply::Hang => std::future::pending().await,

@@ -18,6 +18,8 @@ use crate::world::{StoredFile, UserKind};
 
 /// The largest file taken: a stand-in keeps them in memory.
 const MAX_FILE: u64 = 64 * 1024 * 1024;
+/// The most files kept.
+const MAX_FILES: usize = 1000;
 
 const FORBIDDEN: Failure = Failure::new(
     StatusCode::FORBIDDEN,
@@ -47,6 +49,9 @@ pub(super) async fn get_upload_url(
     let state = &mut *shared.lock();
     if let Some(space_id) = body.get("topicId").and_then(Value::as_str) {
         caller.writable_space(state, space_id)?;
+    }
+    if state.world.files.len() + files.len() > MAX_FILES {
+        return Err(Failure::invalid("too many files for a stand-in"));
     }
     let mut data = Vec::new();
     for file in files {

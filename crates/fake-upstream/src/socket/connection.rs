@@ -45,10 +45,8 @@ pub(super) struct Connection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     GoOn,
-    /// Close the WebSocket in order, with an empty close frame.
-    Close(Ended),
-    /// Close the WebSocket with the code 1009.
-    TooLarge,
+    /// Close the WebSocket in order, with a close frame that is empty or has a code.
+    Close(Ended, Option<u16>),
     /// The connection is gone.
     End(Ended),
 }
@@ -146,10 +144,7 @@ impl Connection {
             };
             match step {
                 Step::GoOn => {}
-                Step::Close(ended) => return close(socket, None, ended).await,
-                Step::TooLarge => {
-                    return close(socket, Some(too_large()), Ended::ProtocolError).await;
-                }
+                Step::Close(ended, code) => return close(socket, code, ended).await,
                 Step::End(ended) => return ended,
             }
             if self
@@ -169,9 +164,11 @@ impl Connection {
             )) => Step::GoOn,
             // Closing once more writes the answer to the client's close frame.
             Some(Ok(Message::Close(_)) | Err(Error::ConnectionClosed)) => {
-                Step::Close(Ended::ClientClosed)
+                Step::Close(Ended::ClientClosed, None)
             }
-            Some(Err(Error::Capacity(CapacityError::MessageTooLong { .. }))) => Step::TooLarge,
+            Some(Err(Error::Capacity(CapacityError::MessageTooLong { .. }))) => {
+                Step::Close(Ended::ProtocolError, Some(CloseCode::Size.into()))
+            }
             Some(Err(_)) | None => Step::End(Ended::ClientVanished),
         }
     }
@@ -195,14 +192,14 @@ impl Connection {
         match packet {
             Ok(EnginePacket::Ping(data)) => self.on_ping(data),
             Ok(EnginePacket::Message(message)) => return self.on_packet(message),
-            Ok(EnginePacket::Close) => return Step::Close(Ended::ClientClosed),
+            Ok(EnginePacket::Close) => return Step::Close(Ended::ClientClosed, None),
             Ok(
                 EnginePacket::Open(_)
                 | EnginePacket::Pong(_)
                 | EnginePacket::Upgrade
                 | EnginePacket::Noop,
             ) => {}
-            Err(_) => return Step::Close(Ended::ProtocolError),
+            Err(_) => return Step::Close(Ended::ProtocolError, None),
         }
         Step::GoOn
     }
@@ -280,7 +277,7 @@ impl Connection {
             self.heard_at = now;
             return Step::GoOn;
         }
-        Step::Close(Ended::PingTimeout)
+        Step::Close(Ended::PingTimeout, None)
     }
 
     /// Acts on the end of the token; answers when to look again if it lives on.
@@ -318,9 +315,9 @@ async fn write(
         match item {
             Out::Frame(text) => socket.feed(Message::Text(text)).await?,
             Out::Binary(bytes) => socket.feed(Message::Binary(bytes)).await?,
-            Out::Close => {
+            Out::Close(code) => {
                 socket.flush().await?;
-                return Ok(Step::Close(Ended::ServerClosed));
+                return Ok(Step::Close(Ended::ServerClosed, code));
             }
         }
         written += 1;
@@ -334,15 +331,12 @@ async fn write(
     Ok(Step::GoOn)
 }
 
-fn too_large() -> CloseFrame {
-    CloseFrame {
-        code: CloseCode::Size,
-        reason: Utf8Bytes::default(),
-    }
-}
-
 /// Sends a close frame and waits a little for the client's.
-async fn close(socket: &mut Socket, frame: Option<CloseFrame>, ended: Ended) -> Ended {
+async fn close(socket: &mut Socket, code: Option<u16>, ended: Ended) -> Ended {
+    let frame = code.map(|code| CloseFrame {
+        code: code.into(),
+        reason: Utf8Bytes::default(),
+    });
     if socket.close(frame).await.is_ok() {
         let closing = async { while let Some(Ok(_)) = socket.next().await {} };
         // Running into the grace time is an answer too: the client is left to itself.

@@ -151,8 +151,12 @@ fn refuse(connection: &Connection, state: &mut State, refusal: Refusal) -> Step 
         Refusal::Object(object) => format!("44/chat,{object}"),
         Refusal::RootText(text) => format!("44{}", json!(text)),
         Refusal::Kick => "41/chat".to_owned(),
-        Refusal::Close => return Step::Close(Ended::ServerClosed),
-        Refusal::Silence | Refusal::Http { .. } | Refusal::Hangup | Refusal::Mute => {
+        Refusal::Close => return Step::Close(Ended::ServerClosed, None),
+        Refusal::Silence
+        | Refusal::Http { .. }
+        | Refusal::Hangup
+        | Refusal::Unanswered
+        | Refusal::Mute => {
             return Step::GoOn;
         }
     };

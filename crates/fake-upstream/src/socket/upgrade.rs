@@ -68,6 +68,7 @@ pub(crate) async fn upgrade(State(shared): State<Arc<Shared>>, mut request: Requ
             body,
             retry_after,
         }) => return refused(status, body, retry_after),
+        Some(Refusal::Unanswered) => return future::pending().await,
         Some(Refusal::Hangup) => {
             levers.cut.cancel();
             return future::pending().await;

@@ -159,7 +159,7 @@ impl World {
 
     /// No two modifications share a time, so that lists of changes have one order.
     fn next_modification(&mut self, now_ms: i64) -> i64 {
-        self.last_modified_ms = now_ms.max(self.last_modified_ms + 1);
+        self.last_modified_ms = now_ms.max(self.last_modified_ms.saturating_add(1));
         self.last_modified_ms
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use fake_upstream::{ConnectionId, Expiry, Fault, SendFault, TokenKind, Who};
+use fake_upstream::{ConnectionId, Ended, Expiry, Fault, SendFault, TokenKind, Who};
 use http::Method;
 use serde_json::json;
 
@@ -41,6 +41,21 @@ async fn kicks_and_closes_have_their_frames() {
         1
     );
     assert_eq!(client.close_frame().await, None);
+}
+
+#[tokio::test]
+async fn a_close_can_have_a_code() {
+    let scene = Scene::new().await;
+    let mut client = scene.join(&scene.anas).await;
+    scene.strike(&Fault::CloseWith(1012));
+    assert_eq!(client.close_frame().await, Some(1012));
+    let ended = scene
+        .upstream
+        .wait_for(DEADLINE, |seen| seen.connections().next()?.ended);
+    assert_eq!(
+        ended.await.expect("the connection ends"),
+        Ended::ServerClosed
+    );
 }
 
 #[tokio::test]
@@ -211,12 +226,12 @@ async fn the_end_of_a_token_has_the_scripted_consequence() {
     }
 }
 
-/// Half a second from now.
+/// A second from now.
 fn soon() -> i64 {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .expect("after 1970");
-    i64::try_from(now.as_millis()).expect("a time") + 500
+    i64::try_from(now.as_millis()).expect("a time") + 1000
 }
 
 #[tokio::test]

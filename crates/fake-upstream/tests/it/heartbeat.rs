@@ -18,8 +18,8 @@ async fn ended(upstream: &FakeUpstream) -> Ended {
 /// A server that soon loses patience.
 fn impatient() -> Options {
     Options {
-        ping_interval: Duration::from_millis(300),
-        ping_timeout: Duration::from_millis(300),
+        ping_interval: Duration::from_millis(500),
+        ping_timeout: Duration::from_millis(500),
         ..Options::default()
     }
 }
@@ -55,7 +55,7 @@ async fn events_count_as_life_unless_only_pings_do() {
         })
         .await;
         let mut client = scene.join(&scene.anas).await;
-        let twice_the_patience = Instant::now() + Duration::from_millis(1300);
+        let twice_the_patience = Instant::now() + Duration::from_millis(2200);
         while Instant::now() < twice_the_patience {
             client.send(r#"42/chat,["ANYTHING",{}]"#).await;
             tokio::time::sleep(Duration::from_millis(20)).await;

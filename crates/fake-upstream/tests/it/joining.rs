@@ -1,11 +1,10 @@
 //! Opening, joining and every way of being refused.
 
-use std::time::Duration;
-
 use fake_upstream::{AckStyle, Fault, Limits, Options, Refusal, RootConnect, TokenKind};
 use serde_json::json;
+use tokio::time::timeout;
 
-use crate::support::{Client, DEADLINE, Refused, Scene, connect_url, query};
+use crate::support::{Client, DEADLINE, LATE, QUIET, Refused, Scene, connect_url, query};
 
 /// Opens with Ana's token and asks to join; the open packet and `40` are consumed.
 async fn ask(scene: &Scene) -> Client {
@@ -40,9 +39,7 @@ async fn the_root_acknowledgement_comes_before_after_late_or_never() {
             .root_connect
             .next(1, RootConnect::After)
             .next(1, RootConnect::Never);
-        script
-            .root_connect
-            .next(1, RootConnect::Late(Duration::from_millis(50)));
+        script.root_connect.next(1, RootConnect::Late(LATE));
     });
     for expected in [
         vec!["40/chat,", "40", "3"],
@@ -78,7 +75,7 @@ async fn the_join_is_acknowledged_in_the_scripted_style_and_time() {
             .ack_style
             .next(1, AckStyle::Bare)
             .next(1, AckStyle::WithData(json!({"sid": "x"})));
-        script.ack_delay.next(1, Duration::from_millis(50));
+        script.ack_delay.next(1, LATE);
     });
     let mut late = ask(&scene).await;
     late.send("2").await;
@@ -148,10 +145,7 @@ async fn an_upgrade_is_refused_in_each_shape() {
                 retry_after: Some(7),
             },
         );
-        script
-            .refuse
-            .next(1, Refusal::Hangup)
-            .next(1, Refusal::Mute);
+        script.refuse.next(1, Refusal::Hangup);
     });
     for (status, body, retry_after) in [
         (401, "Unauthorized", None),
@@ -170,6 +164,15 @@ async fn an_upgrade_is_refused_in_each_shape() {
         Client::try_open(&scene.upstream, &scene.anas).await.err(),
         Some(Refused::Hangup)
     );
+    scene.upstream.script_for(&scene.anas, |script| {
+        script
+            .refuse
+            .off()
+            .next(1, Refusal::Unanswered)
+            .next(1, Refusal::Mute);
+    });
+    let unanswered = timeout(QUIET, Client::try_open(&scene.upstream, &scene.anas)).await;
+    assert!(unanswered.is_err());
     let mut mute = Client::open(&scene.upstream, &scene.anas).await;
     mute.ask_to_join(&scene.anas).await;
     mute.is_frozen().await;

@@ -4,6 +4,8 @@ mod accounts;
 mod faults;
 mod files;
 mod heartbeat;
+mod hostile;
+mod interop;
 mod joining;
 mod lists;
 mod recording;

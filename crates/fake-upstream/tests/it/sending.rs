@@ -1,14 +1,12 @@
 //! Messages by socket: echoes, refusals, and what befalls them.
 
-use std::time::Duration;
-
 use fake_upstream::{
     EchoFault, EventFault, Fault, Limits, Options, OverLimit, Place, SendRefusal, TextStyle,
 };
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Scene, call};
+use crate::support::{LATE, Scene, call};
 
 #[tokio::test]
 async fn a_sent_message_comes_back_complete_and_with_its_loopback_to_its_socket_only() {
@@ -252,7 +250,7 @@ async fn an_echo_suffers_each_fault_while_others_get_the_event() {
         script
             .echo
             .next(1, EchoFault::Held)
-            .next(1, EchoFault::Late(Duration::from_millis(50)));
+            .next(1, EchoFault::Late(LATE));
     });
     ana.chat(&scene.ops.id, "missing").await;
     ana.nothing_came().await;
@@ -309,7 +307,7 @@ async fn events_suffer_each_fault_for_everybody() {
             .events
             .next(1, EventFault::Held)
             .next(1, EventFault::Overtaken)
-            .next(1, EventFault::Late(Duration::from_millis(50)));
+            .next(1, EventFault::Late(LATE));
     });
     for text in ["held", "overtaken", "late"] {
         post(text);

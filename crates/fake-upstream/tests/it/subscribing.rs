@@ -1,11 +1,9 @@
 //! `SUBSCRIBE_CHANNEL` and its answers.
 
-use std::time::Duration;
-
 use fake_upstream::{SubscribeFault, TokenKind, UserKind};
 use serde_json::json;
 
-use crate::support::Scene;
+use crate::support::{LATE, Scene};
 
 #[tokio::test]
 async fn a_subscription_is_answered_with_its_channel_and_session() {
@@ -118,9 +116,7 @@ async fn subscriptions_suffer_each_fault() {
             .next(1, refused(true))
             .next(1, refused(false))
             .next(1, SubscribeFault::Ignored);
-        script
-            .subscribe
-            .next(1, SubscribeFault::Late(Duration::from_millis(50)));
+        script.subscribe.next(1, SubscribeFault::Late(LATE));
         script
             .subscribe
             .next(1, SubscribeFault::AnsweredTwice)

@@ -15,6 +15,9 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 /// How long a test listens before it says that nothing came.
 pub(crate) const QUIET: Duration = Duration::from_millis(150);
 
+/// A delay that is long enough for what comes at once to overtake it.
+pub(crate) const LATE: Duration = Duration::from_millis(400);
+
 /// Ana and Bo in one space, with a token for each.
 pub(crate) struct Scene {
     pub(crate) upstream: FakeUpstream,

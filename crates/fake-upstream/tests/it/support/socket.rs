@@ -91,6 +91,11 @@ impl Client {
             .expect("the socket is open");
     }
 
+    /// Sends a frame; answers whether the socket still took it.
+    pub(crate) async fn try_send(&mut self, frame: &str) -> bool {
+        self.socket.send(Message::text(frame)).await.is_ok()
+    }
+
     pub(crate) async fn emit(&mut self, event: &str, payload: &Value) {
         self.send(&format!("42/chat,{}", json!([event, payload])))
             .await;
@@ -174,7 +179,11 @@ impl Client {
     /// The next thing is an orderly close; answers its code.
     pub(crate) async fn close_frame(&mut self) -> Option<u16> {
         match self.message().await {
-            Some(Message::Close(frame)) => frame.map(|frame| frame.code.into()),
+            Some(Message::Close(frame)) => {
+                // Lets the answer out; the server may be gone already.
+                let _ = self.socket.flush().await;
+                frame.map(|frame| frame.code.into())
+            }
             other => panic!("expected a close frame, got {other:?}"),
         }
     }

@@ -1,0 +1,1 @@
+//! Compares `socketio-client` with `rust_socketio`.
