@@ -80,11 +80,8 @@ struct Place {
 
 impl Upstream {
     fn start() -> Result<Self, Error> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .arg("upstream")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
+        let mut child =
+            Command::new(std::env::current_exe()?).arg("upstream").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let mut lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
         let mut pair = || -> Result<(String, String), Error> {
             let line = lines.next().ok_or("the upstream ended")??;
@@ -92,7 +89,8 @@ impl Upstream {
             Ok((first.to_owned(), second.to_owned()))
         };
         let (rest, socket) = pair()?;
-        let places = (0..SESSIONS + IDLE).map(|_| pair().map(|(token, space)| Place { token: token.into(), space: space.into() }));
+        let places =
+            (0..SESSIONS + IDLE).map(|_| pair().map(|(token, space)| Place { token: token.into(), space: space.into() }));
         let places = places.collect::<Result<_, _>>()?;
         Ok(Self { child, rest, socket, places })
     }

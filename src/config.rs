@@ -327,7 +327,8 @@ impl Config {
             None => Table::new(),
         };
         for (name, value) in environment {
-            if let Some(name) = name.strip_prefix(ENV_PREFIX).filter(|_| name != ENV_CONFIG_FILE) {
+            let own = name.strip_prefix(ENV_PREFIX).filter(|rest| name != ENV_CONFIG_FILE && !is_service_link(rest));
+            if let Some(name) = own {
                 let path = name.to_ascii_lowercase().replace("__", ".");
                 put(&mut table, &path, &value).map_err(|_| setting(&path, "unknown setting"))?;
             }
@@ -416,6 +417,15 @@ impl Config {
             None => Ok(()),
         }
     }
+}
+
+/// Whether Kubernetes made this variable for a Service that happens to be called `spaces-bridge`: those are no settings.
+fn is_service_link(name: &str) -> bool {
+    let is_port = |rest: &str| rest.is_empty() || rest.starts_with('_') && rest.as_bytes().get(1).is_some_and(u8::is_ascii_digit);
+    name == "SERVICE_HOST"
+        || name == "SERVICE_PORT"
+        || name.starts_with("SERVICE_PORT_")
+        || name.strip_prefix("PORT").is_some_and(is_port)
 }
 
 fn read_file(path: &Path) -> Result<Table, ConfigError> {
@@ -555,6 +565,19 @@ mod tests {
         assert_eq!(config.webhooks.allow_networks.len(), 2);
         assert_eq!((config.store.max_bytes, config.webhooks.concurrency_per_webhook), (Some(1_000_000), 3));
         assert!(!format!("{config:?}").contains("1234567890"), "a secret is printed");
+    }
+
+    #[test]
+    fn the_variables_that_kubernetes_makes_for_a_service_are_no_settings() {
+        load(&[
+            ("SPACES_BRIDGE_SERVICE_HOST", "10.0.0.1"),
+            ("SPACES_BRIDGE_SERVICE_PORT", "8080"),
+            ("SPACES_BRIDGE_SERVICE_PORT_HTTP", "8080"),
+            ("SPACES_BRIDGE_PORT", "tcp://10.0.0.1:8080"),
+            ("SPACES_BRIDGE_PORT_8080_TCP_ADDR", "10.0.0.1"),
+        ])
+        .expect("a configuration");
+        assert!(problem(&[("SPACES_BRIDGE_HTTP_LISTEN", "x")]).contains("`http_listen`"));
     }
 
     #[test]

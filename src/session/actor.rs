@@ -31,7 +31,7 @@ use super::pending::{PendingSends, Reply};
 use super::registry::Shared;
 use super::types::{Identity, OutgoingMessage, SessionStatus};
 use crate::domain::{AccountId, ClosedReason, Credential, SessionId, SessionState, SpaceId, Timestamp, TokenKind};
-use crate::store::{Fence, Wanted};
+use crate::store::{Fence, StoreError, Wanted};
 use crate::upstream::{Profile, RestError, SpaceInfo};
 
 /// Commands a session may have waiting; a caller beyond that is told `Busy`.
@@ -91,6 +91,7 @@ enum Job {
     Identified(Result<Profile, RestError>),
     Joined(SpaceId, Result<(), RestError>),
     Listed(Result<Vec<SpaceInfo>, RestError>),
+    Kept(Result<(), StoreError>),
     Recorded,
 }
 
@@ -246,6 +247,7 @@ impl SessionActor {
             Job::Identified(profile) => self.on_identified(profile),
             Job::Joined(space, joined) => self.on_joined(&space, joined),
             Job::Listed(spaces) => self.on_listed(spaces),
+            Job::Kept(kept) => self.on_kept(kept),
             Job::Recorded => {}
         }
     }
@@ -272,6 +274,9 @@ impl SessionActor {
         let identity =
             identity.unwrap_or_else(|| Identity { account: AccountId::standing_in(&self.id), user_id: None, display_name: None });
         self.user_id = self.user_id.take().or_else(|| identity.user_id.clone());
+        if self.shared.is_orphaned(&identity.account) {
+            self.take_over(identity.clone());
+        }
         self.status.send_modify(|status| status.identity = Some(identity));
         for (raw, received_at) in std::mem::take(&mut self.unidentified) {
             self.take_message(&raw, received_at);

@@ -60,6 +60,7 @@ pub(super) struct Shared {
     pub(super) limiter: ConnectLimiter,
     /// The session that serves each account's webhooks and subscriptions; its token is stored.
     kept: RwLock<HashMap<AccountId, SessionId>>,
+    sessions: Mutex<HashMap<SessionId, SessionHandle>>,
 }
 
 impl std::ops::Deref for Shared {
@@ -75,12 +76,48 @@ impl Shared {
     pub(super) fn is_kept(&self, account: &AccountId, session: &SessionId) -> bool {
         self.kept.read().expect(LOCK).get(account) == Some(session)
     }
+
+    /// Whether `account` has webhooks or subscriptions and no session that serves them: the one that did has ended, because its
+    /// token was refused for example.
+    pub(super) fn is_orphaned(&self, account: &AccountId) -> bool {
+        let serving = self.kept.read().expect(LOCK).get(account).cloned();
+        let served = serving.and_then(|id| self.get(&id)).is_some_and(|handle| handle.state().is_usable());
+        !served && !self.interests.interest(account).is_empty()
+    }
+
+    /// Stores a session's token sealed and makes the session serve its account. Takes the place of the one kept before.
+    pub(super) async fn keep(&self, id: &SessionId, credential: &Credential, identity: &Identity) -> StoreResult<()> {
+        let account = &identity.account;
+        let before = self.kept.read().expect(LOCK).get(account).cloned();
+        if before.as_ref() == Some(id) {
+            return Ok(());
+        }
+        let stored = StoredToken {
+            kind: credential.kind.as_str().to_owned(),
+            sealed: self.keyring.seal(Purpose::Token, &credential.token),
+            account: account.clone(),
+            user_id: identity.user_id.clone(),
+            display_name: identity.display_name.clone(),
+        };
+        let body = serde_json::to_vec(&stored).expect("a record of texts serialises");
+        let mut writes = vec![token_write(id, account, Some(body.into()))];
+        writes.extend(before.iter().map(|before| token_write(before, account, None)));
+        self.engine.doc_put(writes).await?;
+        self.kept.write().expect(LOCK).insert(account.clone(), id.clone());
+        if let Some(before) = before.and_then(|before| self.get(&before)) {
+            before.interest_changed().await;
+        }
+        Ok(())
+    }
+
+    fn get(&self, id: &SessionId) -> Option<SessionHandle> {
+        self.sessions.lock().expect(LOCK).get(id).cloned()
+    }
 }
 
 /// All sessions of this process.
 pub struct SessionRegistry {
     shared: Arc<Shared>,
-    sessions: Mutex<HashMap<SessionId, SessionHandle>>,
     tasks: TaskTracker,
 }
 
@@ -104,8 +141,8 @@ impl SessionRegistry {
     /// A registry without sessions.
     pub fn new(dependencies: SessionDependencies) -> Self {
         let limiter = ConnectLimiter::new(dependencies.settings.connects_per_second);
-        let shared = Arc::new(Shared { given: dependencies, limiter, kept: RwLock::default() });
-        Self { shared, sessions: Mutex::default(), tasks: TaskTracker::new() }
+        let shared = Shared { given: dependencies, limiter, kept: RwLock::default(), sessions: Mutex::default() };
+        Self { shared: Arc::new(shared), tasks: TaskTracker::new() }
     }
 
     /// Finds the session of `credential`, or opens it. Concurrent first calls get the same session.
@@ -118,12 +155,12 @@ impl SessionRegistry {
 
     /// The session with this id, if it is known.
     pub fn get(&self, id: &SessionId) -> Option<SessionHandle> {
-        self.sessions.lock().expect(LOCK).get(id).cloned()
+        self.shared.get(id)
     }
 
     /// All sessions, in the order of their ids.
     pub fn list(&self) -> Vec<SessionHandle> {
-        let mut handles: Vec<_> = self.sessions.lock().expect(LOCK).values().cloned().collect();
+        let mut handles: Vec<_> = self.shared.sessions.lock().expect(LOCK).values().cloned().collect();
         handles.sort_by(|a, b| a.id().cmp(b.id()));
         handles
     }
@@ -136,31 +173,11 @@ impl SessionRegistry {
     /// Stores the session's token sealed, so that the session lives on without its caller and comes back after a restart. Takes
     /// the place of the account's session kept before.
     pub async fn keep(&self, handle: &SessionHandle, identity: &Identity) -> Result<(), SessionError> {
-        let account = &identity.account;
-        let before = self.shared.kept.read().expect(LOCK).get(account).cloned();
-        if before.as_ref() == Some(handle.id()) {
-            return Ok(());
-        }
-        let credential = handle.credential();
-        let stored = StoredToken {
-            kind: credential.kind.as_str().to_owned(),
-            sealed: self.shared.keyring.seal(Purpose::Token, &credential.token),
-            account: account.clone(),
-            user_id: identity.user_id.clone(),
-            display_name: identity.display_name.clone(),
-        };
-        let body = serde_json::to_vec(&stored).expect("a record of texts serialises");
-        let mut writes = vec![token_write(handle.id(), account, Some(body.into()))];
-        writes.extend(before.iter().map(|before| token_write(before, account, None)));
-        self.shared.engine.doc_put(writes).await.map_err(|error| {
+        self.shared.keep(handle.id(), handle.credential(), identity).await.map_err(|error| {
             error!(error = &error as &dyn std::error::Error, session.id = %handle.id(), "failed to store a sealed token");
             SessionError::Store
         })?;
-        self.shared.kept.write().expect(LOCK).insert(account.clone(), handle.id().clone());
         handle.interest_changed().await;
-        if let Some(before) = before.and_then(|before| self.get(&before)) {
-            before.interest_changed().await;
-        }
         Ok(())
     }
 
@@ -177,20 +194,6 @@ impl SessionRegistry {
         Ok(())
     }
 
-    /// Takes over for `account` if it has webhooks or subscriptions and the session that served them has ended.
-    pub async fn keep_if_orphaned(&self, handle: &SessionHandle, identity: &Identity) -> Result<(), SessionError> {
-        let serving = self.shared.kept.read().expect(LOCK).get(&identity.account).cloned();
-        let served = match &serving {
-            Some(serving) if serving == handle.id() => true,
-            Some(serving) => self.get(serving).is_some_and(|serving| serving.state().is_usable()),
-            None => false,
-        };
-        if served || self.shared.interests.interest(&identity.account).is_empty() {
-            return Ok(());
-        }
-        self.keep(handle, identity).await
-    }
-
     /// Ends a session and forgets its stored token. `false` if there is no such session.
     pub async fn close(&self, id: &SessionId) -> Result<bool, SessionError> {
         let Some(handle) = self.get(id) else { return Ok(false) };
@@ -199,7 +202,7 @@ impl SessionRegistry {
             self.forget(&account, id).await?;
         }
         handle.close(ClosedReason::Requested).await;
-        self.sessions.lock().expect(LOCK).remove(id);
+        self.shared.sessions.lock().expect(LOCK).remove(id);
         Ok(true)
     }
 
@@ -277,7 +280,7 @@ impl SessionRegistry {
         credential: Credential,
         identity: Option<Identity>,
     ) -> Result<SessionHandle, SessionError> {
-        let mut sessions = self.sessions.lock().expect(LOCK);
+        let mut sessions = self.shared.sessions.lock().expect(LOCK);
         if let Some(handle) = sessions.get(&id).filter(|handle| self.still_stands(handle)) {
             return Ok(handle.clone());
         }

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tracing::{debug, error, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{Job, SessionActor};
 use crate::domain::SpaceId;
 use crate::session::channels::{AfterRefusal, Readiness};
-use crate::session::types::SessionError;
+use crate::session::types::{Identity, SessionError};
+use crate::store::StoreError;
 use crate::upstream::{Refusal, RestError, SpaceInfo, TopicType};
 
 /// When the user's spaces are listed again, after a success and after a failure.
@@ -140,5 +141,21 @@ impl SessionActor {
             }
         };
         self.list_at = self.interest.needs_list().then(|| Instant::now() + again);
+    }
+
+    /// Serves the account's webhooks and subscriptions from now on, since the session that did has ended.
+    pub(super) fn take_over(&mut self, identity: Identity) {
+        let (shared, id, credential) = (Arc::clone(&self.shared), self.id.clone(), self.credential.clone());
+        self.jobs.push(Box::pin(async move { Job::Kept(shared.keep(&id, &credential, &identity).await) }));
+    }
+
+    pub(super) fn on_kept(&mut self, kept: Result<(), StoreError>) {
+        match kept {
+            Ok(()) => {
+                info!("session `{}` serves the webhooks and subscriptions of its account from now on", self.id);
+                self.follow_interest();
+            }
+            Err(error) => warn!(error = &error as &dyn std::error::Error, "the token could not be stored"),
+        }
     }
 }
