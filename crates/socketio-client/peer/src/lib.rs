@@ -1,1 +1,4 @@
-//! Compares `socketio-client` with `rust_socketio`.
+//! Compares `socketio-client` with `rust_socketio` 0.6: shared parts of the benchmark, the claims and the tests.
+
+pub mod process;
+pub mod server;

@@ -4,4 +4,5 @@ mod codec;
 mod interop;
 mod joining;
 mod living;
+mod secrets;
 mod support;

@@ -1,0 +1,299 @@
+//! Measures `socketio-client` against `rust_socketio` in one run; prints a table of ratios.
+//!
+//! `cargo run --release --bin bench` in `crates/socketio-client/peer`. Engine.IO 4 throughout, which is all that
+//! `rust_socketio` speaks. The server is a process of its own, and each measurement runs in a fresh one, so that
+//! processor time and memory are the client's alone. Each is taken three times, in turns; the median counts.
+
+use std::io::BufRead as _;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use futures_util::future::join_all;
+use rust_socketio::asynchronous::{Client as Theirs, ClientBuilder};
+use rust_socketio::{Payload, TransportType};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::{Value, json};
+use socketio_client::{Client, ConnectOptions, Connection, Protocol, connect};
+use socketio_client_peer::process::{cpu_time, resident_bytes};
+use socketio_client_peer::server::Server;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_rustls::TlsAcceptor;
+
+const ROUNDS: usize = 3;
+const ONE_WAY: usize = 100_000;
+const CONFIRMED: usize = 50_000;
+const IN_FLIGHT: usize = 64;
+const SESSIONS: usize = 500;
+const PER_SESSION: usize = 100;
+const IDLE: usize = 1_000;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[tokio::main(worker_threads = 2)]
+async fn main() {
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => tokio::task::block_in_place(compare),
+        ["server", certificates] => serve(certificates).await,
+        [who, what, port, certificate] => measure(who, what, port, certificate).await,
+        _ => panic!("no arguments, please"),
+    }
+}
+
+/// The result of one process.
+struct Figures {
+    rate: f64,
+    cpu: f64,
+    memory: f64,
+}
+
+fn compare() {
+    let directory = std::env::temp_dir().join(format!("socketio-client-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("a temporary directory");
+    let names = ["server".to_owned(), directory.to_str().expect("a UTF-8 path").to_owned()];
+    let mut server = spawn(&names);
+    let ports: Value = serde_json::from_str(&first_line(&mut server)).expect("JSON");
+    let certificate = directory.join("certificate.der");
+    println!("| measured | socketio-client | rust_socketio 0.6 | ratio |\n|---|---|---|---|");
+    for what in ["one-way", "confirmed", "sessions", "idle", "idle-tls"] {
+        let port = if what == "idle-tls" { &ports["tls"] } else { &ports["plain"] };
+        let mut results = [Vec::new(), Vec::new()];
+        for _ in 0..ROUNDS {
+            for (who, results) in ["ours", "theirs"].iter().zip(&mut results) {
+                let path = certificate.to_str().expect("a UTF-8 path").to_owned();
+                let mut child = spawn(&[(*who).to_owned(), what.to_owned(), port.to_string(), path]);
+                let figures: Value = serde_json::from_str(&first_line(&mut child)).expect("JSON");
+                child.wait().expect("an end");
+                let number = |name: &str| figures[name].as_f64().unwrap_or(f64::NAN);
+                results.push(Figures { rate: number("rate"), cpu: number("cpu"), memory: number("memory") });
+            }
+        }
+        print_row(what, &results);
+    }
+    server.kill().expect("to end the server");
+    server.wait().expect("the server's end");
+    std::fs::remove_dir_all(&directory).expect("to clean up");
+}
+
+fn print_row(what: &str, [ours, theirs]: &[Vec<Figures>; 2]) {
+    let median = |figures: &[Figures], pick: fn(&Figures) -> f64| {
+        let mut values: Vec<_> = figures.iter().map(pick).collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    let row = |name: &str, unit: &str, pick: fn(&Figures) -> f64| {
+        let (ours, theirs) = (median(ours, pick), median(theirs, pick));
+        println!("| {name} | {ours:.1} {unit} | {theirs:.1} {unit} | {:.2} |", ours / theirs);
+    };
+    if what.starts_with("idle") {
+        row(&format!("{what}: memory a session"), "KiB", |figures| figures.memory);
+    } else {
+        row(&format!("{what}: rate"), "/s", |figures| figures.rate);
+        row(&format!("{what}: processor time an event"), "µs", |figures| figures.cpu);
+    }
+}
+
+fn spawn(args: &[String]) -> Child {
+    let program = std::env::current_exe().expect("a path");
+    Command::new(program).args(args).stdout(Stdio::piped()).spawn().expect("a process")
+}
+
+fn first_line(child: &mut Child) -> String {
+    let mut line = String::new();
+    std::io::BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+    line
+}
+
+async fn serve(directory: &str) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    std::fs::write(format!("{directory}/certificate.der"), made.cert.der()).expect("to write");
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("default versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .expect("a usable certificate");
+    let plain = Server::start(None).await;
+    let tls = Server::start(Some(TlsAcceptor::from(Arc::new(config)))).await;
+    println!("{}", json!({ "plain": plain.port, "tls": tls.port }));
+    std::future::pending::<()>().await;
+}
+
+async fn measure(who: &str, what: &str, port: &str, certificate: &str) {
+    let certificate = std::fs::read(certificate).expect("the server's certificate");
+    let url = if what == "idle-tls" { format!("https://localhost:{port}") } else { format!("http://127.0.0.1:{port}") };
+    if what.starts_with("idle") {
+        let before = resident_bytes();
+        let held = match who {
+            "ours" => hold_ours(&url, certificate).await,
+            _ => hold_theirs(&url, &certificate).await,
+        };
+        // Let what is left of connecting be given back.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let bytes = resident_bytes() - before;
+        println!("{}", json!({ "memory": bytes as f64 / 1024.0 / IDLE as f64 }));
+        drop(held);
+        std::process::exit(0);
+    }
+    let sessions = if what == "sessions" { SESSIONS } else { 1 };
+    let payload = json!({ "topicId": "64f0a1b2c3d4e5f601020304", "content": { "bodyText": "x".repeat(120) } });
+    let (elapsed, cpu, events) = match who {
+        "ours" => run_ours(what, &url, sessions, payload).await,
+        _ => run_theirs(what, &url, sessions, payload).await,
+    };
+    let events = events as f64;
+    let figures = json!({ "rate": events / elapsed.as_secs_f64(), "cpu": cpu.as_secs_f64() * 1e6 / events });
+    println!("{figures}");
+    std::process::exit(0);
+}
+
+fn options(url: &str) -> ConnectOptions {
+    ConnectOptions::new(url).expect("a URL").protocol(Protocol::EngineIo4)
+}
+
+async fn run_ours(what: &str, url: &str, sessions: usize, payload: Value) -> (Duration, Duration, usize) {
+    let options = options(url);
+    let mut clients = Vec::new();
+    for _ in 0..sessions {
+        let connection = connect(&options).await.expect("to join");
+        clients.push(Client::spawn(connection, 16));
+    }
+    let (start, cpu) = (Instant::now(), cpu_time());
+    let events = match what {
+        "one-way" => {
+            let (client, events) = &mut clients[0];
+            for _ in 0..ONE_WAY {
+                client.emit("sink", &payload.to_string()).await.expect("to emit");
+            }
+            client.emit("done", "1").await.expect("to emit");
+            events.next().await.expect("an event");
+            ONE_WAY
+        }
+        "confirmed" => {
+            let client = &clients[0].0;
+            join_all((0..IN_FLIGHT).map(|_| confirm_ours(client.clone(), &payload, CONFIRMED / IN_FLIGHT))).await;
+            CONFIRMED / IN_FLIGHT * IN_FLIGHT
+        }
+        _ => {
+            let tasks = clients.iter().map(|(client, _)| {
+                let (client, payload) = (client.clone(), payload.clone());
+                tokio::spawn(async move { confirm_ours(client, &payload, PER_SESSION).await })
+            });
+            for done in join_all(tasks).await {
+                done.expect("no panic");
+            }
+            SESSIONS * PER_SESSION
+        }
+    };
+    (start.elapsed(), cpu_time() - cpu, events)
+}
+
+async fn confirm_ours(client: Client, payload: &Value, count: usize) {
+    for _ in 0..count {
+        client.emit_with_ack("ask", &payload.to_string()).await.expect("an ack");
+    }
+}
+
+async fn theirs(url: &str, certificate: Option<&[u8]>, done: Option<mpsc::UnboundedSender<()>>) -> Theirs {
+    let mut builder = ClientBuilder::new(url)
+        .transport_type(TransportType::Websocket)
+        .reconnect(false)
+        .on("done", move |_: Payload, _: Theirs| {
+            if let Some(done) = &done {
+                let _ = done.send(());
+            }
+            async {}.boxed()
+        });
+    if let Some(certificate) = certificate {
+        let root = native_tls::Certificate::from_der(certificate).expect("a certificate");
+        let tls = native_tls::TlsConnector::builder().add_root_certificate(root).build().expect("TLS");
+        builder = builder.tls_config(tls);
+    }
+    builder.connect().await.expect("to connect")
+}
+
+async fn run_theirs(what: &str, url: &str, sessions: usize, payload: Value) -> (Duration, Duration, usize) {
+    let (done, mut is_done) = mpsc::unbounded_channel();
+    let mut clients = Vec::new();
+    for _ in 0..sessions {
+        clients.push(theirs(url, None, Some(done.clone())).await);
+    }
+    // Connecting returns before the namespace is joined.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let (start, cpu) = (Instant::now(), cpu_time());
+    let events = match what {
+        "one-way" => {
+            for _ in 0..ONE_WAY {
+                clients[0].emit("sink", payload.clone()).await.expect("to emit");
+            }
+            clients[0].emit("done", json!(1)).await.expect("to emit");
+            is_done.recv().await.expect("an event");
+            ONE_WAY
+        }
+        "confirmed" => {
+            confirm_theirs(&clients[0], &payload, CONFIRMED, IN_FLIGHT).await;
+            CONFIRMED
+        }
+        _ => {
+            let tasks = clients.iter().map(|client| {
+                let (client, payload) = (client.clone(), payload.clone());
+                tokio::spawn(async move { confirm_theirs(&client, &payload, PER_SESSION, 1).await })
+            });
+            for done in join_all(tasks).await {
+                done.expect("no panic");
+            }
+            SESSIONS * PER_SESSION
+        }
+    };
+    (start.elapsed(), cpu_time() - cpu, events)
+}
+
+/// Counts callbacks; whether each gets the right answer is another question.
+async fn confirm_theirs(client: &Theirs, payload: &Value, count: usize, in_flight: usize) {
+    let room = Arc::new(Semaphore::new(in_flight));
+    for _ in 0..count {
+        room.acquire().await.expect("an open semaphore").forget();
+        let room = Arc::clone(&room);
+        let callback = move |_: Payload, _: Theirs| {
+            room.add_permits(1);
+            async {}.boxed()
+        };
+        client.emit_with_ack("ask", payload.clone(), PATIENCE, callback).await.expect("to emit");
+    }
+    // Where two events shared an id one callback never comes.
+    let _ = tokio::time::timeout(Duration::from_secs(1), room.acquire_many(in_flight as u32)).await;
+}
+
+async fn hold_ours(url: &str, certificate: Vec<u8>) -> Vec<Box<dyn std::any::Any>> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from(certificate)).expect("a certificate");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("default versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let options = options(url).tls(Arc::new(tls));
+    let mut held: Vec<Box<dyn std::any::Any>> = Vec::new();
+    for _ in 0..IDLE {
+        let connection = connect(&options).await.expect("to join");
+        held.push(Box::new(tokio::spawn(idle(connection))));
+    }
+    held
+}
+
+async fn idle(mut connection: Connection) {
+    while connection.next().await.is_ok() {}
+}
+
+async fn hold_theirs(url: &str, certificate: &[u8]) -> Vec<Box<dyn std::any::Any>> {
+    let certificate = url.starts_with("https").then_some(certificate);
+    let mut held: Vec<Box<dyn std::any::Any>> = Vec::new();
+    for _ in 0..IDLE {
+        held.push(Box::new(theirs(url, certificate, None).await));
+    }
+    held
+}
