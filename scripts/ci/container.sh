@@ -42,7 +42,8 @@ grep -q '^Uid:[[:space:]]65532[[:space:]]65532' "/proc/$pid/status" || fail "the
 grep -q '^CapEff:[[:space:]]0*$' "/proc/$pid/status" || fail "the service has capabilities"
 awk '$5 == "/" && $6 ~ /^ro,/ { found = 1 } END { exit !found }' "/proc/$pid/mountinfo" || fail "the root file system can be written"
 volume=$(podman_ volume inspect --format '{{.Mountpoint}}' "$service")
-[[ -n $(ls "$volume") ]] || fail "the service wrote nothing to its volume"
+[[ -s $volume/store.db ]] || fail "the service keeps no store in its volume"
+[[ $(stat --format %a "$volume/master.key") == 600 ]] || fail "others may read the generated master key"
 [[ -z $(find "$volume" ! -user 65532) ]] || fail "something in the volume belongs to another user"
 ends_by_itself "$service"
 

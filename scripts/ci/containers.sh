@@ -22,6 +22,8 @@ CONF
   local driver
   for driver in overlay vfs; do
     STORE=(--root "$CONTAINERS/$driver" --runroot "$CONTAINERS/$driver-run" --storage-driver "$driver")
+    # Leaves no mount behind that would keep the folder from being removed.
+    [[ $driver != overlay ]] || STORE+=(--storage-opt overlay.skip_mount_home=true)
     if podman_ info >/dev/null 2>&1; then
       return
     fi

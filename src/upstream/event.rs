@@ -102,11 +102,17 @@ pub fn upstream_category(category: &str) -> &str {
 
 fn event_type(message: &ReceivedMessage<'_>) -> EventType {
     match message.category.as_deref() {
+        Some("chat" | "idea" | "task") if is_deleted(message) => EventType::MESSAGE_DELETED,
         Some("chat" | "idea" | "task") if was_modified(message) => EventType::MESSAGE_UPDATED,
         Some("chat" | "idea" | "task") => EventType::MESSAGE_CREATED,
         Some("topic.updated") => EventType::SPACE_UPDATED,
         _ => EventType::MESSAGE_OTHER,
     }
+}
+
+/// How a deletion looks is not documented; a flag in either spelling counts as one.
+fn is_deleted(message: &ReceivedMessage<'_>) -> bool {
+    message.is_deleted == Some(true) || message.deleted == Some(true)
 }
 
 fn was_modified(message: &ReceivedMessage<'_>) -> bool {
@@ -123,6 +129,9 @@ fn event_id(account: &AccountId, message: &ReceivedMessage<'_>, raw: &RawValue) 
     };
     add(account.as_str());
     add(message.category.as_deref().unwrap_or_default());
+    if is_deleted(message) {
+        add("deleted");
+    }
     match (message.id.as_deref(), &message.modified) {
         (Some(id), Some(modified)) if was_modified(message) => {
             add(id);
@@ -230,6 +239,10 @@ mod tests {
         let edit = edit.expect("an event");
         assert_ne!(edit.id, created.id);
         assert_eq!(edit.event_type, EventType::MESSAGE_UPDATED);
+        let deletion = event(r#"{"_id":"m1","category":"chat","topicId":"s1","content":{"bodyText":"a"},"isDeleted":true}"#);
+        let deletion = deletion.expect("an event");
+        assert_ne!(deletion.id, created.id);
+        assert_eq!(deletion.event_type, EventType::MESSAGE_DELETED);
         let silent_edit = event(r#"{"_id":"m1","category":"chat","topicId":"s1","content":{"bodyText":"c"}}"#).expect("an event");
         assert_ne!(silent_edit.id, created.id);
     }

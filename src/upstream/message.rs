@@ -89,6 +89,12 @@ pub struct ReceivedMessage<'a> {
     /// When it was changed.
     #[serde(borrow, default, deserialize_with = "lenient_text")]
     pub modified: Option<Cow<'a, str>>,
+    /// Whether it was deleted, in one spelling that clients use.
+    #[serde(rename = "isDeleted", default, deserialize_with = "lenient")]
+    pub is_deleted: Option<bool>,
+    /// The same in another spelling.
+    #[serde(default, deserialize_with = "lenient")]
+    pub deleted: Option<bool>,
     /// The message that it comments on.
     #[serde(rename = "parentMsg", borrow, default, deserialize_with = "lenient")]
     pub parent: Option<ReceivedParent<'a>>,

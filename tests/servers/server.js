@@ -39,7 +39,8 @@ else settings.wsEngine = 'ws';
 if (options.refuse === 'http') {
   settings.allowRequest = (request, done) => {
     const query = new URL(request.url, 'http://localhost').searchParams;
-    done(null, !options.token || query.get('token') === options.token);
+    // Engine.IO 3 wants the number of its error, Engine.IO 4 a text or nothing.
+    done(version === '4' ? null : 4, !options.token || query.get('token') === options.token);
   };
 }
 

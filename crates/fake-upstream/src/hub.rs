@@ -19,6 +19,8 @@ use crate::script::Fault;
 pub(crate) enum Out {
     Frame(Utf8Bytes),
     Binary(Bytes),
+    /// Nothing to write: the fault happens when all before it is written.
+    Then(Fault),
     /// A close frame, empty or with a code, then the end.
     Close(Option<u16>),
 }
@@ -174,6 +176,13 @@ impl Hub {
         };
         seen.frame(id, Way::Sent, &frame);
         connection.hand_over(Out::Frame(frame));
+    }
+
+    /// Lets the fault happen to the connection once it has written what is waiting.
+    pub(crate) fn suffer_in_turn(&mut self, id: ConnectionId, fault: Fault) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.hand_over(Out::Then(fault));
+        }
     }
 
     /// Lets the fault happen to the connection; answers whether the connection exists.

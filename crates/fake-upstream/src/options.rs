@@ -114,3 +114,16 @@ impl Default for Options {
         }
     }
 }
+
+impl Options {
+    /// For load tests: no limits, and little remembered, so that the fake upstream is not what is measured.
+    pub fn for_load() -> Self {
+        Self {
+            record: 64,
+            record_frames: false,
+            history: 100,
+            limits: Limits::none(),
+            ..Self::default()
+        }
+    }
+}

@@ -82,14 +82,12 @@ fn connect_error(end: End, phase: ConnectPhase) -> ConnectError {
 /// the connection to [`Client::spawn`](crate::Client::spawn).
 ///
 /// Dropping it closes the TCP connection at once; [`close`](Self::close) says goodbye first.
-#[derive(Debug)]
 pub struct Connection {
     driver: Driver<Transport>,
     emitter: Emitter,
 }
 
 /// What sending needs to know.
-#[derive(Debug)]
 struct Emitter {
     /// `42/chat,`
     event_prefix: Box<str>,
@@ -342,6 +340,19 @@ impl Connection {
             .admit(size, self.queued_messages(), self.queued_bytes())?;
         self.driver.outbox.push(&parts);
         Ok(())
+    }
+}
+
+// What is buffered belongs to the application and may be private.
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Connection")
+            .field("sid", &self.sid())
+            .field("namespace", &self.namespace())
+            .field("ended", &self.driver.is_ended())
+            .field("counters", &self.counters())
+            .finish_non_exhaustive()
     }
 }
 

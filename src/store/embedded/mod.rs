@@ -21,7 +21,6 @@ mod settle;
 mod transaction;
 mod writer;
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -67,25 +66,13 @@ pub struct EmbeddedStore {
     hints: watch::Sender<u64>,
     writer: Option<mpsc::Sender<writer::Message>>,
     readers: Option<mpsc::Sender<readers::Message>>,
-    running: Mutex<Option<Running>>,
+    threads: Mutex<Option<Threads>>,
 }
 
-/// What ends with the store: its threads, then the lock that keeps other processes out.
-struct Running {
+/// The store's threads. The readers end first, so that nothing is being read when the writer folds in the log.
+struct Threads {
     readers: Vec<JoinHandle<()>>,
     writer: JoinHandle<()>,
-    _lock: File,
-}
-
-impl Running {
-    /// Waits for the threads. The readers first, so that nothing is being read when the writer folds in the log.
-    fn join(self) {
-        for thread in self.readers.into_iter().chain([self.writer]) {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the store panicked");
-            }
-        }
-    }
 }
 
 impl EmbeddedStore {
@@ -106,32 +93,31 @@ impl EmbeddedStore {
             let receiver = Arc::clone(&receiver);
             threads.push(start("store-reader", move || readers::run(&connection, &receiver))?);
         }
-        let writer = start("store-writer", move || writer.run())?;
+        let writer = start("store-writer", move || {
+            writer.run();
+            // Held to the end of the last write, whatever becomes of the store's owner.
+            drop(lock);
+        })?;
         Ok(Self {
             clock,
             files: Arc::new(files),
             hints,
             writer: Some(commands),
             readers: Some(questions),
-            running: Mutex::new(Some(Running { readers: threads, writer, _lock: lock })),
+            threads: Mutex::new(Some(Threads { readers: threads, writer })),
         })
     }
 
     /// Finishes what waits, folds the log into the database and lets other processes in. Calls from now on get
     /// [`StoreError::Closed`].
     pub async fn close(&self) {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(running) = running else { return };
-        if let Some(readers) = &self.readers {
-            // A queue that is closed already needs no word.
-            drop(readers.send(readers::Message::Stop).await);
-        }
-        if let Some(writer) = &self.writer {
-            drop(writer.send(writer::Message::Stop).await);
-        }
-        if tokio::task::spawn_blocking(|| running.join()).await.is_err() {
-            tracing::error!("the store's threads could not be waited for");
-        }
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (Some(threads), Some(readers), Some(writer)) = (threads, &self.readers, &self.writer) else { return };
+        // A queue that is closed already needs no word.
+        drop(readers.send(readers::Message::Stop).await);
+        wait_for(threads.readers).await;
+        drop(writer.send(writer::Message::Stop).await);
+        wait_for(vec![threads.writer]).await;
     }
 
     /// Writes a compact, consistent copy of the database to `to`, which must not exist, while the service runs.
@@ -178,13 +164,28 @@ fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
     started.map_err(|error| StoreError::Failed { operation: "start a thread of the store", source: error.into() })
 }
 
+async fn wait_for(threads: Vec<JoinHandle<()>>) {
+    if let Err(error) = tokio::task::spawn_blocking(|| join_all(threads)).await {
+        tracing::error!(%error, "the store's threads could not be waited for");
+    }
+}
+
+fn join_all(threads: Vec<JoinHandle<()>>) {
+    for thread in threads {
+        if thread.join().is_err() {
+            tracing::error!("a thread of the store panicked");
+        }
+    }
+}
+
 impl Drop for EmbeddedStore {
     fn drop(&mut self) {
+        let threads = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         self.readers = None;
+        let Some(threads) = threads else { return };
+        join_all(threads.readers);
         self.writer = None;
-        if let Some(running) = self.running.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
-            running.join();
-        }
+        join_all(vec![threads.writer]);
     }
 }
 

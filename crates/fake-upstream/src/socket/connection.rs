@@ -20,7 +20,7 @@ use crate::clock;
 use crate::hub::{Levers, Out};
 use crate::net::Stream;
 use crate::record::{ConnectionId, Ended, Way};
-use crate::script::{Expiry, RootConnect};
+use crate::script::{Expiry, Fault, RootConnect};
 use crate::state::Shared;
 
 /// How many waiting frames are written before the next flush.
@@ -42,9 +42,11 @@ pub(super) struct Connection {
 }
 
 /// What the handling of a frame asks of the task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Step {
     GoOn,
+    /// Let the fault happen to this connection.
+    Suffer(Fault),
     /// Close the WebSocket in order, with a close frame that is empty or has a code.
     Close(Ended, Option<u16>),
     /// The connection is gone.
@@ -144,6 +146,7 @@ impl Connection {
             };
             match step {
                 Step::GoOn => {}
+                Step::Suffer(fault) => self.suffer(fault),
                 Step::Close(ended, code) => return close(socket, code, ended).await,
                 Step::End(ended) => return ended,
             }
@@ -301,6 +304,11 @@ impl Connection {
         }
         None
     }
+
+    fn suffer(&self, fault: Fault) {
+        let state = &mut *self.shared.lock();
+        state.hub.suffer(self.id, fault, &mut state.seen);
+    }
 }
 
 /// Writes what is waiting, up to a batch, and flushes once.
@@ -315,6 +323,10 @@ async fn write(
         match item {
             Out::Frame(text) => socket.feed(Message::Text(text)).await?,
             Out::Binary(bytes) => socket.feed(Message::Binary(bytes)).await?,
+            Out::Then(fault) => {
+                socket.flush().await?;
+                return Ok(Step::Suffer(fault));
+            }
             Out::Close(code) => {
                 socket.flush().await?;
                 return Ok(Step::Close(Ended::ServerClosed, code));

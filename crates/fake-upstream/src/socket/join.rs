@@ -194,7 +194,7 @@ fn admit(connection: &mut Connection, state: &mut State, joining: &Credentials) 
                 .send(id, Utf8Bytes::from_static("40"), &mut state.seen);
         }
         if let Some(fault) = fault {
-            state.hub.suffer(id, fault, &mut state.seen);
+            state.hub.suffer_in_turn(id, fault);
         }
     };
     match state

@@ -189,11 +189,7 @@ async fn a_client_that_does_not_read_is_cut_and_others_are_not() {
 
 #[tokio::test]
 async fn many_idle_connections_cost_a_message_nothing() {
-    let scene = Scene::with(Options {
-        limits: Limits::none(),
-        ..Options::default()
-    })
-    .await;
+    let scene = Scene::with(Options::for_load()).await;
     let quiet = scene.upstream.space("Quiet", &[&scene.bo]);
     let mut idle = Vec::new();
     for _ in 0..300 {

@@ -1,0 +1,7 @@
+//! The crate from outside: its codec, a scripted server's worst, and real servers of several versions.
+
+mod codec;
+mod interop;
+mod joining;
+mod living;
+mod support;
