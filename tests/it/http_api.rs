@@ -1,32 +1,21 @@
 //! The API as callers see it: the whole service in front of a fake Spaces, over HTTP.
 
-use std::net::{Ipv4Addr, SocketAddr};
-
-use fake_upstream::{DemoWorld, EchoFault, FakeUpstream, Options, SendRefusal};
+use fake_upstream::{DemoWorld, EchoFault, FakeUpstream, Options, SendRefusal, TokenKind};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use spaces_bridge::app::App;
-use spaces_bridge::config::{Config, Environment};
-use spaces_bridge::domain::Secret;
-use spaces_bridge::shutdown::Shutdown;
 
+use crate::support::bridge::{ADMIN_KEY, Bridge, send};
 use crate::support::receiver::{Receiver, Reply};
 use crate::support::wait::eventually;
-
-const ADMIN_KEY: &str = "admin-key-of-24-characters-or-more";
 
 /// The service, and Spaces behind it.
 struct Service {
     upstream: FakeUpstream,
     world: DemoWorld,
-    client: reqwest::Client,
-    api: String,
-    shutdown: Shutdown,
-    running: tokio::task::JoinHandle<()>,
-    _data: tempfile::TempDir,
+    bridge: Bridge,
 }
 
-/// An answer, read to its end.
+/// An answer with its body.
 struct Answer {
     status: StatusCode,
     headers: reqwest::header::HeaderMap,
@@ -39,66 +28,43 @@ impl Answer {
     }
 }
 
+async fn answer(request: reqwest::RequestBuilder) -> Answer {
+    let answer = send(request).await;
+    Answer { status: answer.status, headers: answer.headers, body: serde_json::from_str(&answer.text).unwrap_or_default() }
+}
+
 impl Service {
     async fn start() -> Self {
         let upstream = FakeUpstream::start(Options::default()).await.expect("the fake upstream starts");
         let world = upstream.demo_world();
-        let data = tempfile::tempdir().expect("a directory");
-        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut config = Config::default();
-        config.http.listen = any_port;
-        config.http.internal_listen = any_port;
-        config.store.path = data.path().to_owned();
-        config.security.admin_key = Some(Secret::new(ADMIN_KEY));
-        config.webhooks.allow_networks = vec!["127.0.0.0/8".parse().expect("a network")];
-        config.upstream.environment = Environment::Custom;
-        config.upstream.rest_url = Some(upstream.rest_url().parse().expect("a URL"));
-        config.upstream.socket_url = Some(upstream.socket_url().parse().expect("a URL"));
-        let app = App::build(config).await.expect("the service is built");
-        let api = format!("http://{}", app.address());
-        let shutdown = Shutdown::default();
-        let stop = shutdown.clone();
-        let running = tokio::spawn(async move { app.run(stop).await.expect("the service ends well") });
-        let tls = socketio_client::TlsConfig::platform().expect("a TLS configuration");
-        let client = reqwest::Client::builder().tls_backend_preconfigured((*tls).clone()).no_proxy().build();
-        Self { upstream, world, client: client.expect("a client"), api, shutdown, running, _data: data }
+        let bridge = Bridge::start(&upstream).await;
+        Self { upstream, world, bridge }
     }
 
     async fn stop(self) {
-        self.shutdown.request();
-        self.running.await.expect("the service does not panic");
+        self.bridge.stop().await;
         self.upstream.stop().await;
     }
 
     /// A call as Ana.
     async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
-        self.call_with(method, path, body, &[]).await
+        self.call_as(&self.world.token, method, path, body).await
     }
 
-    async fn call_with(&self, method: Method, path: &str, body: Option<Value>, headers: &[(&str, &str)]) -> Answer {
-        let token = self.world.token.as_ref().to_owned();
-        self.call_as(&format!("jwt {token}"), method, path, body, headers).await
+    async fn call_as(&self, token: impl AsRef<str>, method: Method, path: &str, body: Option<Value>) -> Answer {
+        let request = self.bridge.request(method, path, token);
+        answer(if let Some(body) = body { request.json(&body) } else { request }).await
     }
 
-    async fn call_as(
-        &self,
-        authorization: &str,
-        method: Method,
-        path: &str,
-        body: Option<Value>,
-        headers: &[(&str, &str)],
-    ) -> Answer {
-        let mut request = self.client.request(method, format!("{}{path}", self.api)).header("authorization", authorization);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        if let Some(body) = body {
-            request = request.json(&body);
-        }
-        let response = request.send().await.expect("an answer");
-        let (status, headers) = (response.status(), response.headers().clone());
-        let text = response.text().await.expect("a body");
-        Answer { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::Null) }
+    /// Sends a message as Ana that waits so many seconds.
+    async fn send_waiting(&self, seconds: u8, body: &Value) -> Answer {
+        let request = self.bridge.request(Method::POST, &self.messages(), &self.world.token);
+        answer(request.json(body).header("prefer", format!("wait={seconds}"))).await
+    }
+
+    /// A token of somebody else.
+    fn token_of_bo(&self) -> fake_upstream::Token {
+        self.upstream.token_for(&self.world.bo, TokenKind::Jwt)
     }
 
     fn messages(&self) -> String {
@@ -110,7 +76,7 @@ impl Service {
 async fn a_send_is_confirmed_with_the_id_that_spaces_gave() {
     let service = Service::start().await;
     let body = json!({"text": "a < b\n& \"c\""});
-    let sent = service.call_with(Method::POST, &service.messages(), Some(body), &[("prefer", "wait=20")]).await;
+    let sent = service.send_waiting(20, &body).await;
     assert_eq!(sent.status, StatusCode::CREATED, "{}", sent.body);
     assert_eq!(sent.header("preference-applied"), "wait=20");
     assert_eq!(sent.body["status"], "confirmed");
@@ -154,14 +120,13 @@ async fn a_send_without_an_echo_is_unconfirmed_until_the_echo_comes() {
     service.upstream.script(|script| {
         script.echo.next(1, EchoFault::Missing);
     });
-    let sent = service.call_with(Method::POST, &service.messages(), Some(json!({"text": "a"})), &[("prefer", "wait=1")]).await;
+    let sent = service.send_waiting(1, &json!({"text": "a"})).await;
     assert_eq!(sent.status, StatusCode::ACCEPTED, "{}", sent.body);
     assert_eq!(sent.body["status"], "unconfirmed");
     let location = sent.header("location").to_owned();
     let state = service.call(Method::GET, &location, None).await;
     assert_eq!((state.status, &state.body["ref"]), (StatusCode::OK, &sent.body["ref"]));
-    let bo = service.upstream.token_for(&service.world.bo, fake_upstream::TokenKind::Jwt);
-    let foreign = service.call_as(&format!("jwt {}", bo.as_ref()), Method::GET, &location, None, &[]).await;
+    let foreign = service.call_as(service.token_of_bo(), Method::GET, &location, None).await;
     assert_eq!((foreign.status, &foreign.body["code"]), (StatusCode::NOT_FOUND, &json!("message_not_found")));
     service.stop().await;
 }
@@ -185,7 +150,7 @@ async fn what_spaces_refuses_is_told_with_its_code() {
     }
     let unknown = service.call(Method::POST, "/spaces/64f0a1b2c3d4e5f601020399/messages", Some(json!({"text": "a"}))).await;
     assert!([403, 404, 409].contains(&unknown.status.as_u16()), "{}", unknown.body);
-    let stranger = service.call_as("jwt aaa.bbb.ccc", Method::GET, "/me", None, &[]).await;
+    let stranger = service.call_as("aaa.bbb.ccc", Method::GET, "/me", None).await;
     assert_eq!((stranger.status.as_u16(), &stranger.body["code"]), (401, &json!("token_refused")), "{}", stranger.body);
     assert!(stranger.header("www-authenticate").contains("invalid_token"));
     service.stop().await;
@@ -238,11 +203,11 @@ async fn subscriptions_and_sessions_are_seen_by_their_account_and_the_operator()
     let session = &sessions.body["data"][0];
     assert_eq!((&session["state"], &session["durable"]), (&json!("online"), &json!(true)), "{session}");
     let path_of_session = format!("/sessions/{}", session["id"].as_str().expect("an id"));
-    let bo = format!("jwt {}", service.upstream.token_for(&service.world.bo, fake_upstream::TokenKind::Jwt).as_ref());
-    let foreign = service.call_as(&bo, Method::GET, &path_of_session, None, &[]).await;
+    let bo = service.token_of_bo();
+    let foreign = service.call_as(&bo, Method::GET, &path_of_session, None).await;
     assert_eq!(foreign.body["code"], "session_not_found");
-    let operator = format!("Bearer {ADMIN_KEY}");
-    let all = service.call_as(&operator, Method::GET, "/sessions", None, &[]).await;
+    let list = service.bridge.plain(Method::GET, &format!("{}/sessions", service.bridge.api));
+    let all = answer(list.header("authorization", format!("Bearer {ADMIN_KEY}"))).await;
     assert_eq!(all.body["data"].as_array().map(Vec::len), Some(2));
     for status in [204, 404] {
         assert_eq!(service.call(Method::DELETE, &path, None).await.status.as_u16(), status);
@@ -286,9 +251,9 @@ async fn a_webhook_is_registered_tried_changed_and_deleted() {
     let wrong = service.call(Method::PATCH, &path, Some(json!({"enabled": null}))).await;
     assert_eq!(wrong.body["errors"][0]["pointer"], "/enabled");
 
-    let bo = format!("jwt {}", service.upstream.token_for(&service.world.bo, fake_upstream::TokenKind::Jwt).as_ref());
+    let bo = service.token_of_bo();
     for (method, suffix) in [(Method::GET, ""), (Method::DELETE, ""), (Method::GET, "/secret"), (Method::GET, "/deliveries")] {
-        let foreign = service.call_as(&bo, method, &format!("{path}{suffix}"), None, &[]).await;
+        let foreign = service.call_as(&bo, method, &format!("{path}{suffix}"), None).await;
         assert_eq!(foreign.body["code"], "webhook_not_found", "{suffix}");
     }
     assert_eq!(service.call(Method::DELETE, &path, None).await.status, StatusCode::NO_CONTENT);
