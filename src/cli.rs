@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::app::App;
 use crate::config::{Config, ConfigError, ENV_CONFIG_FILE};
 use crate::demo;
+use crate::failure::Failure;
 use crate::shutdown::Shutdown;
 use crate::telemetry;
 
@@ -85,47 +86,21 @@ pub fn run() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("spaces-bridge: {}", failure.0);
+            eprintln!("spaces-bridge: {failure}");
             ExitCode::FAILURE
         }
-    }
-}
-
-/// Why a command failed, in one sentence with its causes.
-#[derive(Debug)]
-pub(crate) struct Failure(String);
-
-impl Failure {
-    pub(crate) fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-}
-
-impl<E: std::error::Error> From<E> for Failure {
-    fn from(error: E) -> Self {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
-        Self(text)
     }
 }
 
 fn serve(arguments: &ConfigArgs) -> Result<(), Failure> {
     let config = arguments.load()?;
     telemetry::start(&config.log).map_err(Failure::new)?;
-    runtime()?.block_on(async {
+    crate::failure::runtime()?.block_on(async {
         let shutdown = Shutdown::on_signals()?;
         let app = App::build(config).await?;
         app.run(shutdown).await?;
         Ok(())
     })
-}
-
-pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }
 
 fn print_openapi() -> Result<(), Failure> {

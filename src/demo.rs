@@ -19,9 +19,9 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use crate::app::App;
-use crate::cli::{Failure, runtime};
 use crate::config::{Config, Environment};
 use crate::domain::Secret;
+use crate::failure::{Failure, runtime};
 use crate::seal::Key;
 use crate::server::Listener;
 use crate::shutdown::Shutdown;

@@ -7,6 +7,7 @@ pub mod delivery;
 pub mod demo;
 pub mod domain;
 pub mod event_log;
+mod failure;
 pub mod http;
 pub mod master_key;
 pub mod metrics;

@@ -28,7 +28,7 @@ use super::inbox::{AppendStep, Inbox};
 use super::interest::Interest;
 use super::link::{Link, LinkHealth, LinkStep};
 use super::pending::{PendingSends, Reply};
-use super::registry::Shared;
+use super::shared::Shared;
 use super::types::{Identity, OutgoingMessage, SessionStatus};
 use crate::domain::{AccountId, ClosedReason, Credential, SessionId, SessionState, SpaceId, Timestamp, TokenKind};
 use crate::store::{Fence, StoreError, Wanted};

@@ -14,13 +14,15 @@ mod limiter;
 mod link;
 mod pending;
 mod registry;
+mod shared;
 mod types;
 
 use std::time::Duration;
 
 pub use handle::SessionHandle;
 pub use interest::{Interest, InterestSource};
-pub use registry::{SessionDependencies, SessionRegistry};
+pub use registry::SessionRegistry;
+pub use shared::SessionDependencies;
 pub use types::{
     ChannelState, Confirmed, Identity, OutgoingMessage, SendOutcome, SessionError, SessionStatus, SpaceChannel, Unconfirmed,
 };

@@ -2,14 +2,18 @@
 //!
 //! A setting that is unknown, misspelt or makes no sense stops the start with its name. Secrets can be given as files.
 
-use std::net::SocketAddr;
+mod sections;
+
 use std::path::{Path, PathBuf};
 
-use ipnet::IpNet;
-use serde::Deserialize;
 use serde::de::IntoDeserializer as _;
 use toml::{Table, Value};
 use url::Url;
+
+pub use sections::{
+    Backend, Config, Environment, HttpConfig, Protocol, SecurityConfig, SessionConfig, ShutdownConfig, StoreConfig,
+    UpstreamConfig, WebhooksConfig,
+};
 
 use crate::domain::Secret;
 
@@ -22,124 +26,6 @@ pub const ENV_CONFIG_FILE: &str = "SPACES_BRIDGE_CONFIG";
 /// Fewest characters of the admin key.
 const MIN_ADMIN_KEY: usize = 24;
 
-/// All settings.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// The HTTP listeners.
-    pub http: HttpConfig,
-    /// Avaya Spaces.
-    pub upstream: UpstreamConfig,
-    /// Sessions.
-    pub session: SessionConfig,
-    /// The store.
-    pub store: StoreConfig,
-    /// Webhooks and their delivery.
-    pub webhooks: WebhooksConfig,
-    /// Keys.
-    pub security: SecurityConfig,
-    /// The log.
-    pub log: LogConfig,
-    /// Shutting down.
-    pub shutdown: ShutdownConfig,
-}
-
-/// Settings of the HTTP listeners.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct HttpConfig {
-    /// Where the API listens.
-    pub listen: SocketAddr,
-    /// Where health, metrics and the operator's views listen.
-    pub internal_listen: SocketAddr,
-    /// Largest request body, in bytes.
-    pub max_body_bytes: usize,
-    /// Most time for a request beyond what it asked to wait for, in seconds.
-    pub request_timeout_seconds: u64,
-    /// Most requests at a time.
-    pub max_requests: usize,
-}
-
-impl Default for HttpConfig {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
-            internal_listen: SocketAddr::from(([127, 0, 0, 1], 9090)),
-            max_body_bytes: 1 << 20,
-            request_timeout_seconds: 30,
-            max_requests: 10_000,
-        }
-    }
-}
-
-/// Which Spaces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Environment {
-    /// `avayacloud.com`.
-    Production,
-    /// Avaya's staging system.
-    Staging,
-    /// The hosts that the other settings name.
-    Custom,
-}
-
-/// Which Engine.IO version the upstream speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Protocol {
-    /// Engine.IO 3, Socket.IO 2: what Spaces documents.
-    Eio3,
-    /// Engine.IO 4, Socket.IO 3 and newer.
-    Eio4,
-}
-
-/// Settings of the upstream.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct UpstreamConfig {
-    /// Which Spaces.
-    pub environment: Environment,
-    /// The REST API's address; the environment's if not set.
-    pub rest_url: Option<Url>,
-    /// The socket server's address; the environment's if not set.
-    pub socket_url: Option<Url>,
-    /// The accounts server's address; the environment's if not set.
-    pub accounts_url: Option<Url>,
-    /// The Engine.IO version.
-    pub protocol: Protocol,
-    /// The Socket.IO namespace.
-    pub namespace: String,
-    /// The socket's `tokenType` for tokens of service applications, which Avaya does not document.
-    pub service_app_token_type: String,
-    /// Most time for a call of the REST API, in seconds.
-    pub rest_timeout_seconds: u64,
-    /// Most time to open a connection and join the namespace, in seconds.
-    pub connect_timeout_seconds: u64,
-    /// Socket.IO events that a session may emit per minute.
-    pub emits_per_minute: u32,
-    /// Largest Socket.IO event that Spaces takes, in bytes.
-    pub max_event_bytes: usize,
-}
-
-impl Default for UpstreamConfig {
-    fn default() -> Self {
-        Self {
-            environment: Environment::Production,
-            rest_url: None,
-            socket_url: None,
-            accounts_url: None,
-            protocol: Protocol::Eio3,
-            namespace: "/chat".to_owned(),
-            service_app_token_type: "jwt".to_owned(),
-            rest_timeout_seconds: 10,
-            connect_timeout_seconds: 10,
-            emits_per_minute: 200,
-            max_event_bytes: 16 << 10,
-        }
-    }
-}
-
 /// The addresses of the upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamUrls {
@@ -147,136 +33,6 @@ pub struct UpstreamUrls {
     pub rest: Url,
     /// The socket server.
     pub socket: Url,
-}
-
-/// Settings of sessions.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SessionConfig {
-    /// How long a session that no webhook or subscription needs lives after its last use, in seconds.
-    pub idle_timeout_seconds: u64,
-    /// How long a refused token is answered for without asking Spaces again, in seconds.
-    pub refusal_seconds: u64,
-    /// Connection attempts per second, over all sessions.
-    pub connects_per_second: u32,
-    /// Most sessions at a time.
-    pub max_sessions: usize,
-}
-
-impl Default for SessionConfig {
-    fn default() -> Self {
-        Self { idle_timeout_seconds: 600, refusal_seconds: 60, connects_per_second: 50, max_sessions: 20_000 }
-    }
-}
-
-/// Where the store is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Backend {
-    /// In a directory of this machine.
-    Embedded,
-}
-
-/// Settings of the store.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct StoreConfig {
-    /// The back end.
-    pub backend: Backend,
-    /// The directory of the embedded store.
-    pub path: PathBuf,
-    /// Most bytes of the embedded store; unlimited if not set.
-    pub max_bytes: Option<u64>,
-    /// Days that events and their settled deliveries are kept.
-    pub retention_days: u64,
-}
-
-impl Default for StoreConfig {
-    fn default() -> Self {
-        Self { backend: Backend::Embedded, path: PathBuf::from("./data"), max_bytes: None, retention_days: 30 }
-    }
-}
-
-/// Settings of webhooks and their delivery.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct WebhooksConfig {
-    /// Networks that webhooks may point to although they are not public.
-    pub allow_networks: Vec<IpNet>,
-    /// Most time for one attempt, in seconds.
-    pub timeout_seconds: u64,
-    /// Most attempts at a time, over all webhooks.
-    pub concurrency: usize,
-    /// Most attempts at a time per webhook.
-    pub concurrency_per_webhook: usize,
-    /// Most webhooks of an account.
-    pub max_per_account: usize,
-}
-
-impl Default for WebhooksConfig {
-    fn default() -> Self {
-        Self {
-            allow_networks: Vec::new(),
-            timeout_seconds: 30,
-            concurrency: 256,
-            concurrency_per_webhook: 16,
-            max_per_account: 100,
-        }
-    }
-}
-
-/// Keys.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SecurityConfig {
-    /// The key that seals secrets at rest: 32 bytes in base64. Generated beside the data if not set.
-    pub master_key: Option<Secret>,
-    /// A file that holds the master key.
-    pub master_key_file: Option<PathBuf>,
-    /// The operator's key: 24 characters or more. Without one there is no operator.
-    pub admin_key: Option<Secret>,
-    /// A file that holds the admin key.
-    pub admin_key_file: Option<PathBuf>,
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object per line.
-    Json,
-}
-
-/// Settings of the log.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LogConfig {
-    /// How lines look.
-    pub format: LogFormat,
-    /// Which lines appear, as `tracing`'s filter directives.
-    pub filter: String,
-}
-
-impl Default for LogConfig {
-    fn default() -> Self {
-        Self { format: LogFormat::Text, filter: "info".to_owned() }
-    }
-}
-
-/// Settings of shutting down.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ShutdownConfig {
-    /// How long requests, sends and attempts under way may take to finish, in seconds.
-    pub grace_seconds: u64,
-}
-
-impl Default for ShutdownConfig {
-    fn default() -> Self {
-        Self { grace_seconds: 20 }
-    }
 }
 
 /// Why the configuration does not do.
