@@ -40,7 +40,7 @@ async fn main() -> Result<(), AnyError> {
         let rate = Arc::clone(&bench).append(producers, "wh_a").await?;
         report(&format!("durable append, {producers} producers"), &rate, bare_again);
     }
-    for batch in [64, 1] {
+    for batch in [1, 64] {
         let rate = bench.claim_and_settle(batch, usize::MAX).await?;
         report(&format!("claim and settle, batches of {batch}"), &rate, bare_again);
     }
