@@ -1,7 +1,7 @@
 //! Measures the embedded store against the bare disk: `cargo run --release --example bench_store [directory]`.
 //!
-//! Absolute figures depend on the disk, so each is also given as a ratio to a loop that writes 1 KiB and calls `fdatasync`, run in
-//! the same process just before.
+//! Absolute figures depend on the disk and on the neighbours, so each is also given as a ratio to a loop that writes 1 KiB and calls
+//! `fdatasync`, run in the same process just before, and as the processor time that it took.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -33,23 +33,59 @@ async fn main() -> Result<(), AnyError> {
 
     let bench = Arc::new(Bench::open(directory.path()).await?);
     let single = bench.append(1, "wh_a").await?;
-    report("durable append, one at a time", single, bare);
+    report("durable append, one at a time", &single, bare);
     let bare_again = bare_fdatasync(&directory.path().join("bare"))?;
     println!("{:<44}{bare_again:>12.0}/s", "bare write and fdatasync once more");
     for producers in [64, 256] {
         let rate = Arc::clone(&bench).append(producers, "wh_a").await?;
-        report(&format!("durable append, {producers} producers"), rate, bare_again);
+        report(&format!("durable append, {producers} producers"), &rate, bare_again);
     }
-    for batch in [64, 1] {
+    for batch in [1, 64] {
         let rate = bench.claim_and_settle(batch, usize::MAX).await?;
-        report(&format!("claim and settle, batches of {batch}"), rate, bare_again);
+        report(&format!("claim and settle, batches of {batch}"), &rate, bare_again);
     }
     bench.store.close().await;
     Ok(())
 }
 
-fn report(what: &str, rate: f64, bare: f64) {
-    println!("{what:<44}{rate:>12.0}/s {:>8.2} x bare", rate / bare);
+fn report(what: &str, measured: &Measured, bare: f64) {
+    let Measured { count, wall, processor } = *measured;
+    let rate = count / wall;
+    println!("{what:<44}{rate:>12.0}/s {:>8.2} x bare {:>8.1} us of processor each", rate / bare, processor * 1e6 / count);
+}
+
+struct Measured {
+    count: f64,
+    wall: f64,
+    processor: f64,
+}
+
+struct Meter {
+    start: Instant,
+    processor: f64,
+}
+
+impl Meter {
+    fn start() -> Result<Self, AnyError> {
+        Ok(Self { processor: processor_seconds()?, start: Instant::now() })
+    }
+
+    fn stop(&self, count: usize) -> Result<Measured, AnyError> {
+        Ok(Measured {
+            count: f64::from(u32::try_from(count)?),
+            wall: self.start.elapsed().as_secs_f64(),
+            processor: processor_seconds()? - self.processor,
+        })
+    }
+}
+
+/// Processor time of this process so far. Linux counts it in hundredths of a second.
+fn processor_seconds() -> Result<f64, AnyError> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let (_, fields) = stat.rsplit_once(')').ok_or("no process status")?;
+    // User and system time, which follow eleven other fields.
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>).sum::<Result<f64, _>>()?;
+    Ok(ticks / 100.0)
 }
 
 fn bare_fdatasync(path: &Path) -> Result<f64, AnyError> {
@@ -81,14 +117,15 @@ impl Bench {
     }
 
     /// Appends events with one delivery each from `producers` tasks, each awaiting its own.
-    async fn append(self: &Arc<Self>, producers: usize, webhook: &str) -> Result<f64, AnyError> {
-        let start = Instant::now();
+    async fn append(self: &Arc<Self>, producers: usize, webhook: &str) -> Result<Measured, AnyError> {
+        let meter = Meter::start()?;
+        let start = meter.start;
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..producers {
             let bench = Arc::clone(self);
             let target = Target { webhook: webhook.parse()?, lane: Lane::Parallel };
             tasks.spawn(async move {
-                let mut count = 0_u32;
+                let mut count = 0_usize;
                 while start.elapsed() < PART {
                     let event = bench.event(target.clone())?;
                     match bench.store.append(bench.fence.clone(), vec![event]).await? {
@@ -103,7 +140,7 @@ impl Bench {
         while let Some(done) = tasks.join_next().await {
             count += done??;
         }
-        Ok(f64::from(count) / start.elapsed().as_secs_f64())
+        meter.stop(count)
     }
 
     fn event(&self, target: Target) -> Result<NewEvent, AnyError> {
@@ -122,11 +159,11 @@ impl Bench {
     }
 
     /// Claims and settles in batches until the time is over or nothing is left.
-    async fn claim_and_settle(&self, batch: usize, per_webhook: usize) -> Result<f64, AnyError> {
+    async fn claim_and_settle(&self, batch: usize, per_webhook: usize) -> Result<Measured, AnyError> {
         let request = ClaimRequest { incarnation: self.incarnation, max: batch, per_webhook, lease: Duration::from_mins(1) };
-        let start = Instant::now();
+        let meter = Meter::start()?;
         let mut count = 0_usize;
-        while start.elapsed() < PART {
+        while meter.start.elapsed() < PART {
             let claims = self.store.claim(request).await?;
             if claims.is_empty() {
                 break;
@@ -141,6 +178,6 @@ impl Bench {
             });
             self.store.settle(settlements.collect()).await?;
         }
-        Ok(f64::from(u32::try_from(count)?) / start.elapsed().as_secs_f64())
+        meter.stop(count)
     }
 }

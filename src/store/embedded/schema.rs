@@ -18,6 +18,10 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 /// How long a connection waits for a lock that another one holds, for example during a backup.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What the writer keeps of the database in memory, enough for the index of event ids, whose places are random, of some
+/// hundred thousand events.
+const WRITER_CACHE_KIB: i64 = 16 * 1024;
+
 /// Prepared statements that a connection keeps.
 const STATEMENTS: usize = 96;
 
@@ -58,7 +62,8 @@ impl Files {
         let open = || {
             let mut connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
             let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-            connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")?;
+            connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;")?;
+            connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
             if let Some(max_bytes) = self.settings.max_bytes {
                 limit_size(&connection, max_bytes)?;
             }

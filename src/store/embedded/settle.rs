@@ -15,13 +15,12 @@ const END: &str = "UPDATE deliveries SET state = ?3, reason = ?4, updated_at = ?
 
 /// Ends a claim and lets the delivery wait again, unless its webhook has been deleted meanwhile.
 const WAIT_AGAIN: &str = "UPDATE deliveries SET
-         state = iif(flows.flow = 2, 4, iif(lane IS NULL, 1, 0)),
-         reason = iif(flows.flow = 2, 'webhook_deleted', NULL),
+         state = iif((SELECT f.flow FROM flows AS f WHERE f.id = deliveries.flow) = 2, 4, iif(lane IS NULL, 1, 0)),
+         reason = iif((SELECT f.flow FROM flows AS f WHERE f.id = deliveries.flow) = 2, 'webhook_deleted', NULL),
          due_at = ?3,
          updated_at = ?4
-     FROM flows
-     WHERE deliveries.id = ?1 AND claim_no = ?2 AND state = 2 AND flows.id = deliveries.flow
-     RETURNING deliveries.flow, lane, attempts, claimed_at";
+     WHERE id = ?1 AND claim_no = ?2 AND state = 2
+     RETURNING flow, lane, attempts, claimed_at";
 
 /// The claims that end by themselves at a time, in the order in which their deliveries were made.
 pub(super) const LOST: &str =

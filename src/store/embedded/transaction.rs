@@ -51,6 +51,22 @@ struct FlowChange {
     turn: Option<i64>,
 }
 
+/// A webhook's row, with the time of its first delivery that may be claimed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct FlowRow {
+    flow: Flow,
+    held_until: i64,
+    in_flight: i64,
+    turn: i64,
+    due_at: Option<i64>,
+    ready: bool,
+    first_due: Option<i64>,
+}
+
+const FLOW: &str = "SELECT flow, held_until, in_flight, turn, due_at, ready,
+         (SELECT min(due_at) FROM deliveries INDEXED BY deliveries_due WHERE flow = ?1 AND state = 1)
+     FROM flows WHERE id = ?1";
+
 /// The default of a webhook that is not held.
 const NOT_HELD: i64 = i64::MIN;
 
@@ -136,22 +152,36 @@ impl<'a> Work<'a> {
         for lane in std::mem::take(&mut self.changed_lanes) {
             self.refresh_lane(lane)?;
         }
-        let limit = self.numbers.per_webhook.map_or(i64::MAX, int);
-        let changed = std::mem::take(&mut self.changed_flows);
-        if changed.is_empty() {
-            return Ok(());
+        for (flow, change) in std::mem::take(&mut self.changed_flows) {
+            self.refresh_flow(flow, &change)?;
         }
-        let mut update = self.connection.prepare_cached(
-            "UPDATE flows SET
-                 in_flight = in_flight + ?2,
-                 turn = coalesce(?3, turn),
-                 due_at = iif(flow = 0 AND in_flight + ?2 < ?4, max(held_until, first.due_at), NULL),
-                 ready = coalesce(flow = 0 AND in_flight + ?2 < ?4 AND max(held_until, first.due_at) <= ?5, 0)
-             FROM (SELECT min(due_at) AS due_at FROM deliveries WHERE flow = ?1 AND state = 1) AS first
-             WHERE id = ?1",
-        )?;
-        for (flow, change) in changed {
-            update.execute(params![flow, change.in_flight, change.turn, limit, self.now])?;
+        Ok(())
+    }
+
+    fn refresh_flow(&self, flow: i64, change: &FlowChange) -> rusqlite::Result<()> {
+        let limit = self.numbers.per_webhook.map_or(i64::MAX, int);
+        let mut select = self.connection.prepare_cached(FLOW)?;
+        let before = select.query_row([flow], |row| {
+            Ok(FlowRow {
+                flow: flow_from(row.get(0)?),
+                held_until: row.get(1)?,
+                in_flight: row.get(2)?,
+                turn: row.get(3)?,
+                due_at: row.get(4)?,
+                ready: row.get(5)?,
+                first_due: row.get(6)?,
+            })
+        })?;
+        let in_flight = before.in_flight + change.in_flight;
+        let turn = change.turn.unwrap_or(before.turn);
+        let gives = before.flow == Flow::Open && in_flight < limit;
+        let due_at = before.first_due.filter(|_| gives).map(|due_at: i64| due_at.max(before.held_until));
+        let ready = due_at.is_some_and(|due_at| due_at <= self.now);
+        let after = FlowRow { in_flight, turn, due_at, ready, ..before };
+        // An append to a webhook that has work already changes nothing of it.
+        if after != before {
+            let sql = "UPDATE flows SET in_flight = ?2, turn = ?3, due_at = ?4, ready = ?5 WHERE id = ?1";
+            self.connection.prepare_cached(sql)?.execute(params![flow, in_flight, turn, due_at, ready])?;
         }
         Ok(())
     }
