@@ -162,7 +162,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_memory_is_bounded_and_keeps_the_newest() {
-        let spaces = DirectSpaces::new(Duration::from_secs(3600));
+        let spaces = DirectSpaces::new(Duration::from_hours(1));
         let space: SpaceId = "s1".parse().expect("a space");
         for number in 0..=MAX_REMEMBERED {
             spaces.insert(key(number), space.clone());

@@ -1,4 +1,4 @@
-//! The OpenAPI document and a page to browse it, which needs nothing from outside.
+//! The `OpenAPI` document and a page to browse it, which needs nothing from outside.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use super::extract::ApiPath;
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Show the OpenAPI document
+/// Show the description of the API
 #[utoipa::path(
     get,
     path = "/openapi.json",

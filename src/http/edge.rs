@@ -1,7 +1,6 @@
 //! What every request passes on its way in and out: its id, a span, a bound on how many are under way, a time limit, a net for
 //! panics, metrics, and the body of failures. One layer, because each layer costs every request.
 
-use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -93,12 +92,12 @@ async fn answer(app: &AppState, route: &str, request: Request, next: Next) -> Re
 }
 
 /// A time limit that is none; a longer one could not be added to the clock.
-const FAR: Duration = Duration::from_secs(24 * 3600);
+const FAR: Duration = Duration::from_hours(24);
 
-fn words_of<'a>(panic: &'a (dyn std::any::Any + Send)) -> Cow<'a, str> {
+fn words_of(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&'static str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    Cow::Borrowed(text.unwrap_or("without words"))
+    text.unwrap_or("without words")
 }
 
 /// Gives a failure its body. Failures that did not come from this service's own code become problems by their status.

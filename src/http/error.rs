@@ -227,8 +227,8 @@ impl ApiError {
                 SessionError::NotConnected { retry_after, .. }
                 | SessionError::Busy { retry_after }
                 | SessionError::RateLimited { retry_after },
-            ) => Some(*retry_after),
-            Self::Rest(RestError::Refused { retry_after: Some(retry_after), .. }) => Some(*retry_after),
+            )
+            | Self::Rest(RestError::Refused { retry_after: Some(retry_after), .. }) => Some(*retry_after),
             Self::Overloaded | Self::TimedOut | Self::Session(SessionError::Closed) => Some(SOON),
             _ if matches!(self.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) => Some(LATER),
             _ => None,
@@ -396,7 +396,8 @@ impl Refusal {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = self.status();
-        if status.is_server_error() {
+        // That it is not ready is what the question was; probes ask it again and again.
+        if status.is_server_error() && !matches!(self, Self::NotReady(_)) {
             self.log();
         }
         let problem = self.problem();

@@ -133,7 +133,10 @@ fn json_pointer(path: &serde_path_to_error::Path) -> String {
     let mut pointer = String::new();
     for segment in path {
         match segment {
-            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
+            Segment::Seq { index } => {
+                pointer.push('/');
+                pointer.push_str(&index.to_string());
+            }
             Segment::Map { key } | Segment::Enum { variant: key } => {
                 pointer.push('/');
                 pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
@@ -279,7 +282,7 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert("prefer", HeaderValue::from_static(prefer));
-            let wait = Wait::read(&headers, Duration::from_secs(10), Duration::from_secs(60));
+            let wait = Wait::read(&headers, Duration::from_secs(10), Duration::from_mins(1));
             assert_eq!(wait.duration.as_secs(), seconds, "{prefer}");
             assert_eq!(wait.applied().as_ref().and_then(|value| value.to_str().ok()), applied, "{prefer}");
         }

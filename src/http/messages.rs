@@ -59,8 +59,9 @@ pub(super) struct Message {
     upstream_code: Option<String>,
     /// The message as Spaces sent it back, once confirmed.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "message")]
     #[schema(value_type = Option<Object>, nullable = false)]
-    message: Option<Box<RawValue>>,
+    as_sent_back: Option<Box<RawValue>>,
 }
 
 /// How far a send is.
@@ -110,13 +111,13 @@ impl From<SendRecord> for Message {
             updated_at: record.updated_at,
             reason: None,
             upstream_code: None,
-            message: None,
+            as_sent_back: None,
         };
         match record.status {
             SendStatus::Unconfirmed { reason } => message.reason = Some(reason),
             SendStatus::Confirmed { id, created_at, message: raw } => {
                 message.status = MessageStatus::Confirmed;
-                (message.id, message.created_at, message.message) = (Some(id), created_at, Some(raw));
+                (message.id, message.created_at, message.as_sent_back) = (Some(id), created_at, Some(raw));
             }
             SendStatus::Failed { code, message: words } => {
                 message.status = MessageStatus::Failed;

@@ -1,4 +1,4 @@
-//! The OpenAPI document: made from the handlers, with what holds for every call added in one place.
+//! The `OpenAPI` document: made from the handlers, with what holds for every call added in one place.
 
 use http::StatusCode;
 use utoipa::OpenApi as _;
@@ -67,7 +67,9 @@ fn bearer(description: &str) -> SecurityScheme {
 pub fn openapi() -> OpenApi {
     let mut document = super::public_routes().into_openapi();
     let shared = Failure::ALL.map(|failure| (failure.name().to_owned(), RefOr::T(failure.response())));
-    document.components.get_or_insert_default().responses.extend(shared);
+    let components = document.components.get_or_insert_default();
+    components.responses.extend(shared);
+    components.responses.insert(HEAD_TOO_LARGE.to_owned(), Response::new(HEAD_TOO_LARGE_WORDS).into());
     for item in document.paths.paths.values_mut() {
         for operation in operations(item) {
             complete(operation);
@@ -77,11 +79,20 @@ pub fn openapi() -> OpenApi {
 }
 
 /// The whole document as indented JSON with a line end.
+///
+/// # Panics
+///
+/// Never: the document is plain data.
 pub fn openapi_json() -> String {
     let mut text = openapi().to_pretty_json().expect("the document is plain data");
     text.push('\n');
     text
 }
+
+/// The one failure that comes from below this API: no request was read, so there is none to give an id or a body to.
+const HEAD_TOO_LARGE: &str = "HeadTooLarge";
+const HEAD_TOO_LARGE_WORDS: &str =
+    "The address and the headers together are larger than the service reads. The answer has no body and no `X-Request-Id`.";
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete].into_iter().flatten()
@@ -98,6 +109,7 @@ fn complete(operation: &mut Operation) {
             .entry(failure.status().as_str().to_owned())
             .or_insert_with(|| RefOr::Ref(Ref::from_response_name(failure.name())));
     }
+    responses.insert("431".to_owned(), RefOr::Ref(Ref::from_response_name(HEAD_TOO_LARGE)));
     for (status, response) in responses {
         if let RefOr::T(response) = response {
             let status = status.parse().expect("responses are listed by status");

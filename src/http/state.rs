@@ -52,11 +52,11 @@ impl Default for HttpSettings {
             body_limit: 1 << 20,
             request_timeout: Duration::from_secs(30),
             default_wait: Duration::from_secs(10),
-            max_wait: Duration::from_secs(60),
+            max_wait: Duration::from_mins(1),
             admin_key: None,
             payload_limit: 16 << 10,
             max_in_flight: 10_000,
-            direct_ttl: Duration::from_secs(3600),
+            direct_ttl: Duration::from_hours(1),
         }
     }
 }
@@ -107,7 +107,7 @@ pub(super) struct Internals {
     pub(super) recent_sends: RecentSends,
     pub(super) request_ids: RequestIds,
     pub(super) in_flight: Semaphore,
-    /// The OpenAPI document.
+    /// The `OpenAPI` document.
     pub(super) openapi: Bytes,
 }
 

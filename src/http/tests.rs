@@ -38,7 +38,7 @@ impl InterestSource for NoInterest {
 async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let engine: Arc<dyn Engine> = Arc::new(MemoryStore::new(Arc::clone(&clock)));
-    let incarnation = engine.join("127.0.0.1:1", Duration::from_secs(60)).await.expect("a member").incarnation;
+    let incarnation = engine.join("127.0.0.1:1", Duration::from_mins(1)).await.expect("a member").incarnation;
     let (metrics, keyring) = (Arc::new(Metrics::new()), Arc::new(Keyring::random()));
     let webhooks = WebhookRegistry::load(Arc::clone(&engine), Arc::clone(&keyring), Arc::clone(&clock)).await;
     let webhooks = Arc::new(webhooks.expect("an empty store"));
@@ -68,8 +68,8 @@ async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
         clock: Arc::clone(&clock),
         metrics: Arc::clone(&metrics),
         settings: SessionSettings {
-            idle_timeout: Duration::from_secs(60),
-            refusal_stands: Duration::from_secs(60),
+            idle_timeout: Duration::from_mins(1),
+            refusal_stands: Duration::from_mins(1),
             emits_per_minute: 200,
             payload_limit: 16 << 10,
             connects_per_second: 10,
@@ -335,7 +335,7 @@ async fn a_send_without_a_connection_says_when_to_come_again() {
 async fn a_webhook_must_be_one_before_a_session_is_opened_for_it() {
     let app = state(|_| {}).await;
     for (body, pointer) in [
-        (r#"{}"#, ""),
+        ("{}", ""),
         (r#"{"url":"http://127.0.0.1/"}"#, "/url"),
         (r#"{"url":"ftp://example.com/"}"#, "/url"),
         (r#"{"url":"https://example.com/","events":[]}"#, "/events"),
@@ -484,11 +484,15 @@ fn every_call_is_documented_with_its_failures_and_headers() {
             let responses = operation["responses"].as_object().expect("answers");
             for (status, response) in responses {
                 let response = resolve(response);
+                if status == "431" {
+                    continue;
+                }
                 assert!(response["headers"]["X-Request-Id"].is_object(), "{call} {status}");
                 if status.as_str() >= "400" {
                     assert!(response["content"]["application/problem+json"].is_object(), "{call} {status}");
                 }
             }
+            assert!(responses.contains_key("431"), "{call}");
             if operation["security"].is_array() {
                 assert!(resolve(&responses["401"])["headers"]["WWW-Authenticate"].is_object(), "{call}");
             }

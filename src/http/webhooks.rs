@@ -183,6 +183,7 @@ pub(super) struct WebhookChange {
     /// A new note; `null` for none.
     #[serde(default, deserialize_with = "some")]
     #[schema(value_type = Option<String>, max_length = 500)]
+    #[expect(clippy::option_option, reason = "a note that stays, one that goes, and a new one")]
     description: Option<Option<String>>,
     /// Switched on or off. Switching on also revives a webhook whose receiver was gone; what waited is delivered.
     #[serde(default, deserialize_with = "some")]

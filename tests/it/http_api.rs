@@ -83,7 +83,7 @@ async fn a_send_is_confirmed_with_the_id_that_spaces_gave() {
     assert_eq!(sent.body["category"], "chat");
     assert_eq!(sent.body["id"], sent.body["message"]["_id"]);
     assert_eq!(sent.body["spaceId"], service.world.operations.id.as_str());
-    let payload = service.upstream.seen(|seen| seen.sends()).pop().expect("a send");
+    let payload = service.upstream.seen(fake_upstream::Seen::sends).pop().expect("a send");
     assert_eq!(payload["content"]["bodyText"], "a &lt; b<br>&amp; &quot;c&quot;");
     assert_eq!(payload["loopbackMetadata"], json!({"bridge": "spaces-bridge", "ref": sent.body["ref"]}));
     let again = service.call(Method::GET, sent.header("location"), None).await;
@@ -105,7 +105,7 @@ async fn every_form_of_a_message_reaches_spaces() {
         let sent = service.call(Method::POST, &service.messages(), Some(form.clone())).await;
         assert_eq!(sent.status, StatusCode::CREATED, "{}", sent.body);
     }
-    let sends = service.upstream.seen(|seen| seen.sends());
+    let sends = service.upstream.seen(fake_upstream::Seen::sends);
     assert_eq!(sends[0]["content"]["bodyText"], "<p>a</p>");
     assert_eq!(sends[0]["parentMsg"]["_id"], "650011223344556677889900");
     assert_eq!(sends[1]["content"]["data"][0]["provider"], "native");
