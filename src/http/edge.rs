@@ -1,7 +1,6 @@
-//! What every request passes on its way in and out: its id, a span, a bound on how many are under way, a time limit, a net for
-//! panics, metrics, and the body of failures. One layer, because each layer costs every request.
+//! What every request passes on its way in and out: its id, a span, a bound on how many are under way, a time limit, metrics, and the
+//! body of failures. One layer, because each layer costs every request.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -9,7 +8,6 @@ use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use futures_util::FutureExt as _;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tracing::{Instrument as _, info_span};
@@ -84,11 +82,15 @@ async fn answer(app: &AppState, route: &str, request: Request, next: Next) -> Re
         return ApiError::Overloaded.into_response();
     }
     let limit = app.settings.request_timeout.saturating_mul(2).saturating_add(app.settings.max_wait);
-    match tokio::time::timeout(limit.min(FAR), AssertUnwindSafe(next.run(request)).catch_unwind()).await {
-        Ok(Ok(response)) => response,
-        Ok(Err(panic)) => ApiError::Internal(format!("a handler panicked: {}", words_of(panic.as_ref()))).into_response(),
+    match tokio::time::timeout(limit.min(FAR), next.run(request)).await {
+        Ok(response) => response,
         Err(_) => ApiError::TimedOut.into_response(),
     }
+}
+
+/// What a handler's panic is answered with.
+pub(super) fn answer_panic(panic: Box<dyn std::any::Any + Send>) -> Response {
+    ApiError::Internal(format!("a handler panicked: {}", words_of(panic.as_ref()))).into_response()
 }
 
 /// A time limit that is none; a longer one could not be added to the clock.

@@ -28,6 +28,10 @@ mod webhooks;
 
 use axum::extract::DefaultBodyLimit;
 use axum::{Router, middleware};
+use http::HeaderValue;
+use http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -90,6 +94,10 @@ fn served(routes: OpenApiRouter<AppState>, app: &AppState) -> Router {
     Router::from(routes)
         .fallback(route_not_found)
         .layer(DefaultBodyLimit::max(app.settings.body_limit))
+        .layer(CatchPanicLayer::custom(edge::answer_panic))
+        .layer(SetResponseHeaderLayer::if_not_present(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))
+        // Answers are of the moment, and some hold a secret.
+        .layer(SetResponseHeaderLayer::if_not_present(CACHE_CONTROL, HeaderValue::from_static("no-store")))
         .layer(middleware::from_fn_with_state(app.clone(), edge::pass))
         .with_state(app.clone())
 }
