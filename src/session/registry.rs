@@ -159,7 +159,7 @@ impl SessionRegistry {
             sessions.retain(|_, handle| handle.state().is_usable());
         }
         if sessions.len() >= settings.max_sessions && live(&sessions) >= settings.max_sessions {
-            return Err(SessionError::Busy { retry_after: settings.idle_timeout.min(Duration::from_secs(60)) });
+            return Err(SessionError::Busy { retry_after: settings.idle_timeout.min(Duration::from_mins(1)) });
         }
         let known = Known { id: id.clone(), credential, identity };
         let (handle, actor) = actor::new(Arc::clone(&self.shared), known);

@@ -49,7 +49,7 @@ impl SessionActor {
             return;
         }
         if self.channels.want(&message.space, now).is_none() {
-            let _ = reply.send(Err(SessionError::Busy { retry_after: Duration::from_secs(60) }));
+            let _ = reply.send(Err(SessionError::Busy { retry_after: Duration::from_mins(1) }));
             return;
         }
         self.queue.push_back(QueuedSend { message, reply, accepted_at: now, resent: false });

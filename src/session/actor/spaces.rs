@@ -15,7 +15,7 @@ use crate::store::StoreError;
 use crate::upstream::{Refusal, RestError, SpaceInfo, TopicType};
 
 /// When the user's spaces are listed again, after a success and after a failure.
-const LIST_AGAIN: Duration = Duration::from_secs(300);
+const LIST_AGAIN: Duration = Duration::from_mins(5);
 const LIST_AGAIN_AFTER_FAILURE: Duration = Duration::from_secs(30);
 
 impl SessionActor {
@@ -27,7 +27,7 @@ impl SessionActor {
             Some(Readiness::Ready) => Ok(()),
             Some(Readiness::Waiting) => return self.channels.tell(space, reply),
             Some(Readiness::Refused(refusal)) => Err(SessionError::SpaceRefused { code: refusal.code, message: refusal.message }),
-            None => Err(SessionError::Busy { retry_after: Duration::from_secs(60) }),
+            None => Err(SessionError::Busy { retry_after: Duration::from_mins(1) }),
         };
         // The caller may have gone.
         let _ = reply.send(answer);
