@@ -314,7 +314,7 @@ impl Bridge {
     }
 
     async fn wait_until_online(&self, count: usize) -> Result<(), Error> {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while resident_sockets()? < count {
             if Instant::now() > deadline {
                 return Err("the sessions did not come up".into());
