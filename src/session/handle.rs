@@ -139,9 +139,21 @@ impl SessionHandle {
 
     /// Ends the session and waits until its connection is closed.
     pub async fn close(&self, reason: ClosedReason) {
-        if self.0.commands.send(Command::Close(reason)).await.is_ok() {
-            self.0.commands.closed().await;
-        }
+        // One that is ending already does not take the command.
+        let _ = self.0.commands.send(Command::Close(reason)).await;
+        self.ended().await;
+    }
+
+    /// Waits until the session's connection is closed and its ownership given back.
+    pub(super) async fn ended(&self) {
+        let mut status = self.0.status.clone();
+        // The actor drops its side with its last step.
+        while status.changed().await.is_ok() {}
+    }
+
+    /// Whether both are handles of the same opening of a session.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     fn command(&self, command: Command) -> Result<(), SessionError> {
