@@ -31,8 +31,8 @@ pub(super) enum Command {
 /// What the actor knows of a send whose caller stops waiting.
 #[derive(Debug)]
 pub(super) enum Waiting {
-    /// It had not been emitted and will not be.
-    NotSent,
+    /// It had not been emitted and will not be; this stood in the way.
+    NotSent(SessionError),
     /// It was emitted; the actor goes on looking for the echo.
     Emitted,
     /// It ended in the meantime; the answer is on its way.
@@ -180,7 +180,7 @@ impl SessionHandle {
             return answer.try_recv().unwrap_or(Err(SessionError::Closed));
         }
         match waiting.await {
-            Ok(Waiting::NotSent) => Err(self.not_connected()),
+            Ok(Waiting::NotSent(why)) => Err(why),
             Ok(Waiting::Emitted) => Ok(SendOutcome::Unconfirmed(Unconfirmed::WaitEnded)),
             Ok(Waiting::Ended) | Err(_) => answer.try_recv().unwrap_or(Err(SessionError::Closed)),
         }
@@ -196,4 +196,4 @@ impl SessionHandle {
 }
 
 /// When to come again if there is no connection: about the time of a few attempts to make one.
-const NOT_CONNECTED_RETRY: Duration = Duration::from_secs(5);
+pub(super) const NOT_CONNECTED_RETRY: Duration = Duration::from_secs(5);
