@@ -269,10 +269,10 @@ impl SessionActor {
                 return;
             }
             // Service applications may not ask who they are; the session then stands for its user.
-            Err(RestError::Refused { status: 400..=499, .. }) => None,
+            Err(error) if error.is_final() => None,
             Err(error) => {
                 debug!(error = &error as &dyn std::error::Error, "the user behind the token is not known yet");
-                self.identify_at = Some(Instant::now() + IDENTIFY_AGAIN);
+                self.identify_at = Some(Instant::now() + error.retry_after().unwrap_or_default().max(IDENTIFY_AGAIN));
                 return;
             }
         };
