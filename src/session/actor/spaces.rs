@@ -53,8 +53,10 @@ impl SessionActor {
             Ok(()) => None,
             // A clear no ends it; anything else leaves the second try, since a join is not always needed.
             Err(RestError::Refused { status: status @ (403 | 404), code, message, .. }) => {
-                let code = code.unwrap_or_else(|| if status == 404 { "not_found" } else { "forbidden" }.to_owned());
-                Some(Refusal { code: Some(code), message })
+                // The upstream's own words may not say which no it is; the status does.
+                let no = if status == 404 { "not found" } else { "forbidden" };
+                let message = message.map_or_else(|| no.to_owned(), |message| format!("{no}: {message}"));
+                Some(Refusal { code, message: Some(message) })
             }
             Err(error) => {
                 debug!(error = &error as &dyn std::error::Error, "joining space `{space}` failed");
