@@ -15,10 +15,10 @@ use rust_socketio::asynchronous::{Client as Theirs, ClientBuilder};
 use rust_socketio::{Payload, TransportType};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
-use socketio_client::{Client, ConnectOptions, Connection, Protocol, connect};
+use socketio_client::{ConnectOptions, Connection, Protocol, connect};
 use socketio_client_peer::process::{cpu_time, resident_bytes};
 use socketio_client_peer::server::Server;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
 const ROUNDS: usize = 3;
@@ -28,7 +28,6 @@ const IN_FLIGHT: usize = 64;
 const SESSIONS: usize = 500;
 const PER_SESSION: usize = 100;
 const IDLE: usize = 1_000;
-const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::main(worker_threads = 2)]
 async fn main() {
@@ -156,31 +155,33 @@ fn options(url: &str) -> ConnectOptions {
 
 async fn run_ours(what: &str, url: &str, sessions: usize, payload: Value) -> (Duration, Duration, usize) {
     let options = options(url);
-    let mut clients = Vec::new();
+    let mut connections = Vec::new();
     for _ in 0..sessions {
-        let connection = connect(&options).await.expect("to join");
-        clients.push(Client::spawn(connection, 16));
+        connections.push(connect(&options).await.expect("to join"));
     }
     let (start, cpu) = (Instant::now(), cpu_time());
     let events = match what {
         "one-way" => {
-            let (client, events) = &mut clients[0];
+            let connection = &mut connections[0];
             for _ in 0..ONE_WAY {
-                client.emit("sink", &payload.to_string()).await.expect("to emit");
+                if !connection.has_room() {
+                    connection.flush().await;
+                }
+                connection.emit("sink", &payload.to_string()).expect("room");
             }
-            client.emit("done", "1").await.expect("to emit");
-            events.next().await.expect("an event");
+            connection.flush().await;
+            connection.emit("done", "1").expect("room");
+            connection.next().await.expect("an event");
             ONE_WAY
         }
         "confirmed" => {
-            let client = &clients[0].0;
-            join_all((0..IN_FLIGHT).map(|_| confirm_ours(client.clone(), &payload, CONFIRMED / IN_FLIGHT))).await;
-            CONFIRMED / IN_FLIGHT * IN_FLIGHT
+            confirm_ours(connections.remove(0), &payload, CONFIRMED, IN_FLIGHT).await;
+            CONFIRMED
         }
         _ => {
-            let tasks = clients.iter().map(|(client, _)| {
-                let (client, payload) = (client.clone(), payload.clone());
-                tokio::spawn(async move { confirm_ours(client, &payload, PER_SESSION).await })
+            let tasks = connections.into_iter().map(|connection| {
+                let payload = payload.clone();
+                tokio::spawn(async move { confirm_ours(connection, &payload, PER_SESSION, 1).await })
             });
             for done in join_all(tasks).await {
                 done.expect("no panic");
@@ -191,9 +192,19 @@ async fn run_ours(what: &str, url: &str, sessions: usize, payload: Value) -> (Du
     (start.elapsed(), cpu_time() - cpu, events)
 }
 
-async fn confirm_ours(client: Client, payload: &Value, count: usize) {
+/// Sends events that the server sends back, so many at a time.
+async fn confirm_ours(mut connection: Connection, payload: &Value, count: usize, in_flight: usize) {
+    let mut sent = 0;
+    for _ in 0..in_flight {
+        connection.emit("done", &payload.to_string()).expect("room");
+        sent += 1;
+    }
     for _ in 0..count {
-        client.emit_with_ack("ask", &payload.to_string()).await.expect("an ack");
+        connection.next().await.expect("an event");
+        if sent < count {
+            connection.emit("done", &payload.to_string()).expect("room");
+            sent += 1;
+        }
     }
 }
 
@@ -216,31 +227,33 @@ async fn theirs(url: &str, certificate: Option<&[u8]>, done: Option<mpsc::Unboun
 }
 
 async fn run_theirs(what: &str, url: &str, sessions: usize, payload: Value) -> (Duration, Duration, usize) {
-    let (done, mut is_done) = mpsc::unbounded_channel();
     let mut clients = Vec::new();
     for _ in 0..sessions {
-        clients.push(theirs(url, None, Some(done.clone())).await);
+        let (done, is_done) = mpsc::unbounded_channel();
+        clients.push((theirs(url, None, Some(done)).await, is_done));
     }
     // Connecting returns before the namespace is joined.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let (start, cpu) = (Instant::now(), cpu_time());
     let events = match what {
         "one-way" => {
+            let (client, is_done) = &mut clients[0];
             for _ in 0..ONE_WAY {
-                clients[0].emit("sink", payload.clone()).await.expect("to emit");
+                client.emit("sink", payload.clone()).await.expect("to emit");
             }
-            clients[0].emit("done", json!(1)).await.expect("to emit");
+            client.emit("done", json!(1)).await.expect("to emit");
             is_done.recv().await.expect("an event");
             ONE_WAY
         }
         "confirmed" => {
-            confirm_theirs(&clients[0], &payload, CONFIRMED, IN_FLIGHT).await;
+            let (client, is_done) = &mut clients[0];
+            confirm_theirs(client, is_done, &payload, CONFIRMED, IN_FLIGHT).await;
             CONFIRMED
         }
         _ => {
-            let tasks = clients.iter().map(|client| {
-                let (client, payload) = (client.clone(), payload.clone());
-                tokio::spawn(async move { confirm_theirs(&client, &payload, PER_SESSION, 1).await })
+            let tasks = clients.into_iter().map(|(client, mut is_done)| {
+                let payload = payload.clone();
+                tokio::spawn(async move { confirm_theirs(&client, &mut is_done, &payload, PER_SESSION, 1).await })
             });
             for done in join_all(tasks).await {
                 done.expect("no panic");
@@ -251,20 +264,26 @@ async fn run_theirs(what: &str, url: &str, sessions: usize, payload: Value) -> (
     (start.elapsed(), cpu_time() - cpu, events)
 }
 
-/// Counts callbacks; whether each gets the right answer is another question.
-async fn confirm_theirs(client: &Theirs, payload: &Value, count: usize, in_flight: usize) {
-    let room = Arc::new(Semaphore::new(in_flight));
-    for _ in 0..count {
-        room.acquire().await.expect("an open semaphore").forget();
-        let room = Arc::clone(&room);
-        let callback = move |_: Payload, _: Theirs| {
-            room.add_permits(1);
-            async {}.boxed()
-        };
-        client.emit_with_ack("ask", payload.clone(), PATIENCE, callback).await.expect("to emit");
+/// As [`confirm_ours`]. Not by acknowledgements: two with the same id in flight end its task with a panic.
+async fn confirm_theirs(
+    client: &Theirs,
+    is_done: &mut mpsc::UnboundedReceiver<()>,
+    payload: &Value,
+    count: usize,
+    in_flight: usize,
+) {
+    let mut sent = 0;
+    for _ in 0..in_flight {
+        client.emit("done", payload.clone()).await.expect("to emit");
+        sent += 1;
     }
-    // Where two events shared an id one callback never comes.
-    let _ = tokio::time::timeout(Duration::from_secs(1), room.acquire_many(in_flight as u32)).await;
+    for _ in 0..count {
+        is_done.recv().await.expect("an event");
+        if sent < count {
+            client.emit("done", payload.clone()).await.expect("to emit");
+            sent += 1;
+        }
+    }
 }
 
 async fn hold_ours(url: &str, certificate: Vec<u8>) -> Vec<Box<dyn std::any::Any>> {
