@@ -28,6 +28,8 @@ const IN_FLIGHT: usize = 64;
 const SESSIONS: usize = 500;
 const PER_SESSION: usize = 100;
 const IDLE: usize = 1_000;
+/// Each of its TLS connections loads the system's certificates anew; a thousand would take minutes.
+const IDLE_THEIRS_TLS: usize = 100;
 
 #[tokio::main(worker_threads = 2)]
 async fn main() {
@@ -48,24 +50,37 @@ struct Figures {
 }
 
 fn compare() {
-    let directory = std::env::temp_dir().join(format!("socketio-client-bench-{}", std::process::id()));
+    let directory =
+        std::env::temp_dir().join(format!("socketio-client-bench-{}", std::process::id()));
     std::fs::create_dir_all(&directory).expect("a temporary directory");
-    let names = ["server".to_owned(), directory.to_str().expect("a UTF-8 path").to_owned()];
+    let names = [
+        "server".to_owned(),
+        directory.to_str().expect("a UTF-8 path").to_owned(),
+    ];
     let mut server = spawn(&names);
     let ports: Value = serde_json::from_str(&first_line(&mut server)).expect("JSON");
     let certificate = directory.join("certificate.der");
     println!("| measured | socketio-client | rust_socketio 0.6 | ratio |\n|---|---|---|---|");
     for what in ["one-way", "confirmed", "sessions", "idle", "idle-tls"] {
-        let port = if what == "idle-tls" { &ports["tls"] } else { &ports["plain"] };
+        let port = if what == "idle-tls" {
+            &ports["tls"]
+        } else {
+            &ports["plain"]
+        };
         let mut results = [Vec::new(), Vec::new()];
         for _ in 0..ROUNDS {
             for (who, results) in ["ours", "theirs"].iter().zip(&mut results) {
                 let path = certificate.to_str().expect("a UTF-8 path").to_owned();
-                let mut child = spawn(&[(*who).to_owned(), what.to_owned(), port.to_string(), path]);
+                let mut child =
+                    spawn(&[(*who).to_owned(), what.to_owned(), port.to_string(), path]);
                 let figures: Value = serde_json::from_str(&first_line(&mut child)).expect("JSON");
                 child.wait().expect("an end");
                 let number = |name: &str| figures[name].as_f64().unwrap_or(f64::NAN);
-                results.push(Figures { rate: number("rate"), cpu: number("cpu"), memory: number("memory") });
+                results.push(Figures {
+                    rate: number("rate"),
+                    cpu: number("cpu"),
+                    memory: number("memory"),
+                });
             }
         }
         print_row(what, &results);
@@ -83,24 +98,39 @@ fn print_row(what: &str, [ours, theirs]: &[Vec<Figures>; 2]) {
     };
     let row = |name: &str, unit: &str, pick: fn(&Figures) -> f64| {
         let (ours, theirs) = (median(ours, pick), median(theirs, pick));
-        println!("| {name} | {ours:.1} {unit} | {theirs:.1} {unit} | {:.2} |", ours / theirs);
+        println!(
+            "| {name} | {ours:.1} {unit} | {theirs:.1} {unit} | {:.2} |",
+            ours / theirs
+        );
     };
     if what.starts_with("idle") {
-        row(&format!("{what}: memory a session"), "KiB", |figures| figures.memory);
+        row(&format!("{what}: memory a session"), "KiB", |figures| {
+            figures.memory
+        });
     } else {
         row(&format!("{what}: rate"), "/s", |figures| figures.rate);
-        row(&format!("{what}: processor time an event"), "µs", |figures| figures.cpu);
+        row(
+            &format!("{what}: processor time an event"),
+            "µs",
+            |figures| figures.cpu,
+        );
     }
 }
 
 fn spawn(args: &[String]) -> Child {
     let program = std::env::current_exe().expect("a path");
-    Command::new(program).args(args).stdout(Stdio::piped()).spawn().expect("a process")
+    Command::new(program)
+        .args(args)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a process")
 }
 
 fn first_line(child: &mut Child) -> String {
     let mut line = String::new();
-    std::io::BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+    std::io::BufReader::new(child.stdout.take().expect("a pipe"))
+        .read_line(&mut line)
+        .expect("a line");
     line
 }
 
@@ -123,17 +153,29 @@ async fn serve(directory: &str) {
 
 async fn measure(who: &str, what: &str, port: &str, certificate: &str) {
     let certificate = std::fs::read(certificate).expect("the server's certificate");
-    let url = if what == "idle-tls" { format!("https://localhost:{port}") } else { format!("http://127.0.0.1:{port}") };
+    let url = if what == "idle-tls" {
+        format!("https://localhost:{port}")
+    } else {
+        format!("http://127.0.0.1:{port}")
+    };
     if what.starts_with("idle") {
+        let sessions = if (who, what) == ("theirs", "idle-tls") {
+            IDLE_THEIRS_TLS
+        } else {
+            IDLE
+        };
         let before = resident_bytes();
         let held = match who {
-            "ours" => hold_ours(&url, certificate).await,
-            _ => hold_theirs(&url, &certificate).await,
+            "ours" => hold_ours(&url, certificate, sessions).await,
+            _ => hold_theirs(&url, &certificate, sessions).await,
         };
         // Let what is left of connecting be given back.
         tokio::time::sleep(Duration::from_secs(1)).await;
         let bytes = resident_bytes() - before;
-        println!("{}", json!({ "memory": bytes as f64 / 1024.0 / IDLE as f64 }));
+        println!(
+            "{}",
+            json!({ "memory": bytes as f64 / 1024.0 / sessions as f64 })
+        );
         drop(held);
         std::process::exit(0);
     }
@@ -144,16 +186,24 @@ async fn measure(who: &str, what: &str, port: &str, certificate: &str) {
         _ => run_theirs(what, &url, sessions, payload).await,
     };
     let events = events as f64;
-    let figures = json!({ "rate": events / elapsed.as_secs_f64(), "cpu": cpu.as_secs_f64() * 1e6 / events });
+    let figures =
+        json!({ "rate": events / elapsed.as_secs_f64(), "cpu": cpu.as_secs_f64() * 1e6 / events });
     println!("{figures}");
     std::process::exit(0);
 }
 
 fn options(url: &str) -> ConnectOptions {
-    ConnectOptions::new(url).expect("a URL").protocol(Protocol::EngineIo4)
+    ConnectOptions::new(url)
+        .expect("a URL")
+        .protocol(Protocol::EngineIo4)
 }
 
-async fn run_ours(what: &str, url: &str, sessions: usize, payload: Value) -> (Duration, Duration, usize) {
+async fn run_ours(
+    what: &str,
+    url: &str,
+    sessions: usize,
+    payload: Value,
+) -> (Duration, Duration, usize) {
     let options = options(url);
     let mut connections = Vec::new();
     for _ in 0..sessions {
@@ -181,7 +231,9 @@ async fn run_ours(what: &str, url: &str, sessions: usize, payload: Value) -> (Du
         _ => {
             let tasks = connections.into_iter().map(|connection| {
                 let payload = payload.clone();
-                tokio::spawn(async move { confirm_ours(connection, &payload, PER_SESSION, 1).await })
+                tokio::spawn(
+                    async move { confirm_ours(connection, &payload, PER_SESSION, 1).await },
+                )
             });
             for done in join_all(tasks).await {
                 done.expect("no panic");
@@ -208,7 +260,11 @@ async fn confirm_ours(mut connection: Connection, payload: &Value, count: usize,
     }
 }
 
-async fn theirs(url: &str, certificate: Option<&[u8]>, done: Option<mpsc::UnboundedSender<()>>) -> Theirs {
+async fn theirs(
+    url: &str,
+    certificate: Option<&[u8]>,
+    done: Option<mpsc::UnboundedSender<()>>,
+) -> Theirs {
     let mut builder = ClientBuilder::new(url)
         .transport_type(TransportType::Websocket)
         .reconnect(false)
@@ -220,13 +276,21 @@ async fn theirs(url: &str, certificate: Option<&[u8]>, done: Option<mpsc::Unboun
         });
     if let Some(certificate) = certificate {
         let root = native_tls::Certificate::from_der(certificate).expect("a certificate");
-        let tls = native_tls::TlsConnector::builder().add_root_certificate(root).build().expect("TLS");
+        let tls = native_tls::TlsConnector::builder()
+            .add_root_certificate(root)
+            .build()
+            .expect("TLS");
         builder = builder.tls_config(tls);
     }
     builder.connect().await.expect("to connect")
 }
 
-async fn run_theirs(what: &str, url: &str, sessions: usize, payload: Value) -> (Duration, Duration, usize) {
+async fn run_theirs(
+    what: &str,
+    url: &str,
+    sessions: usize,
+    payload: Value,
+) -> (Duration, Duration, usize) {
     let mut clients = Vec::new();
     for _ in 0..sessions {
         let (done, is_done) = mpsc::unbounded_channel();
@@ -253,7 +317,9 @@ async fn run_theirs(what: &str, url: &str, sessions: usize, payload: Value) -> (
         _ => {
             let tasks = clients.into_iter().map(|(client, mut is_done)| {
                 let payload = payload.clone();
-                tokio::spawn(async move { confirm_theirs(&client, &mut is_done, &payload, PER_SESSION, 1).await })
+                tokio::spawn(async move {
+                    confirm_theirs(&client, &mut is_done, &payload, PER_SESSION, 1).await
+                })
             });
             for done in join_all(tasks).await {
                 done.expect("no panic");
@@ -286,9 +352,15 @@ async fn confirm_theirs(
     }
 }
 
-async fn hold_ours(url: &str, certificate: Vec<u8>) -> Vec<Box<dyn std::any::Any>> {
+async fn hold_ours(
+    url: &str,
+    certificate: Vec<u8>,
+    sessions: usize,
+) -> Vec<Box<dyn std::any::Any>> {
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from(certificate)).expect("a certificate");
+    roots
+        .add(CertificateDer::from(certificate))
+        .expect("a certificate");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -297,7 +369,7 @@ async fn hold_ours(url: &str, certificate: Vec<u8>) -> Vec<Box<dyn std::any::Any
         .with_no_client_auth();
     let options = options(url).tls(Arc::new(tls));
     let mut held: Vec<Box<dyn std::any::Any>> = Vec::new();
-    for _ in 0..IDLE {
+    for _ in 0..sessions {
         let connection = connect(&options).await.expect("to join");
         held.push(Box::new(tokio::spawn(idle(connection))));
     }
@@ -308,10 +380,14 @@ async fn idle(mut connection: Connection) {
     while connection.next().await.is_ok() {}
 }
 
-async fn hold_theirs(url: &str, certificate: &[u8]) -> Vec<Box<dyn std::any::Any>> {
+async fn hold_theirs(
+    url: &str,
+    certificate: &[u8],
+    sessions: usize,
+) -> Vec<Box<dyn std::any::Any>> {
     let certificate = url.starts_with("https").then_some(certificate);
     let mut held: Vec<Box<dyn std::any::Any>> = Vec::new();
-    for _ in 0..IDLE {
+    for _ in 0..sessions {
         held.push(Box::new(theirs(url, certificate, None).await));
     }
     held
