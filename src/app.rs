@@ -31,12 +31,12 @@ use crate::webhooks::WebhookRegistry;
 const MEMBERSHIP: Duration = Duration::from_secs(15);
 
 /// How often old rows are looked for.
-const MAINTENANCE_EVERY: Duration = Duration::from_secs(60);
+const MAINTENANCE_EVERY: Duration = Duration::from_mins(1);
 
 /// Most rows that one round of maintenance removes.
 const MAINTENANCE_BUDGET: usize = 1_000;
 
-const DAY: Duration = Duration::from_secs(86_400);
+const DAY: Duration = Duration::from_hours(24);
 
 /// Why the service could not start.
 #[derive(Debug, thiserror::Error)]

@@ -35,7 +35,7 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Check the configuration and say what is wrong with it.
     CheckConfig(ConfigArgs),
-    /// Print the OpenAPI document.
+    /// Print the `OpenAPI` document.
     Openapi,
     /// Ask the service on this machine whether it is alive. Exit code 0 if it is.
     Healthcheck(ConfigArgs),

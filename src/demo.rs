@@ -51,7 +51,7 @@ pub(crate) fn run(arguments: &DemoArgs) -> Result<(), Failure> {
     let data = tempfile::tempdir()?;
     let mut config = Config::default();
     config.log.filter.clone_from(&arguments.log);
-    config.store.path = data.path().to_owned();
+    data.path().clone_into(&mut config.store.path);
     config.http.internal_listen = ANY_PORT;
     config.security.master_key = Some(Secret::new(STANDARD.encode(Key::random().expose())));
     config.webhooks.allow_networks = vec!["127.0.0.0/8".parse()?];

@@ -65,19 +65,19 @@ pub fn find_or_generate(directory: &Path) -> Result<Key, KeyError> {
             let text = Zeroizing::new(text);
             decode(&Secret::new(text.trim())).map_err(|InvalidKey| KeyError::Invalid { path })
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => generate(path),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => generate(&path),
         Err(source) => Err(KeyError::File { path, source }),
     }
 }
 
-fn generate(path: PathBuf) -> Result<Key, KeyError> {
+fn generate(path: &Path) -> Result<Key, KeyError> {
     let key = Key::random();
     let text = Zeroizing::new(STANDARD.encode(key.expose()));
-    let written = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).and_then(|mut file| {
+    let written = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).and_then(|mut file| {
         file.write_all(text.as_bytes())?;
         file.sync_all()
     });
-    written.map_err(|source| KeyError::File { path: path.clone(), source })?;
+    written.map_err(|source| KeyError::File { path: path.to_owned(), source })?;
     warn!(
         path = %path.display(),
         "a master key was generated beside the data it protects; keep it apart and give it by `security.master_key_file`"

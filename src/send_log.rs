@@ -13,7 +13,7 @@ use crate::domain::{AccountId, Clock, MessageRef, SpaceId, Timestamp};
 use crate::store::{DocKind, DocWrite, Engine, Expected, PutOutcome, StoreError};
 
 /// How long a record is kept.
-const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+const KEPT: Duration = Duration::from_hours(7 * 24);
 
 /// What is known of a send.
 #[derive(Debug, Clone, Serialize, Deserialize)]

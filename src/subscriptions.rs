@@ -37,7 +37,7 @@ impl SubscriptionRegistry {
                 }
             }
             match documents.last() {
-                Some(last) if documents.len() == PAGE => after = Some(last.id.clone()),
+                Some(document) if documents.len() == PAGE => after = Some(document.id.clone()),
                 _ => return Ok(Self { engine, by_account: RwLock::new(by_account) }),
             }
         }

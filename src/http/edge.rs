@@ -89,6 +89,7 @@ async fn answer(app: &AppState, route: &str, request: Request, next: Next) -> Re
 }
 
 /// What a handler's panic is answered with.
+#[expect(clippy::needless_pass_by_value, reason = "the signature that the layer calls")]
 pub(super) fn answer_panic(panic: Box<dyn std::any::Any + Send>) -> Response {
     ApiError::Internal(format!("a handler panicked: {}", words_of(panic.as_ref()))).into_response()
 }

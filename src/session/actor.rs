@@ -49,6 +49,8 @@ pub(super) struct Known {
     pub(super) id: SessionId,
     pub(super) credential: Credential,
     pub(super) identity: Option<Identity>,
+    /// The session of the same token that is still ending; one connection of a token comes after the other.
+    pub(super) predecessor: Option<SessionHandle>,
 }
 
 /// A session's handle and the task that has to be run for it.
@@ -75,7 +77,7 @@ pub(super) fn new(shared: Arc<Shared>, known: Known) -> (SessionHandle, impl Fut
     let handle = SessionHandle::new(known.id.clone(), known.credential.clone(), commands, watch, Arc::clone(&fence));
     let span = info_span!("session", session.id = %known.id);
     let actor = SessionActor::new(shared, known.id, known.credential, receiver, status, fence);
-    (handle, actor.run().instrument(span))
+    (handle, actor.run(known.predecessor).instrument(span))
 }
 
 /// A send that has not been emitted.
@@ -179,7 +181,10 @@ impl SessionActor {
         }
     }
 
-    async fn run(mut self) {
+    async fn run(mut self, predecessor: Option<SessionHandle>) {
+        if let Some(predecessor) = predecessor {
+            predecessor.ended().await;
+        }
         self.count_state(SessionState::Connecting, 1);
         if self.take_ownership().await {
             self.follow_interest();
@@ -264,10 +269,10 @@ impl SessionActor {
                 return;
             }
             // Service applications may not ask who they are; the session then stands for its user.
-            Err(RestError::Refused { status: 400..=499, .. }) => None,
+            Err(error) if error.is_final() => None,
             Err(error) => {
                 debug!(error = &error as &dyn std::error::Error, "the user behind the token is not known yet");
-                self.identify_at = Some(Instant::now() + IDENTIFY_AGAIN);
+                self.identify_at = Some(Instant::now() + error.retry_after().unwrap_or_default().max(IDENTIFY_AGAIN));
                 return;
             }
         };

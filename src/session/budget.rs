@@ -32,7 +32,7 @@ impl EmitBudget {
 
     /// Takes one emit for a subscription, which leaves a reserve to messages.
     pub(super) fn take_for_subscription(&mut self, now: Instant) -> bool {
-        self.take(now, self.per_minute * MESSAGE_RESERVE)
+        self.take(now, self.reserve())
     }
 
     /// How long until a message may be emitted.
@@ -42,13 +42,18 @@ impl EmitBudget {
 
     /// How long until a subscription may be emitted.
     pub(super) fn wait_for_subscription(&self, now: Instant) -> Duration {
-        self.wait(now, self.per_minute * MESSAGE_RESERVE)
+        self.wait(now, self.reserve())
     }
 
     /// Whole emits left.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between zero and a u32 by construction")]
     pub(super) fn left(&self, now: Instant) -> u32 {
         self.at(now) as u32
+    }
+
+    /// What subscriptions leave; never so much that none would ever be possible.
+    fn reserve(&self) -> f64 {
+        (self.per_minute * MESSAGE_RESERVE).min(self.per_minute - 1.0)
     }
 
     fn at(&self, now: Instant) -> f64 {
@@ -99,5 +104,13 @@ mod tests {
         assert!(!budget.take_for_message(now + wait - Duration::from_millis(10)));
         assert!(budget.take_for_message(now + wait + Duration::from_millis(1)));
         assert!(budget.wait_for_subscription(now) > wait);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_smallest_budget_allows_subscriptions_too() {
+        let now = Instant::now();
+        let mut budget = EmitBudget::new(1, now);
+        assert!(budget.take_for_subscription(now));
+        assert!(budget.take_for_message(now + Duration::from_secs(60)));
     }
 }

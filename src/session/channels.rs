@@ -112,6 +112,12 @@ impl Channels {
         }
     }
 
+    /// Whether the upstream has the word: `space` was asked for, or is being joined.
+    pub(super) fn is_asked(&self, space: &SpaceId) -> bool {
+        let progress = self.channels.get(space).map(|channel| &channel.progress);
+        matches!(progress, Some(Progress::Asked(_) | Progress::Joining))
+    }
+
     /// Tells `reply` when the subscription to `space`, which is wanted already, is confirmed or refused.
     pub(super) fn tell(&mut self, space: &SpaceId, reply: oneshot::Sender<Result<(), SessionError>>) {
         if let Some(channel) = self.channels.get_mut(space) {

@@ -31,8 +31,8 @@ pub(super) enum Command {
 /// What the actor knows of a send whose caller stops waiting.
 #[derive(Debug)]
 pub(super) enum Waiting {
-    /// It had not been emitted and will not be.
-    NotSent,
+    /// It had not been emitted and will not be; this stood in the way.
+    NotSent(SessionError),
     /// It was emitted; the actor goes on looking for the echo.
     Emitted,
     /// It ended in the meantime; the answer is on its way.
@@ -139,9 +139,21 @@ impl SessionHandle {
 
     /// Ends the session and waits until its connection is closed.
     pub async fn close(&self, reason: ClosedReason) {
-        if self.0.commands.send(Command::Close(reason)).await.is_ok() {
-            self.0.commands.closed().await;
-        }
+        // One that is ending already does not take the command.
+        let _ = self.0.commands.send(Command::Close(reason)).await;
+        self.ended().await;
+    }
+
+    /// Waits until the session's connection is closed and its ownership given back.
+    pub(super) async fn ended(&self) {
+        let mut status = self.0.status.clone();
+        // The actor drops its side with its last step.
+        while status.changed().await.is_ok() {}
+    }
+
+    /// Whether both are handles of the same opening of a session.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     fn command(&self, command: Command) -> Result<(), SessionError> {
@@ -168,7 +180,7 @@ impl SessionHandle {
             return answer.try_recv().unwrap_or(Err(SessionError::Closed));
         }
         match waiting.await {
-            Ok(Waiting::NotSent) => Err(self.not_connected()),
+            Ok(Waiting::NotSent(why)) => Err(why),
             Ok(Waiting::Emitted) => Ok(SendOutcome::Unconfirmed(Unconfirmed::WaitEnded)),
             Ok(Waiting::Ended) | Err(_) => answer.try_recv().unwrap_or(Err(SessionError::Closed)),
         }
@@ -184,4 +196,4 @@ impl SessionHandle {
 }
 
 /// When to come again if there is no connection: about the time of a few attempts to make one.
-const NOT_CONNECTED_RETRY: Duration = Duration::from_secs(5);
+pub(super) const NOT_CONNECTED_RETRY: Duration = Duration::from_secs(5);

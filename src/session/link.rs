@@ -15,7 +15,7 @@ const STABLE: Duration = Duration::from_secs(30);
 
 /// Waits between attempts: a random part of a time that doubles from the first to the last.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LAST_WAIT: Duration = Duration::from_secs(60);
+const LAST_WAIT: Duration = Duration::from_mins(1);
 
 /// Wait after a failure that points to a wrong setting, which time alone does not mend.
 const MISCONFIGURED_WAIT: Duration = Duration::from_secs(30);

@@ -14,7 +14,7 @@ use crate::domain::{MessageRef, SpaceId};
 use crate::upstream::{LOOPBACK_BRIDGE, ReceivedLoopback, plain_text};
 
 /// How long a send that nobody waits for any more is still looked out for.
-const LATE_ECHO: Duration = Duration::from_secs(600);
+const LATE_ECHO: Duration = Duration::from_mins(10);
 
 /// Most sends of one session that nobody waits for; beyond it the oldest are looked out for no longer.
 const MAX_LATE: usize = 256;

@@ -94,7 +94,11 @@ impl SessionRegistry {
             self.forget(&account, id).await?;
         }
         handle.close(ClosedReason::Requested).await;
-        self.shared.sessions().remove(id);
+        let mut sessions = self.shared.sessions();
+        // A call in the meantime has opened it anew.
+        if sessions.get(id).is_some_and(|found| found.is_same(&handle)) {
+            sessions.remove(id);
+        }
         Ok(true)
     }
 
@@ -151,17 +155,18 @@ impl SessionRegistry {
         identity: Option<Identity>,
     ) -> Result<SessionHandle, SessionError> {
         let mut sessions = self.shared.sessions();
-        if let Some(handle) = sessions.get(&id).filter(|handle| self.still_stands(handle)) {
-            return Ok(handle.clone());
-        }
+        let predecessor = match sessions.get(&id) {
+            Some(handle) if self.still_stands(handle) => return Ok(handle.clone()),
+            predecessor => predecessor.cloned(),
+        };
         let settings = &self.shared.settings;
         if sessions.len() >= settings.max_sessions.saturating_add(MAX_ENDED) {
             sessions.retain(|_, handle| handle.state().is_usable());
         }
         if sessions.len() >= settings.max_sessions && live(&sessions) >= settings.max_sessions {
-            return Err(SessionError::Busy { retry_after: settings.idle_timeout.min(Duration::from_secs(60)) });
+            return Err(SessionError::Busy { retry_after: settings.idle_timeout.min(Duration::from_mins(1)) });
         }
-        let known = Known { id: id.clone(), credential, identity };
+        let known = Known { id: id.clone(), credential, identity, predecessor };
         let (handle, actor) = actor::new(Arc::clone(&self.shared), known);
         self.tasks.spawn(actor);
         info!(session.id = %id, "session `{id}` opened");

@@ -68,6 +68,23 @@ impl RestError {
     pub fn is_auth(&self) -> bool {
         matches!(self, Self::Refused { status: 401, .. })
     }
+
+    /// Whether the same call would be refused again: too many calls and slow ones may yet pass.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Refused { status: 408 | 425 | 429, .. } => false,
+            Self::Refused { status, .. } => (400..500).contains(status),
+            Self::Unreachable { .. } | Self::Unreadable { .. } => false,
+        }
+    }
+
+    /// When the upstream wants to be asked again, if it said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            Self::Unreachable { .. } | Self::Unreadable { .. } => None,
+        }
+    }
 }
 
 /// The user behind a token.

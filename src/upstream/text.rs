@@ -74,7 +74,7 @@ fn skip_markup<'a>(rest: &'a str, text: &mut Collapsed) -> &'a str {
         let after = &name_start[name_length..];
         let after = &after[tag_length(after)..];
         let is = |known: &&str| known.eq_ignore_ascii_case(name);
-        text.space |= !INLINE.iter().any(|known| is(known));
+        text.space |= !INLINE.iter().any(&is);
         return match SILENT.iter().find(|known| is(known)) {
             Some(silent) if !inside.starts_with('/') => &after[silent_length(after, silent)..],
             _ => after,

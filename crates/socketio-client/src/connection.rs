@@ -1,5 +1,6 @@
 //! A joined connection, driven by whoever owns it.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -186,6 +187,14 @@ impl Connection {
         }
     }
 
+    /// Writes what is queued, without reading and without keeping the heartbeat; for an owner that has filled the
+    /// queue and has more.
+    ///
+    /// Cancel-safe. If the connection breaks, [`next`](Self::next) tells how.
+    pub async fn flush(&mut self) {
+        self.driver.flush().await;
+    }
+
     /// Leaves the namespace and closes the connection, waiting up to two seconds for the server's part.
     ///
     /// What is queued is written first, as far as that time allows.
@@ -315,24 +324,20 @@ impl Connection {
             return Err(EmitError::InvalidJson);
         }
         let (prefix, name) = match kind {
-            Kind::Event(name) => (
-                &self.emitter.event_prefix,
-                Some(serde_json::Value::from(name).to_string()),
-            ),
+            Kind::Event(name) => (&self.emitter.event_prefix, Some(quoted(name))),
             Kind::Ack => (&self.emitter.ack_prefix, None),
         };
         let id = id.map(|id| id.to_string()).unwrap_or_default();
-        let mut parts: Vec<&[u8]> = vec![prefix.as_bytes(), id.as_bytes(), b"["];
-        for (index, part) in name
-            .as_deref()
-            .into_iter()
-            .chain(args.iter().copied())
-            .enumerate()
-        {
-            if index > 0 {
+        let mut parts: Vec<&[u8]> = Vec::with_capacity(2 * args.len() + 7);
+        parts.extend([prefix.as_bytes(), id.as_bytes(), b"["]);
+        if let Some(name) = &name {
+            parts.extend(name.each_ref().map(|part| part.as_bytes()));
+        }
+        for (index, arg) in args.iter().enumerate() {
+            if index > 0 || name.is_some() {
                 parts.push(b",");
             }
-            parts.push(part.as_bytes());
+            parts.push(arg.as_bytes());
         }
         parts.push(b"]");
         let size = parts.iter().map(|part| part.len()).sum();
@@ -370,13 +375,33 @@ pub(crate) fn encode_body(event: Option<&str>, args: &[&str]) -> Result<String, 
     if !args.iter().all(|arg| is_valid_json(arg)) {
         return Err(EmitError::InvalidJson);
     }
-    let name = event.map(|name| serde_json::Value::from(name).to_string());
-    let parts: Vec<_> = name
-        .as_deref()
-        .into_iter()
-        .chain(args.iter().copied())
-        .collect();
-    Ok(["[", &parts.join(","), "]"].concat())
+    let length = event.map_or(0, str::len) + args.iter().map(|arg| arg.len() + 1).sum::<usize>();
+    let mut body = String::with_capacity(length + 4);
+    body.push('[');
+    if let Some(name) = event {
+        body.extend(quoted(name));
+    }
+    for (index, arg) in args.iter().enumerate() {
+        if index > 0 || event.is_some() {
+            body.push(',');
+        }
+        body.push_str(arg);
+    }
+    body.push(']');
+    Ok(body)
+}
+
+/// Returns the pieces of a name as JSON string; nearly no name needs escapes.
+fn quoted(name: &str) -> [Cow<'_, str>; 3] {
+    if name
+        .bytes()
+        .all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\')
+    {
+        ["\"", name, "\""].map(Cow::Borrowed)
+    } else {
+        let escaped = serde_json::Value::from(name).to_string();
+        [Cow::Borrowed(""), Cow::Owned(escaped), Cow::Borrowed("")]
+    }
 }
 
 impl Emitter {

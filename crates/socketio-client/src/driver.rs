@@ -106,6 +106,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         self.outbox.release();
     }
 
+    /// Writes what is queued; an error is left for [`signal`](Self::signal) to find.
+    pub(crate) async fn flush(&mut self) {
+        let _ = poll_fn(|context| self.poll_flush(context)).await;
+    }
+
     /// Says goodbye as far as that is possible at once, and drops the stream.
     pub(crate) async fn hang_up(&mut self) {
         if let Some(stream) = &mut self.stream {

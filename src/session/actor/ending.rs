@@ -22,15 +22,17 @@ impl SessionActor {
     /// Answers everyone, saves what can be saved, and closes the connection.
     pub(super) async fn finish(mut self) {
         let end = self.end.take().unwrap_or(End::Closed(ClosedReason::Shutdown));
-        let (state, reason) = match &end {
+        // Before anyone is turned away, so that whoever is finds out why.
+        let state = match &end {
             End::Refused(reason) => {
                 warn!(reason, "Spaces refused the token of session `{}`", self.id);
-                (SessionState::AuthFailed, Some(reason.clone()))
+                self.set_state(SessionState::AuthFailed, Some(reason.clone()));
+                SessionState::AuthFailed
             }
             End::Closed(reason) => {
                 info!(reason = ?reason, "session `{}` closes", self.id);
                 self.set_state(SessionState::Closing, None);
-                (SessionState::Closed, None)
+                SessionState::Closed
             }
         };
         self.commands.close();
@@ -39,7 +41,9 @@ impl SessionActor {
         self.append_last().await;
         self.end_jobs().await;
         self.link.close().await;
-        self.set_state(state, reason);
+        if state == SessionState::Closed {
+            self.set_state(state, None);
+        }
         self.count_state(state, -1);
         if let Some(fence) = self.fence.get() {
             let released = self.shared.engine.release(fence.incarnation, std::slice::from_ref(&fence.ownership)).await;

@@ -8,9 +8,19 @@ use crate::domain::{ClosedReason, Timestamp};
 use crate::event_log::LoggedEvent;
 use crate::send_log::SendStatus;
 use crate::session::inbox::{AppendStep, Confirm, Entry};
-use crate::session::pending::Trace;
+use crate::session::pending::{PendingSend, Trace};
 use crate::session::types::{Confirmed, SessionError};
 use crate::upstream::{Circumstances, LOOPBACK_BRIDGE, ReceivedMessage, Refusal, RefusedMessage, SocketEvent, normalise};
+
+/// What a message is the echo of.
+pub(super) enum Echo {
+    /// No send of this session.
+    Foreign,
+    /// A send that nobody waits for any more; its record has been told.
+    Late,
+    /// A send whose caller waits.
+    Awaited(Confirm),
+}
 
 impl SessionActor {
     pub(super) fn on_event(&mut self, event: SocketEvent) {
@@ -44,10 +54,13 @@ impl SessionActor {
     pub(super) fn take_message(&mut self, raw: &RawValue, received_at: Timestamp) {
         let Ok(message) = serde_json::from_str::<ReceivedMessage<'_>>(raw.get()) else { return self.unreadable() };
         let Some(account) = self.account() else { return };
-        let settled = self.settle(&message, raw);
-        let own = settled.is_some() || is_own(&message);
+        let echo = self.settle(&message, raw);
+        let own = !matches!(echo, Echo::Foreign) || is_own(&message);
         let circumstances = Circumstances { account: &account, own, recovered: false, received_at };
-        let confirm = settled.flatten();
+        let confirm = match echo {
+            Echo::Awaited(confirm) => Some(confirm),
+            Echo::Late | Echo::Foreign => None,
+        };
         let Ok(event) = normalise(&message, raw, circumstances) else {
             if let Some(confirm) = confirm {
                 confirm.tell();
@@ -79,8 +92,12 @@ impl SessionActor {
         None
     }
 
-    /// Takes the pending send that `message` echoes. `Some(None)` if nobody waits for it any more.
-    pub(super) fn settle(&mut self, message: &ReceivedMessage<'_>, raw: &RawValue) -> Option<Option<Confirm>> {
+    /// Takes the pending send that `message` echoes, and tells whom it confirms.
+    pub(super) fn settle(&mut self, message: &ReceivedMessage<'_>, raw: &RawValue) -> Echo {
+        self.find_echoed(message).map_or(Echo::Foreign, |(id, send)| self.confirm(id, send, message, raw))
+    }
+
+    fn find_echoed<'a>(&mut self, message: &'a ReceivedMessage<'_>) -> Option<(&'a str, PendingSend)> {
         if self.pending.is_empty() {
             return None;
         }
@@ -97,23 +114,27 @@ impl SessionActor {
         if self.user_id.is_none() {
             self.user_id = sender.map(str::to_owned);
         }
+        Some((id, send))
+    }
+
+    fn confirm(&self, id: &str, send: PendingSend, message: &ReceivedMessage<'_>, raw: &RawValue) -> Echo {
         self.shared.metrics.send_latency.observe(send.accepted_at.elapsed().as_secs_f64());
         self.count_send("confirmed");
         let created_at = message.created.as_deref().and_then(Timestamp::parse);
         let confirmed = Confirmed { id: id.to_owned(), created_at, message: raw.to_owned() };
         if let Some(reply) = send.reply {
-            Some(Some(Confirm { reference: send.message.reference, reply, confirmed }))
+            Echo::Awaited(Confirm { reference: send.message.reference, reply, confirmed })
         } else {
             let Confirmed { id, created_at, message } = confirmed;
             self.record(&send.message, SendStatus::Confirmed { id, created_at, message });
-            Some(None)
+            Echo::Late
         }
     }
 
     /// While it is not known whose events these are, callers are answered all the same.
     pub(super) fn settle_early(&mut self, raw: &RawValue) {
         if let Ok(message) = serde_json::from_str::<ReceivedMessage<'_>>(raw.get())
-            && let Some(Some(confirm)) = self.settle(&message, raw)
+            && let Echo::Awaited(confirm) = self.settle(&message, raw)
         {
             confirm.tell();
         }
@@ -133,7 +154,9 @@ impl SessionActor {
             Some(reply) if refusal.wants_subscription() && !send.resent => {
                 self.channels.lost(&send.message.space);
                 let again = QueuedSend { message: send.message, reply, accepted_at: send.accepted_at, resent: true };
-                self.queue.push_front(again);
+                // Others may have come back before it, and what was accepted later waits already.
+                let later = self.queue.iter().position(|send| send.accepted_at > again.accepted_at);
+                self.queue.insert(later.unwrap_or(self.queue.len()), again);
             }
             Some(reply) => {
                 self.count_send("refused");

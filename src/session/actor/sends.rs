@@ -12,7 +12,7 @@ use super::{End, Job, QueuedSend, SessionActor};
 use crate::domain::{AccountId, MessageRef, SpaceId};
 use crate::send_log::{SendRecord, SendStatus};
 use crate::session::channels::Readiness;
-use crate::session::handle::{Command, Waiting};
+use crate::session::handle::{Command, NOT_CONNECTED_RETRY, Waiting};
 use crate::session::pending::Reply;
 use crate::session::types::{OutgoingMessage, SessionError};
 
@@ -49,7 +49,7 @@ impl SessionActor {
             return;
         }
         if self.channels.want(&message.space, now).is_none() {
-            let _ = reply.send(Err(SessionError::Busy { retry_after: Duration::from_secs(60) }));
+            let _ = reply.send(Err(SessionError::Busy { retry_after: Duration::from_mins(1) }));
             return;
         }
         self.queue.push_back(QueuedSend { message, reply, accepted_at: now, resent: false });
@@ -57,13 +57,14 @@ impl SessionActor {
 
     pub(super) fn stop_waiting(&mut self, reference: &MessageRef) -> Waiting {
         if let Some(index) = self.queue.iter().position(|send| send.message.reference == *reference) {
+            let why = self.what_holds(&self.queue[index].message.space);
             let send = self.queue.remove(index);
             if send.is_some_and(|send| send.resent) {
                 // Refused once and not sent again: it is nowhere.
                 debug!("a send that Spaces wanted a subscription for was given up");
             }
             self.count_send("not_sent");
-            return Waiting::NotSent;
+            return Waiting::NotSent(why);
         }
         if self.pending.stop_waiting(reference, Instant::now()) {
             self.count_send("unconfirmed");
@@ -71,6 +72,26 @@ impl SessionActor {
         }
         self.inbox.confirm_now(reference);
         Waiting::Ended
+    }
+
+    /// Why a send to `space` is not emitted.
+    fn what_holds(&self, space: &SpaceId) -> SessionError {
+        let now = Instant::now();
+        if !self.link.is_online() {
+            let status = self.status.borrow();
+            let detail = status.reason.clone().unwrap_or_else(|| format!("the session is {}", status.state.as_str()));
+            return SessionError::NotConnected { retry_after: NOT_CONNECTED_RETRY, detail };
+        }
+        let held_for = match self.channels.readiness(space) {
+            Readiness::Ready => self.budget.wait_for_message(now),
+            Readiness::Waiting | Readiness::Refused(_) if self.channels.is_asked(space) => Duration::ZERO,
+            Readiness::Waiting | Readiness::Refused(_) => self.budget.wait_for_subscription(now),
+        };
+        if held_for > Duration::ZERO {
+            return SessionError::RateLimited { retry_after: held_for };
+        }
+        let detail = "Spaces has not confirmed the subscription to the space".to_owned();
+        SessionError::NotConnected { retry_after: NOT_CONNECTED_RETRY, detail }
     }
 
     /// Emits what is queued, in order within each space, as far as connection, subscriptions and budget allow.

@@ -15,7 +15,7 @@ use crate::store::StoreError;
 use crate::upstream::{Refusal, RestError, SpaceInfo, TopicType};
 
 /// When the user's spaces are listed again, after a success and after a failure.
-const LIST_AGAIN: Duration = Duration::from_secs(300);
+const LIST_AGAIN: Duration = Duration::from_mins(5);
 const LIST_AGAIN_AFTER_FAILURE: Duration = Duration::from_secs(30);
 
 impl SessionActor {
@@ -27,7 +27,7 @@ impl SessionActor {
             Some(Readiness::Ready) => Ok(()),
             Some(Readiness::Waiting) => return self.channels.tell(space, reply),
             Some(Readiness::Refused(refusal)) => Err(SessionError::SpaceRefused { code: refusal.code, message: refusal.message }),
-            None => Err(SessionError::Busy { retry_after: Duration::from_secs(60) }),
+            None => Err(SessionError::Busy { retry_after: Duration::from_mins(1) }),
         };
         // The caller may have gone.
         let _ = reply.send(answer);
@@ -53,8 +53,10 @@ impl SessionActor {
             Ok(()) => None,
             // A clear no ends it; anything else leaves the second try, since a join is not always needed.
             Err(RestError::Refused { status: status @ (403 | 404), code, message, .. }) => {
-                let code = code.unwrap_or_else(|| if status == 404 { "not_found" } else { "forbidden" }.to_owned());
-                Some(Refusal { code: Some(code), message })
+                // The upstream's own words may not say which no it is; the status does.
+                let no = if status == 404 { "not found" } else { "forbidden" };
+                let message = message.map_or_else(|| no.to_owned(), |message| format!("{no}: {message}"));
+                Some(Refusal { code, message: Some(message) })
             }
             Err(error) => {
                 debug!(error = &error as &dyn std::error::Error, "joining space `{space}` failed");

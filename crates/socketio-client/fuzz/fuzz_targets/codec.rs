@@ -12,7 +12,9 @@ fuzz_target!(|message: &[u8]| {
     for protocol in [Protocol::EngineIo3, Protocol::EngineIo4] {
         let _ = decode_attachment(protocol, message);
     }
-    let Ok(text) = std::str::from_utf8(message) else { return };
+    let Ok(text) = std::str::from_utf8(message) else {
+        return;
+    };
     let _ = decode_query(text);
     match EnginePacket::decode(text) {
         Ok(EnginePacket::Open(json)) => {

@@ -13,8 +13,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, accept_async_with_config};
 
-const OPEN: &str =
-    r#"0{"sid":"bench","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#;
+const OPEN: &str = r#"0{"sid":"bench","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#;
 const PING_INTERVAL: Duration = Duration::from_secs(25);
 
 /// A running server.
@@ -29,7 +28,9 @@ pub struct Server {
 impl Server {
     /// Starts a server on a free port; with an acceptor it speaks TLS.
     pub async fn start(tls: Option<TlsAcceptor>) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        let listener = TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .expect("a free port");
         let port = listener.local_addr().expect("a bound listener").port();
         let open = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&open);
@@ -53,7 +54,9 @@ impl Server {
 }
 
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> Result<(), Error> {
-    let config = WebSocketConfig::default().read_buffer_size(16 * 1024).write_buffer_size(16 * 1024);
+    let config = WebSocketConfig::default()
+        .read_buffer_size(16 * 1024)
+        .write_buffer_size(16 * 1024);
     let mut socket = accept_async_with_config(stream, Some(config)).await?;
     socket.send(Message::text(OPEN)).await?;
     let mut ping = tokio::time::interval(PING_INTERVAL);
@@ -90,11 +93,20 @@ where
 
 /// Confirms joining, acknowledges what asks for it with the event's own arguments, and answers `done` with `done`.
 fn answer(text: &str) -> Option<String> {
-    let EnginePacket::Message(text) = EnginePacket::decode(text).ok()? else { return None };
+    let EnginePacket::Message(text) = EnginePacket::decode(text).ok()? else {
+        return None;
+    };
     let Packet { namespace, body } = Packet::decode(text).ok()?;
     let body = match body {
-        PacketBody::Connect { .. } => PacketBody::Connect { query: None, payload: Some(r#"{"sid":"joined"}"#) },
-        PacketBody::Event { ack: Some(id), args, .. } => PacketBody::Ack { id, args },
+        PacketBody::Connect { .. } => PacketBody::Connect {
+            query: None,
+            payload: Some(r#"{"sid":"joined"}"#),
+        },
+        PacketBody::Event {
+            ack: Some(id),
+            args,
+            ..
+        } => PacketBody::Ack { id, args },
         PacketBody::Event { ref name, .. } if name == "done" => body,
         _ => return None,
     };

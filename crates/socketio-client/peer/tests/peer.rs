@@ -26,14 +26,25 @@ async fn both_clients_get_the_same_answers_from_a_server_on_our_codec() {
         .connect()
         .await
         .expect("to connect");
-    theirs.emit("done", json!({ "a": 1 })).await.expect("to emit");
-    let answer = tokio::time::timeout(Duration::from_secs(10), answers.recv()).await.expect("in time");
+    theirs
+        .emit("done", json!({ "a": 1 }))
+        .await
+        .expect("to emit");
+    let answer = tokio::time::timeout(Duration::from_secs(10), answers.recv())
+        .await
+        .expect("in time");
     assert!(answer.expect("an answer").contains("\"a\": Number(1)"));
 
-    let options = ConnectOptions::new(&url).expect("a URL").protocol(Protocol::EngineIo4);
+    let options = ConnectOptions::new(&url)
+        .expect("a URL")
+        .protocol(Protocol::EngineIo4);
     let mut ours = connect(&options).await.expect("to join");
     ours.emit("done", r#"{"a":1}"#).expect("room");
-    let answer = tokio::time::timeout(Duration::from_secs(10), ours.next()).await.expect("in time");
-    let Ok(Incoming::Event(event)) = answer else { panic!("{answer:?}") };
+    let answer = tokio::time::timeout(Duration::from_secs(10), ours.next())
+        .await
+        .expect("in time");
+    let Ok(Incoming::Event(event)) = answer else {
+        panic!("{answer:?}")
+    };
     assert_eq!((event.name(), event.arg(0)), ("done", Some(r#"{"a":1}"#)));
 }

@@ -15,10 +15,10 @@ use rust_socketio::asynchronous::{Client as Theirs, ClientBuilder};
 use rust_socketio::{Payload, TransportType};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
-use socketio_client::{Client, ConnectOptions, Connection, Protocol, connect};
+use socketio_client::{ConnectOptions, Connection, Protocol, connect};
 use socketio_client_peer::process::{cpu_time, resident_bytes};
 use socketio_client_peer::server::Server;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
 const ROUNDS: usize = 3;
@@ -28,7 +28,8 @@ const IN_FLIGHT: usize = 64;
 const SESSIONS: usize = 500;
 const PER_SESSION: usize = 100;
 const IDLE: usize = 1_000;
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Each of its TLS connections loads the system's certificates anew; a thousand would take minutes.
+const IDLE_THEIRS_TLS: usize = 100;
 
 #[tokio::main(worker_threads = 2)]
 async fn main() {
@@ -49,24 +50,37 @@ struct Figures {
 }
 
 fn compare() {
-    let directory = std::env::temp_dir().join(format!("socketio-client-bench-{}", std::process::id()));
+    let directory =
+        std::env::temp_dir().join(format!("socketio-client-bench-{}", std::process::id()));
     std::fs::create_dir_all(&directory).expect("a temporary directory");
-    let names = ["server".to_owned(), directory.to_str().expect("a UTF-8 path").to_owned()];
+    let names = [
+        "server".to_owned(),
+        directory.to_str().expect("a UTF-8 path").to_owned(),
+    ];
     let mut server = spawn(&names);
     let ports: Value = serde_json::from_str(&first_line(&mut server)).expect("JSON");
     let certificate = directory.join("certificate.der");
     println!("| measured | socketio-client | rust_socketio 0.6 | ratio |\n|---|---|---|---|");
     for what in ["one-way", "confirmed", "sessions", "idle", "idle-tls"] {
-        let port = if what == "idle-tls" { &ports["tls"] } else { &ports["plain"] };
+        let port = if what == "idle-tls" {
+            &ports["tls"]
+        } else {
+            &ports["plain"]
+        };
         let mut results = [Vec::new(), Vec::new()];
         for _ in 0..ROUNDS {
             for (who, results) in ["ours", "theirs"].iter().zip(&mut results) {
                 let path = certificate.to_str().expect("a UTF-8 path").to_owned();
-                let mut child = spawn(&[(*who).to_owned(), what.to_owned(), port.to_string(), path]);
+                let mut child =
+                    spawn(&[(*who).to_owned(), what.to_owned(), port.to_string(), path]);
                 let figures: Value = serde_json::from_str(&first_line(&mut child)).expect("JSON");
                 child.wait().expect("an end");
                 let number = |name: &str| figures[name].as_f64().unwrap_or(f64::NAN);
-                results.push(Figures { rate: number("rate"), cpu: number("cpu"), memory: number("memory") });
+                results.push(Figures {
+                    rate: number("rate"),
+                    cpu: number("cpu"),
+                    memory: number("memory"),
+                });
             }
         }
         print_row(what, &results);
@@ -84,24 +98,39 @@ fn print_row(what: &str, [ours, theirs]: &[Vec<Figures>; 2]) {
     };
     let row = |name: &str, unit: &str, pick: fn(&Figures) -> f64| {
         let (ours, theirs) = (median(ours, pick), median(theirs, pick));
-        println!("| {name} | {ours:.1} {unit} | {theirs:.1} {unit} | {:.2} |", ours / theirs);
+        println!(
+            "| {name} | {ours:.1} {unit} | {theirs:.1} {unit} | {:.2} |",
+            ours / theirs
+        );
     };
     if what.starts_with("idle") {
-        row(&format!("{what}: memory a session"), "KiB", |figures| figures.memory);
+        row(&format!("{what}: memory a session"), "KiB", |figures| {
+            figures.memory
+        });
     } else {
         row(&format!("{what}: rate"), "/s", |figures| figures.rate);
-        row(&format!("{what}: processor time an event"), "µs", |figures| figures.cpu);
+        row(
+            &format!("{what}: processor time an event"),
+            "µs",
+            |figures| figures.cpu,
+        );
     }
 }
 
 fn spawn(args: &[String]) -> Child {
     let program = std::env::current_exe().expect("a path");
-    Command::new(program).args(args).stdout(Stdio::piped()).spawn().expect("a process")
+    Command::new(program)
+        .args(args)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a process")
 }
 
 fn first_line(child: &mut Child) -> String {
     let mut line = String::new();
-    std::io::BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+    std::io::BufReader::new(child.stdout.take().expect("a pipe"))
+        .read_line(&mut line)
+        .expect("a line");
     line
 }
 
@@ -124,17 +153,29 @@ async fn serve(directory: &str) {
 
 async fn measure(who: &str, what: &str, port: &str, certificate: &str) {
     let certificate = std::fs::read(certificate).expect("the server's certificate");
-    let url = if what == "idle-tls" { format!("https://localhost:{port}") } else { format!("http://127.0.0.1:{port}") };
+    let url = if what == "idle-tls" {
+        format!("https://localhost:{port}")
+    } else {
+        format!("http://127.0.0.1:{port}")
+    };
     if what.starts_with("idle") {
+        let sessions = if (who, what) == ("theirs", "idle-tls") {
+            IDLE_THEIRS_TLS
+        } else {
+            IDLE
+        };
         let before = resident_bytes();
         let held = match who {
-            "ours" => hold_ours(&url, certificate).await,
-            _ => hold_theirs(&url, &certificate).await,
+            "ours" => hold_ours(&url, certificate, sessions).await,
+            _ => hold_theirs(&url, &certificate, sessions).await,
         };
         // Let what is left of connecting be given back.
         tokio::time::sleep(Duration::from_secs(1)).await;
         let bytes = resident_bytes() - before;
-        println!("{}", json!({ "memory": bytes as f64 / 1024.0 / IDLE as f64 }));
+        println!(
+            "{}",
+            json!({ "memory": bytes as f64 / 1024.0 / sessions as f64 })
+        );
         drop(held);
         std::process::exit(0);
     }
@@ -145,42 +186,54 @@ async fn measure(who: &str, what: &str, port: &str, certificate: &str) {
         _ => run_theirs(what, &url, sessions, payload).await,
     };
     let events = events as f64;
-    let figures = json!({ "rate": events / elapsed.as_secs_f64(), "cpu": cpu.as_secs_f64() * 1e6 / events });
+    let figures =
+        json!({ "rate": events / elapsed.as_secs_f64(), "cpu": cpu.as_secs_f64() * 1e6 / events });
     println!("{figures}");
     std::process::exit(0);
 }
 
 fn options(url: &str) -> ConnectOptions {
-    ConnectOptions::new(url).expect("a URL").protocol(Protocol::EngineIo4)
+    ConnectOptions::new(url)
+        .expect("a URL")
+        .protocol(Protocol::EngineIo4)
 }
 
-async fn run_ours(what: &str, url: &str, sessions: usize, payload: Value) -> (Duration, Duration, usize) {
+async fn run_ours(
+    what: &str,
+    url: &str,
+    sessions: usize,
+    payload: Value,
+) -> (Duration, Duration, usize) {
     let options = options(url);
-    let mut clients = Vec::new();
+    let mut connections = Vec::new();
     for _ in 0..sessions {
-        let connection = connect(&options).await.expect("to join");
-        clients.push(Client::spawn(connection, 16));
+        connections.push(connect(&options).await.expect("to join"));
     }
     let (start, cpu) = (Instant::now(), cpu_time());
     let events = match what {
         "one-way" => {
-            let (client, events) = &mut clients[0];
+            let connection = &mut connections[0];
             for _ in 0..ONE_WAY {
-                client.emit("sink", &payload.to_string()).await.expect("to emit");
+                if !connection.has_room() {
+                    connection.flush().await;
+                }
+                connection.emit("sink", &payload.to_string()).expect("room");
             }
-            client.emit("done", "1").await.expect("to emit");
-            events.next().await.expect("an event");
+            connection.flush().await;
+            connection.emit("done", "1").expect("room");
+            connection.next().await.expect("an event");
             ONE_WAY
         }
         "confirmed" => {
-            let client = &clients[0].0;
-            join_all((0..IN_FLIGHT).map(|_| confirm_ours(client.clone(), &payload, CONFIRMED / IN_FLIGHT))).await;
-            CONFIRMED / IN_FLIGHT * IN_FLIGHT
+            confirm_ours(connections.remove(0), &payload, CONFIRMED, IN_FLIGHT).await;
+            CONFIRMED
         }
         _ => {
-            let tasks = clients.iter().map(|(client, _)| {
-                let (client, payload) = (client.clone(), payload.clone());
-                tokio::spawn(async move { confirm_ours(client, &payload, PER_SESSION).await })
+            let tasks = connections.into_iter().map(|connection| {
+                let payload = payload.clone();
+                tokio::spawn(
+                    async move { confirm_ours(connection, &payload, PER_SESSION, 1).await },
+                )
             });
             for done in join_all(tasks).await {
                 done.expect("no panic");
@@ -191,13 +244,27 @@ async fn run_ours(what: &str, url: &str, sessions: usize, payload: Value) -> (Du
     (start.elapsed(), cpu_time() - cpu, events)
 }
 
-async fn confirm_ours(client: Client, payload: &Value, count: usize) {
+/// Sends events that the server sends back, so many at a time.
+async fn confirm_ours(mut connection: Connection, payload: &Value, count: usize, in_flight: usize) {
+    let mut sent = 0;
+    for _ in 0..in_flight {
+        connection.emit("done", &payload.to_string()).expect("room");
+        sent += 1;
+    }
     for _ in 0..count {
-        client.emit_with_ack("ask", &payload.to_string()).await.expect("an ack");
+        connection.next().await.expect("an event");
+        if sent < count {
+            connection.emit("done", &payload.to_string()).expect("room");
+            sent += 1;
+        }
     }
 }
 
-async fn theirs(url: &str, certificate: Option<&[u8]>, done: Option<mpsc::UnboundedSender<()>>) -> Theirs {
+async fn theirs(
+    url: &str,
+    certificate: Option<&[u8]>,
+    done: Option<mpsc::UnboundedSender<()>>,
+) -> Theirs {
     let mut builder = ClientBuilder::new(url)
         .transport_type(TransportType::Websocket)
         .reconnect(false)
@@ -209,38 +276,50 @@ async fn theirs(url: &str, certificate: Option<&[u8]>, done: Option<mpsc::Unboun
         });
     if let Some(certificate) = certificate {
         let root = native_tls::Certificate::from_der(certificate).expect("a certificate");
-        let tls = native_tls::TlsConnector::builder().add_root_certificate(root).build().expect("TLS");
+        let tls = native_tls::TlsConnector::builder()
+            .add_root_certificate(root)
+            .build()
+            .expect("TLS");
         builder = builder.tls_config(tls);
     }
     builder.connect().await.expect("to connect")
 }
 
-async fn run_theirs(what: &str, url: &str, sessions: usize, payload: Value) -> (Duration, Duration, usize) {
-    let (done, mut is_done) = mpsc::unbounded_channel();
+async fn run_theirs(
+    what: &str,
+    url: &str,
+    sessions: usize,
+    payload: Value,
+) -> (Duration, Duration, usize) {
     let mut clients = Vec::new();
     for _ in 0..sessions {
-        clients.push(theirs(url, None, Some(done.clone())).await);
+        let (done, is_done) = mpsc::unbounded_channel();
+        clients.push((theirs(url, None, Some(done)).await, is_done));
     }
     // Connecting returns before the namespace is joined.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let (start, cpu) = (Instant::now(), cpu_time());
     let events = match what {
         "one-way" => {
+            let (client, is_done) = &mut clients[0];
             for _ in 0..ONE_WAY {
-                clients[0].emit("sink", payload.clone()).await.expect("to emit");
+                client.emit("sink", payload.clone()).await.expect("to emit");
             }
-            clients[0].emit("done", json!(1)).await.expect("to emit");
+            client.emit("done", json!(1)).await.expect("to emit");
             is_done.recv().await.expect("an event");
             ONE_WAY
         }
         "confirmed" => {
-            confirm_theirs(&clients[0], &payload, CONFIRMED, IN_FLIGHT).await;
+            let (client, is_done) = &mut clients[0];
+            confirm_theirs(client, is_done, &payload, CONFIRMED, IN_FLIGHT).await;
             CONFIRMED
         }
         _ => {
-            let tasks = clients.iter().map(|client| {
-                let (client, payload) = (client.clone(), payload.clone());
-                tokio::spawn(async move { confirm_theirs(&client, &payload, PER_SESSION, 1).await })
+            let tasks = clients.into_iter().map(|(client, mut is_done)| {
+                let payload = payload.clone();
+                tokio::spawn(async move {
+                    confirm_theirs(&client, &mut is_done, &payload, PER_SESSION, 1).await
+                })
             });
             for done in join_all(tasks).await {
                 done.expect("no panic");
@@ -251,25 +330,37 @@ async fn run_theirs(what: &str, url: &str, sessions: usize, payload: Value) -> (
     (start.elapsed(), cpu_time() - cpu, events)
 }
 
-/// Counts callbacks; whether each gets the right answer is another question.
-async fn confirm_theirs(client: &Theirs, payload: &Value, count: usize, in_flight: usize) {
-    let room = Arc::new(Semaphore::new(in_flight));
-    for _ in 0..count {
-        room.acquire().await.expect("an open semaphore").forget();
-        let room = Arc::clone(&room);
-        let callback = move |_: Payload, _: Theirs| {
-            room.add_permits(1);
-            async {}.boxed()
-        };
-        client.emit_with_ack("ask", payload.clone(), PATIENCE, callback).await.expect("to emit");
+/// As [`confirm_ours`]. Not by acknowledgements: two with the same id in flight end its task with a panic.
+async fn confirm_theirs(
+    client: &Theirs,
+    is_done: &mut mpsc::UnboundedReceiver<()>,
+    payload: &Value,
+    count: usize,
+    in_flight: usize,
+) {
+    let mut sent = 0;
+    for _ in 0..in_flight {
+        client.emit("done", payload.clone()).await.expect("to emit");
+        sent += 1;
     }
-    // Where two events shared an id one callback never comes.
-    let _ = tokio::time::timeout(Duration::from_secs(1), room.acquire_many(in_flight as u32)).await;
+    for _ in 0..count {
+        is_done.recv().await.expect("an event");
+        if sent < count {
+            client.emit("done", payload.clone()).await.expect("to emit");
+            sent += 1;
+        }
+    }
 }
 
-async fn hold_ours(url: &str, certificate: Vec<u8>) -> Vec<Box<dyn std::any::Any>> {
+async fn hold_ours(
+    url: &str,
+    certificate: Vec<u8>,
+    sessions: usize,
+) -> Vec<Box<dyn std::any::Any>> {
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from(certificate)).expect("a certificate");
+    roots
+        .add(CertificateDer::from(certificate))
+        .expect("a certificate");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -278,7 +369,7 @@ async fn hold_ours(url: &str, certificate: Vec<u8>) -> Vec<Box<dyn std::any::Any
         .with_no_client_auth();
     let options = options(url).tls(Arc::new(tls));
     let mut held: Vec<Box<dyn std::any::Any>> = Vec::new();
-    for _ in 0..IDLE {
+    for _ in 0..sessions {
         let connection = connect(&options).await.expect("to join");
         held.push(Box::new(tokio::spawn(idle(connection))));
     }
@@ -289,10 +380,14 @@ async fn idle(mut connection: Connection) {
     while connection.next().await.is_ok() {}
 }
 
-async fn hold_theirs(url: &str, certificate: &[u8]) -> Vec<Box<dyn std::any::Any>> {
+async fn hold_theirs(
+    url: &str,
+    certificate: &[u8],
+    sessions: usize,
+) -> Vec<Box<dyn std::any::Any>> {
     let certificate = url.starts_with("https").then_some(certificate);
     let mut held: Vec<Box<dyn std::any::Any>> = Vec::new();
-    for _ in 0..IDLE {
+    for _ in 0..sessions {
         held.push(Box::new(theirs(url, certificate, None).await));
     }
     held
