@@ -480,7 +480,7 @@ async fn direct_messages_reach_webhooks_for_them_also_in_spaces_made_later() {
     let receiver = Receiver::start(Reply::status(204)).await;
     let body = json!({"url": receiver.url(), "spaces": ["direct"]});
     assert_eq!(bridge.post("/webhooks", &scene.token, &body).await.status, StatusCode::CREATED);
-    seen(&scene.upstream, |seen| seen.rest_count("GET", "/api/users/me/spaces") > 0).await;
+    seen(&scene.upstream, |seen| seen.open_with(&scene.token).any(|connection| connection.joined_at.is_some())).await;
     let direct = scene.upstream.direct_space(&scene.ana, &scene.bo);
     scene.upstream.post_as(&scene.bo, &direct, "psst").expect("a message");
     eventually("the delivery", async || (receiver.count() > 0).then_some(())).await;
