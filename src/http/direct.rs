@@ -83,6 +83,10 @@ pub(super) async fn post_direct_message(
     wait: Wait,
     JsonBytes(body): JsonBytes,
 ) -> Result<Response, ApiError> {
+    // Whatever is wrong with the body is told before Spaces makes a space for it; another id stands in for that space's.
+    let tried = MessageBody::parse(&body)?;
+    let stand_in = tried.named_space().unwrap_or(&id).clone();
+    tried.into_outgoing(&app, stand_in)?;
     let body = MessageBody::parse(&body)?;
     let space = direct_space(&app, &caller, peer.into(), &id).await?;
     messages::send(&app, &caller, body.into_outgoing(&app, space)?, wait).await

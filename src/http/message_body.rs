@@ -228,6 +228,14 @@ impl MessageBody {
         }
     }
 
+    /// The space that the body itself names.
+    pub(super) fn named_space(&self) -> Option<&SpaceId> {
+        match self {
+            Self::Upstream(message) => message.topic_id.as_ref(),
+            Self::Text(_) | Self::Html(_) | Self::Files(_) => None,
+        }
+    }
+
     /// The message as the upstream gets it in `space`.
     pub(super) fn into_outgoing(self, app: &AppState, space: SpaceId) -> Result<OutgoingMessage, ApiError> {
         let limit = app.settings.payload_limit;

@@ -78,12 +78,14 @@ impl From<SpaceInfo> for Space {
     security(("spacesToken" = []), ("spacesJwt" = [])),
 )]
 pub(super) async fn get_me(State(app): State<AppState>, caller: SpacesCaller) -> Result<Json<Me>, ApiError> {
-    let (session, identity) = caller.identity(&app).await?;
-    // Spaces does not answer service applications here.
+    let session = caller.session(&app)?;
+    // A refused token is not shown to Spaces again. Spaces does not answer service applications here.
     let profile = match session.credential().kind {
-        TokenKind::ServiceApp => None,
-        TokenKind::Oauth | TokenKind::Jwt => Some(app.rest.me(session.credential()).await?),
+        TokenKind::Oauth | TokenKind::Jwt if session.state().is_usable() => Some(app.rest.me(session.credential()).await?),
+        TokenKind::Oauth | TokenKind::Jwt | TokenKind::ServiceApp => None,
     };
+    // Asked for after the profile, whose failure says more than that the session does not know its user yet.
+    let (session, identity) = caller.identity(&app).await?;
     let (user_id, display_name, username, kind) = match profile {
         Some(Profile { id, username, displayname, kind }) => (Some(id), displayname, username, kind),
         None => (identity.user_id, identity.display_name, None, None),

@@ -22,6 +22,8 @@ pub(super) enum Command {
     StopWaiting { reference: MessageRef, reply: oneshot::Sender<Waiting> },
     /// Listen to a space and tell when Spaces has confirmed it.
     Subscribe { space: SpaceId, reply: oneshot::Sender<Result<(), SessionError>> },
+    /// The caller waits no longer for the subscription to a space; tell how it stands.
+    Explain { space: SpaceId, reply: oneshot::Sender<Result<(), SessionError>> },
     /// What webhooks and subscriptions want of this session has changed.
     InterestChanged,
     /// End.
@@ -124,10 +126,10 @@ impl SessionHandle {
     /// Listens to `space`, and waits for the upstream's word for `wait` at most.
     pub async fn subscribe(&self, space: SpaceId, wait: Duration) -> Result<(), SessionError> {
         let (reply, answer) = oneshot::channel();
-        self.command(Command::Subscribe { space, reply })?;
+        self.command(Command::Subscribe { space: space.clone(), reply })?;
         match tokio::time::timeout(wait, answer).await {
             Ok(answer) => answer.unwrap_or(Err(SessionError::Closed)),
-            Err(_) => Err(self.not_connected()),
+            Err(_) => self.explain(space).await,
         }
     }
 
@@ -154,6 +156,14 @@ impl SessionHandle {
     /// Whether both are handles of the same opening of a session.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    async fn explain(&self, space: SpaceId) -> Result<(), SessionError> {
+        let (reply, answer) = oneshot::channel();
+        if self.0.commands.send(Command::Explain { space, reply }).await.is_err() {
+            return Err(SessionError::Closed);
+        }
+        answer.await.unwrap_or(Err(SessionError::Closed))
     }
 
     fn command(&self, command: Command) -> Result<(), SessionError> {

@@ -318,7 +318,6 @@ struct FoundSpace {
 
 #[derive(Deserialize)]
 struct SpaceListing {
-    #[serde(default)]
     data: Vec<ListedSpace>,
     #[serde(rename = "nextPageUrl", default)]
     next: Option<String>,

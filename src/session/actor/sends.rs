@@ -35,6 +35,11 @@ impl SessionActor {
                 let _ = reply.send(self.stop_waiting(&reference));
             }
             Command::Subscribe { space, reply } => self.on_subscribe(&space, reply),
+            Command::Explain { space, reply } => {
+                let ready = self.channels.readiness(&space) == Readiness::Ready;
+                // The caller may have gone.
+                let _ = reply.send(if ready { Ok(()) } else { Err(self.what_holds(&space)) });
+            }
             Command::InterestChanged => self.follow_interest(),
             Command::Close(reason) => self.end = Some(End::Closed(reason)),
         }
@@ -74,7 +79,7 @@ impl SessionActor {
         Waiting::Ended
     }
 
-    /// Why a send to `space` is not emitted.
+    /// Why nothing is emitted to `space` now.
     fn what_holds(&self, space: &SpaceId) -> SessionError {
         let now = Instant::now();
         if !self.link.is_online() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fake_upstream::FakeUpstream;
+use fake_upstream::{FakeUpstream, Options, Space, Token, TokenKind, User};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use spaces_bridge::app::App;
@@ -28,6 +28,44 @@ pub(crate) struct Bridge {
     data: Arc<TempDir>,
     shutdown: Shutdown,
     running: JoinHandle<()>,
+}
+
+/// A fake Spaces with Ana, Bo and a group space of both.
+#[derive(Debug)]
+pub(crate) struct Scene {
+    pub(crate) upstream: FakeUpstream,
+    pub(crate) ana: User,
+    pub(crate) bo: User,
+    /// Ana's.
+    pub(crate) token: Token,
+    pub(crate) space: Space,
+}
+
+impl Scene {
+    pub(crate) async fn new() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    pub(crate) async fn with(options: Options) -> Self {
+        let upstream = FakeUpstream::start(options).await.expect("a fake upstream");
+        let (ana, bo) = (upstream.user("Ana"), upstream.user("Bo"));
+        let token = upstream.token_for(&ana, TokenKind::Jwt);
+        let space = upstream.space("Ops", &[&ana, &bo]);
+        Self { upstream, ana, bo, token, space }
+    }
+
+    /// A token of Bo's.
+    pub(crate) fn bos_token(&self) -> Token {
+        self.upstream.token_for(&self.bo, TokenKind::Jwt)
+    }
+
+    /// The texts in the space, as Spaces has them, in order.
+    pub(crate) fn texts(&self) -> Vec<String> {
+        self.upstream.with_world(|world| {
+            let messages = world.messages_in(self.space.as_ref());
+            messages.into_iter().map(|message| message.text().to_owned()).collect()
+        })
+    }
 }
 
 /// An answer, read to its end.
@@ -153,6 +191,13 @@ impl Bridge {
         self.post(&format!("/spaces/{}/messages", space.as_ref()), token, &serde_json::json!({ "text": text })).await
     }
 
+    /// Sends a text to a space, and waits for `seconds` at most.
+    pub(crate) async fn say_within(&self, seconds: u32, token: impl AsRef<str>, space: impl AsRef<str>, text: &str) -> Answer {
+        let path = format!("/spaces/{}/messages", space.as_ref());
+        let request = self.request(Method::POST, &path, token).header("prefer", format!("wait={seconds}"));
+        send(request.json(&serde_json::json!({ "text": text }))).await
+    }
+
     /// Registers a webhook for everything at `receiver`. Answers its id and its secret.
     pub(crate) async fn register(&self, token: impl AsRef<str>, receiver: &Receiver) -> (String, String) {
         let answer = self.post("/webhooks", token, &serde_json::json!({ "url": receiver.url() })).await;
@@ -179,10 +224,13 @@ impl Bridge {
 
     /// The only session, as the operator sees it.
     pub(crate) async fn session(&self) -> Value {
-        let url = format!("{}/sessions", self.api);
-        let request = self.client.get(url).header("authorization", format!("Bearer {ADMIN_KEY}"));
-        let sessions = send(request).await.json();
-        sessions["data"][0].clone()
+        self.operator(Method::GET, "/sessions").await.json()["data"][0].clone()
+    }
+
+    /// A call of the operator.
+    pub(crate) async fn operator(&self, method: Method, path: &str) -> Answer {
+        let request = self.client.request(method, format!("{}{path}", self.api));
+        send(request.header("authorization", format!("Bearer {ADMIN_KEY}"))).await
     }
 
     /// The present value of a metric, with its labels as they are written.

@@ -1,0 +1,164 @@
+//! The service against the real Socket.IO 2.0.4 server that Spaces documents; only the REST side is the fake's.
+//!
+//! Needs Node.js and `npm ci` in `tests/servers`. Where that is missing each test says so and passes, unless
+//! `SPACES_BRIDGE_REQUIRE_NODE=1` makes it a failure.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+use crate::support::bridge::{Bridge, Scene};
+use crate::support::receiver::{Receiver, Reply};
+use crate::support::wait::eventually;
+
+/// How long the server may take to say something.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A running server; it ends when this is dropped.
+struct NodeServer {
+    port: u16,
+    stdin: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
+    child: Child,
+}
+
+impl NodeServer {
+    /// Starts a server, or explains why there is none.
+    async fn start(options: Value) -> Option<Self> {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers");
+        if !directory.join("node_modules").is_dir() {
+            return Self::skip("run `npm ci` in tests/servers first");
+        }
+        let spawned = Command::new("node")
+            .arg(directory.join("server.js"))
+            .args(["2.0", &options.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn();
+        let Ok(mut child) = spawned else {
+            return Self::skip("Node.js is not installed");
+        };
+        let stdin = child.stdin.take().expect("a pipe");
+        let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let mut server = Self { port: 0, stdin, lines, child };
+        let port = server.line().await["port"].as_u64();
+        server.port = port.and_then(|port| u16::try_from(port).ok()).expect("a port");
+        Some(server)
+    }
+
+    fn skip(reason: &str) -> Option<Self> {
+        let required = std::env::var_os("SPACES_BRIDGE_REQUIRE_NODE").is_some_and(|value| value == "1");
+        assert!(!required, "{reason}");
+        eprintln!("skipped: {reason}");
+        None
+    }
+
+    /// The next line that the server prints.
+    async fn line(&mut self) -> Value {
+        let line = tokio::time::timeout(DEADLINE, self.lines.next_line()).await.expect("a line in time");
+        serde_json::from_str(&line.expect("to read").expect("a server that lives")).expect("JSON")
+    }
+
+    /// Waits for a line about this.
+    async fn event(&mut self, event: &str) -> Value {
+        loop {
+            let line = self.line().await;
+            if line["event"] == event {
+                return line;
+            }
+        }
+    }
+
+    /// Lets the server close every connection in order, as on a shutdown.
+    async fn close(&mut self) {
+        self.stdin.write_all(b"close\n").await.expect("to write");
+    }
+
+    /// Kills the process, as a crash does.
+    async fn kill(mut self) -> u16 {
+        self.child.kill().await.expect("to kill the server");
+        self.port
+    }
+
+    /// The service in front of this server.
+    async fn bridge(&self, scene: &Scene) -> Bridge {
+        let url = format!("http://127.0.0.1:{}", self.port).parse().expect("an address");
+        Bridge::start_with(&scene.upstream, |config| config.upstream.socket_url = Some(url)).await
+    }
+}
+
+#[tokio::test]
+async fn a_send_is_confirmed_by_the_real_server() {
+    let scene = Scene::new().await;
+    let Some(mut server) = NodeServer::start(json!({})).await else { return };
+    let bridge = server.bridge(&scene).await;
+    let answer = bridge.say(&scene.token, &scene.space, "it's <real>").await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+    assert_eq!(answer.json()["message"]["content"]["bodyText"], "it&#x27;s &lt;real&gt;");
+    assert_eq!(server.event("connect").await["urlToken"], scene.token.as_ref());
+    for number in 0..50 {
+        let answer = bridge.say(&scene.token, &scene.space, &format!("message {number}")).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+    }
+    assert_eq!(bridge.session().await["reconnects"], 0);
+    bridge.stop().await;
+    assert_eq!(server.event("disconnect").await["reason"], "client namespace disconnect");
+}
+
+#[tokio::test]
+async fn a_message_of_someone_else_reaches_the_webhook() {
+    let scene = Scene::new().await;
+    let Some(server) = NodeServer::start(json!({})).await else { return };
+    let bridge = server.bridge(&scene).await;
+    let receiver = Receiver::start(Reply::status(204)).await;
+    bridge.register(&scene.token, &receiver).await;
+    eventually("the subscription", async || {
+        let listed = bridge.session().await["spaces"].clone();
+        (listed == json!([{"spaceId": scene.space.id, "state": "subscribed"}])).then_some(())
+    })
+    .await;
+    let answer = bridge.say(scene.bos_token(), &scene.space, "hello").await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+    eventually("the delivery", async || (receiver.count() == 1).then_some(())).await;
+    let body: Value = serde_json::from_slice(&receiver.recorded()[0].body).expect("JSON");
+    assert_eq!((&body["type"], &body["data"]["message"]["text"]), (&json!("message.created"), &json!("hello")), "{body}");
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn a_refused_token_is_refused_by_the_real_server() {
+    for refuse in ["string", "object", "root", "http"] {
+        let scene = Scene::new().await;
+        let Some(server) = NodeServer::start(json!({"token": "another", "refuse": refuse})).await else { return };
+        let bridge = server.bridge(&scene).await;
+        bridge.say(&scene.token, &scene.space, "let me in").await.assert_problem(401, "token_refused");
+        bridge.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_session_outlives_the_heartbeats_and_a_restart_of_the_real_server() {
+    let scene = Scene::new().await;
+    let options = |port: u16| json!({"port": port, "pingInterval": 300, "pingTimeout": 3000});
+    let Some(mut server) = NodeServer::start(options(0)).await else { return };
+    let bridge = server.bridge(&scene).await;
+    let answer = bridge.say(&scene.token, &scene.space, "one").await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+    server.event("connect").await;
+
+    server.close().await;
+    server.event("disconnect").await;
+    let port = server.kill().await;
+    let mut server = NodeServer::start(options(port)).await.expect("it started before");
+    server.event("connect").await;
+    let answer = bridge.say_within(60, &scene.token, &scene.space, "two").await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+    assert_eq!(bridge.session().await["reconnects"], 1);
+    bridge.stop().await;
+}
