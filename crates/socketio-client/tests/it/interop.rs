@@ -1,7 +1,7 @@
 //! Against real servers: Socket.IO 2.0.4, 2.5 and 4, the last one with and without its Engine.IO 3 side.
 //!
 //! They need Node.js and `npm ci` in `tests/servers`. Where that is missing each test says so and passes, unless
-//! `SPACES_BRIDGE_REQUIRE_NODE=1` makes it a failure.
+//! `REQUIRE_NODE=1` makes it a failure.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -70,7 +70,7 @@ impl NodeServer {
 
     fn skip(reason: &str) -> Option<Self> {
         assert!(
-            std::env::var_os("SPACES_BRIDGE_REQUIRE_NODE").is_none_or(|value| value != "1"),
+            std::env::var_os("REQUIRE_NODE").is_none_or(|value| value != "1"),
             "{reason}"
         );
         eprintln!("skipped: {reason}");
