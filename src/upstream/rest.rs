@@ -72,8 +72,7 @@ impl RestError {
     /// Whether the same call would be refused again: too many calls and slow ones may yet pass.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Refused { status: 408 | 425 | 429, .. } => false,
-            Self::Refused { status, .. } => (400..500).contains(status),
+            Self::Refused { status, .. } => (400..500).contains(status) && !matches!(status, 408 | 425 | 429),
             Self::Unreachable { .. } | Self::Unreadable { .. } => false,
         }
     }
