@@ -13,7 +13,7 @@ use crate::support::bridge::{ADMIN_KEY, Answer, Bridge, Scene, send};
 const AUTHORIZATION: &str = "authorization: jwt aaa.bbb.ccc\r\n";
 
 /// Longer than anything here takes, the limits of the service included.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Nothing was connected, emitted or called.
 #[track_caller]
