@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::app::App;
 use crate::config::{Config, ConfigError, ENV_CONFIG_FILE};
+use crate::core_files;
 use crate::demo;
 use crate::failure::Failure;
 use crate::shutdown::Shutdown;
@@ -93,6 +94,7 @@ pub fn run() -> ExitCode {
 }
 
 fn serve(arguments: &ConfigArgs) -> Result<(), Failure> {
+    core_files::forbid().map_err(|error| Failure::new(format!("cannot forbid core files: {error}")))?;
     let config = arguments.load()?;
     telemetry::start(&config.log).map_err(Failure::new)?;
     crate::failure::runtime()?.block_on(async {

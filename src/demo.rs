@@ -74,7 +74,7 @@ pub(crate) fn run(arguments: &DemoArgs) -> Result<(), Failure> {
         let story = async {
             let demo = Demo::prepare(&api, &upstream, &world, &shutdown).await?;
             demo.introduce();
-            demo.greet()?;
+            demo.greet().await?;
             shutdown.requested().await;
             Ok::<(), Failure>(())
         };
@@ -165,8 +165,10 @@ impl<'a> Demo<'a> {
         println!("What arrives at the webhook is shown here. Ctrl-C ends the demo.\n");
     }
 
-    /// A colleague says something, so that there is something to see.
-    fn greet(&self) -> Result<(), Failure> {
+    /// A colleague says something, so that there is something to see; not before the session listens, which follows the webhook.
+    async fn greet(&self) -> Result<(), Failure> {
+        let (token, space) = (self.world.token.as_ref(), self.world.operations.as_ref());
+        self.upstream.wait_until(READY_TIME, |seen| seen.is_subscribed(token, space)).await?;
         self.upstream.post_as(&self.world.bo, &self.world.operations, "<p>Welcome to the demo!</p>")?;
         Ok(())
     }

@@ -1,11 +1,16 @@
 //! Integration tests: one file per subject, against the real parts.
 
 mod bad_input;
+mod command_line;
 mod delivery;
+mod demo;
+mod durability;
 mod http_api;
 mod reading;
 mod real_socketio;
+mod secrets;
 mod sending;
 mod sessions;
 mod store_contract;
 mod support;
+mod webhooks;

@@ -145,6 +145,12 @@ impl Bridge {
         Self::run(config, data).await
     }
 
+    /// The same with other settings.
+    pub(crate) async fn restart_with(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
+        self.restart().await
+    }
+
     /// The directory of the store.
     pub(crate) fn data(&self) -> &std::path::Path {
         self.data.path()
@@ -172,6 +178,10 @@ impl Bridge {
         send(self.request(Method::PUT, path, token)).await
     }
 
+    pub(crate) async fn patch(&self, path: &str, token: impl AsRef<str>, body: &Value) -> Answer {
+        send(self.request(Method::PATCH, path, token).json(body)).await
+    }
+
     pub(crate) async fn post(&self, path: &str, token: impl AsRef<str>, body: &Value) -> Answer {
         send(self.request(Method::POST, path, token).json(body)).await
     }
@@ -195,6 +205,21 @@ impl Bridge {
         let webhook = answer.json();
         let text = |name: &str| webhook[name].as_str().expect("a text").to_owned();
         (text("id"), text("secret"))
+    }
+
+    /// Registers a webhook at `receiver` with further settings. Answers its id.
+    pub(crate) async fn register_with(&self, token: impl AsRef<str>, receiver: &Receiver, mut settings: Value) -> String {
+        settings["url"] = receiver.url().into();
+        let answer = self.post("/webhooks", token, &settings).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+        answer.json()["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// The newest deliveries of a webhook, as its owner sees them.
+    pub(crate) async fn deliveries(&self, token: impl AsRef<str>, webhook: &str) -> Vec<Value> {
+        let answer = self.get(&format!("/webhooks/{webhook}/deliveries?limit=200"), token).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+        answer.json()["data"].as_array().expect("a list").clone()
     }
 
     /// The only session, as the operator sees it.

@@ -3,5 +3,6 @@
 pub(crate) mod bridge;
 pub(crate) mod clock;
 pub(crate) mod faulty_engine;
+pub(crate) mod process;
 pub(crate) mod receiver;
 pub(crate) mod wait;
