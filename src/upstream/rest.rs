@@ -72,8 +72,7 @@ impl RestError {
     /// Whether the same call would be refused again: too many calls and slow ones may yet pass.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Refused { status: 408 | 425 | 429, .. } => false,
-            Self::Refused { status, .. } => (400..500).contains(status),
+            Self::Refused { status, .. } => (400..500).contains(status) && !matches!(status, 408 | 425 | 429),
             Self::Unreachable { .. } | Self::Unreadable { .. } => false,
         }
     }
@@ -351,7 +350,9 @@ mod tests {
 
     fn client() -> RestClient {
         let url = Url::parse("https://rest.example/base").expect("a URL");
-        RestClient { http: reqwest::Client::new(), base: url }
+        let tls = socketio_client::TlsConfig::platform().expect("a TLS configuration");
+        let settings = RestSettings { url, timeout: Duration::from_secs(1) };
+        RestClient::new(&settings, (*tls).clone()).expect("a client")
     }
 
     #[test]
