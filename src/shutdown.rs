@@ -24,7 +24,13 @@ impl Shutdown {
                     _ = terminate.recv() => {}
                     _ = interrupt.recv() => {}
                 }
+                let again = asked.soft.is_cancelled();
                 asked.request();
+                if again {
+                    warn!("asked to stop again: stopping at once");
+                } else {
+                    info!("asked to stop");
+                }
             }
         });
         Ok(shutdown)
@@ -33,10 +39,8 @@ impl Shutdown {
     /// Asks to stop; asked again, at once.
     pub fn request(&self) {
         if self.soft.is_cancelled() {
-            warn!("asked to stop again: stopping at once");
             self.hard.cancel();
         } else {
-            info!("asked to stop");
             self.soft.cancel();
         }
     }

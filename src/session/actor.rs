@@ -75,7 +75,8 @@ pub(super) fn new(shared: Arc<Shared>, known: Known) -> (SessionHandle, impl Fut
     let (status, watch) = watch::channel(status);
     let fence = Arc::new(OnceLock::new());
     let handle = SessionHandle::new(known.id.clone(), known.credential.clone(), commands, watch, Arc::clone(&fence));
-    let span = info_span!("session", session.id = %known.id);
+    // Not within the request that opened it, which the session outlives.
+    let span = info_span!(parent: None, "session", session.id = %known.id);
     let actor = SessionActor::new(shared, known.id, known.credential, receiver, status, fence);
     (handle, actor.run(known.predecessor).instrument(span))
 }

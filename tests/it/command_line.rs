@@ -6,9 +6,10 @@ use std::process::{Command, Output};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use fake_upstream::{FakeUpstream, Options, TokenKind};
 use rustix::process::Signal;
 
-use crate::support::process::{Process, addresses, command, run};
+use crate::support::process::{Process, Service, addresses, command, run};
 
 fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -164,4 +165,19 @@ async fn log_lines_are_json_on_request() {
         let line: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         assert!(line["message"].is_string() && line["level"].is_string(), "{line}");
     }
+}
+
+#[tokio::test]
+async fn lines_of_a_session_name_it_and_not_the_request_that_opened_it() {
+    let upstream = FakeUpstream::start(Options::default()).await.expect("a fake upstream");
+    let ana = upstream.user("Ana");
+    let token = upstream.token_for(&ana, TokenKind::Jwt);
+    let mut service = Service::start(&upstream, &[]).await;
+    assert_eq!(service.get("/me", &token).await.status, 200);
+    service.process.signal(Signal::TERM);
+    assert_eq!(service.process.exit().await.code(), Some(0));
+    let printed = service.process.printed();
+    let closing = printed.lines().find(|line| line.contains("closes")).expect("the session's last line");
+    assert!(closing.contains("session.id=ses_") && !closing.contains("request.id"), "{closing}");
+    assert_eq!(printed.matches("asked to stop").count(), 1, "{printed}");
 }

@@ -58,7 +58,7 @@ async fn the_demo_shows_a_posted_message_coming_back_as_a_signed_webhook() {
         assert_eq!(answer.status, expected, "{line:?}: {}", answer.text);
     }
     for text in ["Hello from curl", "Hello Cleo"] {
-        let line = process.line(&format!(": {text:?}")).await;
+        let line = process.line(&format!("from Ana Ruiz: {text:?}")).await;
         assert!(line.starts_with("<- webhook message.created (signature verified)"), "{line}");
     }
     assert!(!process.printed().contains("wrong signature"));

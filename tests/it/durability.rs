@@ -368,7 +368,7 @@ async fn a_send_under_way_at_sigterm_is_finished() {
     assert_eq!(answer.status, 201, "{}", answer.text);
     let status = service.process.exit().await;
     assert_eq!(status.code(), Some(0), "{}", service.process.printed());
-    assert_eq!(scene.upstream.seen(|seen| seen.open_now()), 0);
+    assert_eq!(scene.upstream.seen(fake_upstream::Seen::open_now), 0);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use fake_upstream::{FakeUpstream, Limits, Options, Space, Token, TokenKind, User
 use serde_json::Value;
 
 use crate::support::bridge::Bridge;
-use crate::support::receiver::{Receiver, Reply};
+use crate::support::receiver::{Receiver, Recorded, Reply};
 use crate::support::wait::eventually;
 
 /// Ana, who has webhooks, Bo, who posts, and a space that they share.
@@ -87,7 +87,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 async fn bodies(receiver: &Receiver, count: usize) -> Vec<Value> {
     eventually("the deliveries", async || {
         let recorded = receiver.recorded();
-        (recorded.len() >= count).then(|| recorded.iter().map(|request| request.json()).collect())
+        (recorded.len() >= count).then(|| recorded.iter().map(Recorded::json).collect())
     })
     .await
 }
