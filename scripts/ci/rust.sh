@@ -11,4 +11,4 @@ say "installing the Socket.IO servers of tests/servers, with Node $(node --versi
 npm ci --prefix tests/servers --no-audit --no-fund --loglevel=error
 
 say "tests"
-SPACES_BRIDGE_REQUIRE_NODE=1 cargo test --workspace --locked
+REQUIRE_NODE=1 cargo test --workspace --locked

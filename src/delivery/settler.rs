@@ -12,7 +12,7 @@ use crate::metrics::Metrics;
 use crate::store::{Engine, Settled, Settlement, StoreError, Verdict};
 
 /// Most settlements in one transaction.
-const BATCH: usize = 128;
+const BATCH: usize = 512;
 
 /// The wait before a settling that failed is tried again.
 const RETRY_WAIT: Duration = Duration::from_millis(200);

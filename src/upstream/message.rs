@@ -195,7 +195,8 @@ pub(super) fn lenient_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result
 /// A value of the expected shape if it is one, else `None`.
 pub(super) fn lenient<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     let raw = <&'de RawValue>::deserialize(deserializer)?;
-    Ok(serde_json::from_str(raw.get()).ok())
+    // Nothing that is read this way is a list, which serde would take for a structure.
+    if raw.get().starts_with('[') { Ok(None) } else { Ok(serde_json::from_str(raw.get()).ok()) }
 }
 
 #[cfg(test)]

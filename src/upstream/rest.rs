@@ -350,7 +350,9 @@ mod tests {
 
     fn client() -> RestClient {
         let url = Url::parse("https://rest.example/base").expect("a URL");
-        RestClient { http: reqwest::Client::new(), base: url }
+        let tls = socketio_client::TlsConfig::platform().expect("a TLS configuration");
+        let settings = RestSettings { url, timeout: Duration::from_secs(1) };
+        RestClient::new(&settings, (*tls).clone()).expect("a client")
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The service against the real Socket.IO 2.0.4 server that Spaces documents; only the REST side is the fake's.
 //!
 //! Needs Node.js and `npm ci` in `tests/servers`. Where that is missing each test says so and passes, unless
-//! `SPACES_BRIDGE_REQUIRE_NODE=1` makes it a failure.
+//! `REQUIRE_NODE=1` makes it a failure.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -53,7 +53,7 @@ impl NodeServer {
     }
 
     fn skip(reason: &str) -> Option<Self> {
-        let required = std::env::var_os("SPACES_BRIDGE_REQUIRE_NODE").is_some_and(|value| value == "1");
+        let required = std::env::var_os("REQUIRE_NODE").is_some_and(|value| value == "1");
         assert!(!required, "{reason}");
         eprintln!("skipped: {reason}");
         None

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fake_upstream::{
-    EchoFault, FakeUpstream, Fault, Limits, Options, Place, Refusal, RestFault, SendFault, SendRefusal, TextStyle, Token,
+    EchoFault, FakeUpstream, Fault, Limits, Options, Place, Refusal, RestFault, Seen, SendFault, SendRefusal, TextStyle, Token,
     TokenKind, UserKind, Who,
 };
 use futures_util::future::join_all;
@@ -117,7 +117,7 @@ async fn the_form_that_spaces_takes_is_passed_on_as_it_is() {
     let answer = bridge.post(&messages(&scene), &scene.token, &body).await;
     assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
     assert_eq!(answer.json()["category"], "task");
-    let emitted = scene.upstream.seen(|seen| seen.sends()).pop().expect("a send");
+    let emitted = scene.upstream.seen(Seen::sends).pop().expect("a send");
     assert_eq!((&emitted["content"], &emitted["version"]), (&content, &json!("1.1")));
     assert_eq!(emitted["loopbackMetadata"]["ref"], answer.json()["ref"]);
     bridge.stop().await;
@@ -151,8 +151,7 @@ async fn messages_to_one_space_leave_in_the_order_they_came() {
     };
     let (answers, ()) = tokio::join!(sends, release);
     assert!(answers.iter().all(|answer| answer.status == StatusCode::CREATED));
-    let emitted: Vec<_> =
-        scene.upstream.seen(|seen| seen.sends()).iter().map(|send| send["content"]["bodyText"].clone()).collect();
+    let emitted: Vec<_> = scene.upstream.seen(Seen::sends).iter().map(|send| send["content"]["bodyText"].clone()).collect();
     assert_eq!(scene.texts(), emitted.iter().map(|text| text.as_str().expect("a text").to_owned()).collect::<Vec<_>>());
     for (text, answer) in texts.iter().zip(&answers) {
         assert_eq!(answer.json()["message"]["content"]["bodyText"], *text, "each caller gets its own message");
@@ -364,7 +363,7 @@ async fn a_refusal_after_the_deadline_is_told_by_the_reference() {
     });
     let answer = bridge.say_within(1, &scene.token, &scene.space, "slowly refused").await;
     assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.text);
-    let mut refused = scene.upstream.seen(|seen| seen.sends()).pop().expect("a send");
+    let mut refused = scene.upstream.seen(Seen::sends).pop().expect("a send");
     refused["error"] = "not.authorized.by.topic.policy".into();
     scene.upstream.inject(&Who::token(&scene.token), "SEND_MESSAGE_FAILED", &refused);
     let state = eventually("the refusal", async || {
@@ -424,7 +423,7 @@ async fn messages_that_wait_for_a_renewed_subscription_keep_their_order() {
     let answers = join_all(texts.iter().map(|text| bridge.say(&scene.token, &scene.space, text))).await;
     assert!(answers.iter().all(|answer| answer.status == StatusCode::CREATED));
     let mut order: Vec<String> = Vec::new();
-    for send in scene.upstream.seen(|seen| seen.sends()) {
+    for send in scene.upstream.seen(Seen::sends) {
         let text = send["content"]["bodyText"].as_str().expect("a text").to_owned();
         if !order.contains(&text) {
             order.push(text);
@@ -489,7 +488,7 @@ async fn a_subscription_that_the_budget_holds_is_told_so_too() {
         let seconds: u64 = answer.header("retry-after").parse().expect("seconds");
         assert!((1..=60).contains(&seconds), "{seconds}");
     }
-    assert_eq!(scene.upstream.seen(|seen| seen.emits_total()), 1);
+    assert_eq!(scene.upstream.seen(Seen::emits_total), 1);
     bridge.stop().await;
 }
 
@@ -511,7 +510,7 @@ async fn a_send_under_way_when_the_service_stops_is_still_confirmed() {
     let answer = sending.await.expect("no panic");
     assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
     stopping.await.expect("no panic");
-    assert_eq!(scene.upstream.seen(|seen| seen.open_now()), 0);
+    assert_eq!(scene.upstream.seen(Seen::open_now), 0);
 }
 
 #[tokio::test]

@@ -550,3 +550,49 @@ async fn a_fresh_token_takes_over_from_a_refused_one() {
     eventually("the delivery", async || (receiver.count() == 1).then_some(())).await;
     bridge.stop().await;
 }
+
+#[tokio::test]
+async fn what_sessions_and_sends_do_is_counted() {
+    let scene = Scene::new().await;
+    let bridge = Bridge::start(&scene.upstream).await;
+    say(&bridge, &scene.token, &scene.space, "one").await;
+    scene.upstream.fault(&Who::token(&scene.token), &Fault::Cut);
+    state(&bridge, "reconnecting").await;
+    say(&bridge, &scene.token, &scene.space, "two").await;
+    bridge.say("aaa.bbb.ccc", &scene.space, "three").await.assert_problem(401, "token_refused");
+    for (name, expected) in [
+        ("spaces_bridge_sessions{state=\"online\"}", 1.0),
+        ("spaces_bridge_sessions{state=\"reconnecting\"}", 0.0),
+        ("spaces_bridge_session_reconnects_total", 1.0),
+        ("spaces_bridge_sends_total{outcome=\"confirmed\"}", 2.0),
+        ("spaces_bridge_emits_total", 4.0),
+        ("spaces_bridge_send_confirmation_seconds_count", 2.0),
+    ] {
+        let value = bridge.metric(name).await;
+        assert!((value - expected).abs() < f64::EPSILON, "{name}: {value}");
+    }
+    // An ended session is in no state.
+    eventually("the end of the refused session", async || {
+        (bridge.metric("spaces_bridge_sessions{state=\"auth_failed\"}").await < 0.5).then_some(())
+    })
+    .await;
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn a_stored_token_that_expired_meanwhile_is_refused_after_a_restart() {
+    let scene = Scene::new().await;
+    let bridge = Bridge::start(&scene.upstream).await;
+    assert_eq!(bridge.put(&subscription(&scene.space), &scene.token).await.status, StatusCode::OK);
+    let opened = scene.upstream.seen(|seen| seen.opened_with(&scene.token));
+    scene.upstream.expire(&scene.token);
+    let bridge = bridge.restart().await;
+    let session = state(&bridge, "auth_failed").await;
+    assert_eq!((&session["durable"], &session["userId"]), (&json!(true), &json!(scene.ana.id)));
+    assert_eq!(scene.upstream.seen(|seen| seen.opened_with(&scene.token)), opened + 1);
+    let fresh = scene.upstream.token_for(&scene.ana, TokenKind::Jwt);
+    let listed = bridge.get("/subscriptions", &fresh).await.json();
+    assert_eq!(listed["data"][0]["spaceId"], scene.space.id.as_str(), "{listed}");
+    seen(&scene.upstream, |seen| seen.is_subscribed(&fresh, scene.space.as_ref())).await;
+    bridge.stop().await;
+}

@@ -110,24 +110,12 @@ impl FakeUpstream {
     /// Fills an empty world for demonstrations.
     pub fn demo_world(&self) -> DemoWorld {
         self.with_world(|world| {
-            let (ana, bo, cleo) = (
-                world.user("Ana Ruiz"),
-                world.user("Bo Lind"),
-                world.user("Cleo Marsh"),
-            );
+            let (ana, bo, cleo) = (world.user("Ana Ruiz"), world.user("Bo Lind"), world.user("Cleo Marsh"));
             let token = world.token_for(&ana, TokenKind::Jwt);
             let operations = world.space("Operations", &[&ana, &bo]);
             let lounge = world.space("Lounge", &[&bo, &ana]);
             let direct = world.add_space("", SpaceKind::Direct, &[&ana, &cleo]);
-            DemoWorld {
-                ana,
-                bo,
-                cleo,
-                token,
-                operations,
-                lounge,
-                direct,
-            }
+            DemoWorld { ana, bo, cleo, token, operations, lounge, direct }
         })
     }
 }
@@ -135,40 +123,16 @@ impl FakeUpstream {
 /// Acting as a user.
 impl FakeUpstream {
     /// Posts a chat message; answers it as stored.
-    pub fn post_as(
-        &self,
-        user: impl AsRef<str>,
-        space: impl AsRef<str>,
-        html: &str,
-    ) -> Result<Value, UnknownTarget> {
+    pub fn post_as(&self, user: impl AsRef<str>, space: impl AsRef<str>, html: &str) -> Result<Value, UnknownTarget> {
         let draft = Draft::chat(space.as_ref(), user.as_ref(), html);
-        announce(
-            &self.shared,
-            &mut self.shared.lock(),
-            draft,
-            Origin::default(),
-        )
-        .ok_or(UnknownTarget)
+        announce(&self.shared, &mut self.shared.lock(), draft, Origin::default()).ok_or(UnknownTarget)
     }
 
     /// Posts any payload that a client could send: a post, a task, a comment, attachments.
-    pub fn send_as(
-        &self,
-        user: impl AsRef<str>,
-        space: impl AsRef<str>,
-        payload: &Value,
-    ) -> Result<Value, UnknownTarget> {
+    pub fn send_as(&self, user: impl AsRef<str>, space: impl AsRef<str>, payload: &Value) -> Result<Value, UnknownTarget> {
         let mut draft = Draft::chat(space.as_ref(), user.as_ref(), "");
-        draft
-            .payload
-            .extend(payload.as_object().cloned().unwrap_or_default());
-        announce(
-            &self.shared,
-            &mut self.shared.lock(),
-            draft,
-            Origin::default(),
-        )
-        .ok_or(UnknownTarget)
+        draft.payload.extend(payload.as_object().cloned().unwrap_or_default());
+        announce(&self.shared, &mut self.shared.lock(), draft, Origin::default()).ok_or(UnknownTarget)
     }
 
     /// Puts a message into the history without telling anyone, as one missed in the past; `created_ms` is since 1970.
@@ -179,12 +143,8 @@ impl FakeUpstream {
         html: &str,
         created_ms: i64,
     ) -> Result<Value, UnknownTarget> {
-        let draft = Draft {
-            created_ms,
-            ..Draft::chat(space.as_ref(), user.as_ref(), html)
-        };
-        self.with_world(|world| world.store(draft).map(crate::world::Message::to_json))
-            .ok_or(UnknownTarget)
+        let draft = Draft { created_ms, ..Draft::chat(space.as_ref(), user.as_ref(), html) };
+        self.with_world(|world| world.store(draft).map(crate::world::Message::to_json)).ok_or(UnknownTarget)
     }
 
     /// Changes the text of a message; answers it as it is now.
@@ -192,89 +152,39 @@ impl FakeUpstream {
         let mut content = Map::new();
         content.insert("bodyText".to_owned(), html.into());
         let state = &mut *self.shared.lock();
-        state
-            .world
-            .edit(message_id.as_ref(), &content, clock::now_ms())
-            .ok_or(UnknownTarget)?;
-        announce_change(
-            &self.shared,
-            state,
-            message_id.as_ref(),
-            Change::Edited,
-            &Arc::default(),
-        )
-        .ok_or(UnknownTarget)
+        state.world.edit(message_id.as_ref(), &content, clock::now_ms()).ok_or(UnknownTarget)?;
+        announce_change(&self.shared, state, message_id.as_ref(), Change::Edited, &Arc::default()).ok_or(UnknownTarget)
     }
 
     /// Deletes a message; answers what is left of it.
     pub fn delete(&self, message_id: impl AsRef<str>) -> Result<Value, UnknownTarget> {
         let state = &mut *self.shared.lock();
-        state
-            .world
-            .delete(message_id.as_ref(), clock::now_ms())
-            .ok_or(UnknownTarget)?;
-        announce_change(
-            &self.shared,
-            state,
-            message_id.as_ref(),
-            Change::Deleted,
-            &Arc::default(),
-        )
-        .ok_or(UnknownTarget)
+        state.world.delete(message_id.as_ref(), clock::now_ms()).ok_or(UnknownTarget)?;
+        announce_change(&self.shared, state, message_id.as_ref(), Change::Deleted, &Arc::default()).ok_or(UnknownTarget)
     }
 
     /// Gives a space another title; subscribers hear of it as `topic.updated`.
-    pub fn rename_space(
-        &self,
-        user: impl AsRef<str>,
-        space: impl AsRef<str>,
-        title: &str,
-    ) -> Result<Value, UnknownTarget> {
+    pub fn rename_space(&self, user: impl AsRef<str>, space: impl AsRef<str>, title: &str) -> Result<Value, UnknownTarget> {
         let state = &mut *self.shared.lock();
-        let sender = state
-            .world
-            .users
-            .get(user.as_ref())
-            .ok_or(UnknownTarget)?
-            .as_sender();
-        let found = state
-            .world
-            .spaces
-            .get_mut(space.as_ref())
-            .ok_or(UnknownTarget)?;
+        let sender = state.world.users.get(user.as_ref()).ok_or(UnknownTarget)?.as_sender();
+        let found = state.world.spaces.get_mut(space.as_ref()).ok_or(UnknownTarget)?;
         title.clone_into(&mut found.title);
         found.active_ms = clock::now_ms();
         let object = json!({"_id": found.id, "category": "topic.updated", "topicId": found.id, "topicTitle": title,
             "topicType": found.kind.as_str(), "sender": sender, "content": {"bodyText": title, "description": found.description},
             "created": clock::iso(found.created_ms), "modified": clock::iso(found.active_ms)});
-        state.send_to(
-            &Who::space(space.as_ref()),
-            &event_frame("MESSAGE_SENT", &object),
-        );
+        state.send_to(&Who::space(space.as_ref()), &event_frame("MESSAGE_SENT", &object));
         Ok(object)
     }
 
     /// Relays a presence event of a user to the subscribers of a space; answers how many heard it.
-    pub fn presence_as(
-        &self,
-        user: impl AsRef<str>,
-        space: impl AsRef<str>,
-        category: &str,
-    ) -> Result<usize, UnknownTarget> {
+    pub fn presence_as(&self, user: impl AsRef<str>, space: impl AsRef<str>, category: &str) -> Result<usize, UnknownTarget> {
         let state = &mut *self.shared.lock();
-        let sender = state
-            .world
-            .users
-            .get(user.as_ref())
-            .ok_or(UnknownTarget)?
-            .as_sender();
+        let sender = state.world.users.get(user.as_ref()).ok_or(UnknownTarget)?.as_sender();
         let object = json!({"category": category, "topicId": space.as_ref(), "sender": sender, "receivers": [],
             "content": {"idle": false, "offline": false, "role": "member",
                 "mediaSession": {"audio": false, "connected": false, "screenshare": false, "selfMuted": true, "video": false}}});
-        Ok(state.send_to(
-            &Who::space(space.as_ref()),
-            &event_frame("PRESENCE_EVENT_RESPONSE", &object),
-        ))
+        Ok(state.send_to(&Who::space(space.as_ref()), &event_frame("PRESENCE_EVENT_RESPONSE", &object)))
     }
 
     /// Relays a media event to the subscribers of a space; answers how many heard it.
@@ -283,17 +193,12 @@ impl FakeUpstream {
         let id = state.world.ids.object();
         let object = json!({"_id": id, "messageId": id, "category": category, "topicId": space.as_ref(),
             "sender": {"type": "spaceserver"}, "content": {"attendees": [], "recordings": [], "data": []}});
-        state.send_to(
-            &Who::space(space.as_ref()),
-            &event_frame("MEDIA_SESSION_RESPONSE", &object),
-        )
+        state.send_to(&Who::space(space.as_ref()), &event_frame("MEDIA_SESSION_RESPONSE", &object))
     }
 
     /// Sends any event with any payload, as it is; answers how many connections get it.
     pub fn inject(&self, who: &Who, event: &str, payload: &Value) -> usize {
-        self.shared
-            .lock()
-            .send_to(who, &event_frame(event, payload))
+        self.shared.lock().send_to(who, &event_frame(event, payload))
     }
 }
 
@@ -303,10 +208,7 @@ impl FakeUpstream {
     pub fn fault(&self, who: &Who, fault: &Fault) -> usize {
         let state = &mut *self.shared.lock();
         let connections = who.connections(state);
-        connections
-            .iter()
-            .filter(|id| state.hub.suffer(**id, fault.clone(), &mut state.seen))
-            .count()
+        connections.iter().filter(|id| state.hub.suffer(**id, fault.clone(), &mut state.seen)).count()
     }
 
     /// Lets the token end now; its open connections suffer what the script's `expiry` says.
@@ -317,10 +219,7 @@ impl FakeUpstream {
             stored.revoked = true;
         }
         for id in Who::token(token.as_ref()).connections(state) {
-            match state
-                .scripts
-                .take(token.as_ref(), |script| &mut script.expiry)
-            {
+            match state.scripts.take(token.as_ref(), |script| &mut script.expiry) {
                 None | Some(Expiry::Kept) => {}
                 Some(Expiry::Fault(fault)) => {
                     state.hub.suffer(id, fault, &mut state.seen);

@@ -56,13 +56,7 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    pub(crate) fn open(
-        &mut self,
-        token: &Arc<str>,
-        frozen: bool,
-        outbox: mpsc::Sender<Out>,
-        levers: Levers,
-    ) -> ConnectionId {
+    pub(crate) fn open(&mut self, token: &Arc<str>, frozen: bool, outbox: mpsc::Sender<Out>, levers: Levers) -> ConnectionId {
         self.last_id += 1;
         let id = ConnectionId(self.last_id);
         let connection = Connection {
@@ -76,10 +70,7 @@ impl Hub {
             levers,
         };
         self.connections.insert(id, connection);
-        self.by_token
-            .entry(Arc::clone(token))
-            .or_default()
-            .insert(id);
+        self.by_token.entry(Arc::clone(token)).or_default().insert(id);
         id
     }
 
@@ -102,10 +93,7 @@ impl Hub {
         if connection.token != *token {
             remove_from(&mut self.by_token, &connection.token, id);
             connection.token = Arc::clone(token);
-            self.by_token
-                .entry(Arc::clone(token))
-                .or_default()
-                .insert(id);
+            self.by_token.entry(Arc::clone(token)).or_default().insert(id);
         }
         connection.joined = true;
         connection.user = Some(user.to_owned());
@@ -132,10 +120,7 @@ impl Hub {
             return;
         };
         if connection.joined && connection.subscriptions.insert(space.to_owned()) {
-            self.by_space
-                .entry(space.to_owned())
-                .or_default()
-                .insert(id);
+            self.by_space.entry(space.to_owned()).or_default().insert(id);
         }
     }
 
@@ -167,10 +152,8 @@ impl Hub {
 
     /// Hands a frame to the connection's task; a client with too many waiting frames is cut.
     pub(crate) fn send(&mut self, id: ConnectionId, frame: Utf8Bytes, seen: &mut Seen) {
-        let Some(connection) = self
-            .connections
-            .get_mut(&id)
-            .filter(|connection| !connection.frozen && !connection.levers.cut.is_cancelled())
+        let Some(connection) =
+            self.connections.get_mut(&id).filter(|connection| !connection.frozen && !connection.levers.cut.is_cancelled())
         else {
             return;
         };
@@ -200,13 +183,7 @@ impl Hub {
             Fault::Deafen => self.leave(id),
             Fault::Unsubscribe(space) => self.unsubscribe(id, space),
             Fault::Frame(text) => self.send(id, Utf8Bytes::from(text.as_str()), seen),
-            Fault::Close
-            | Fault::CloseWith(_)
-            | Fault::Cut
-            | Fault::Reset
-            | Fault::Freeze
-            | Fault::Thaw
-            | Fault::Binary(_) => {}
+            Fault::Close | Fault::CloseWith(_) | Fault::Cut | Fault::Reset | Fault::Freeze | Fault::Thaw | Fault::Binary(_) => {}
         }
         let Some(connection) = self.connections.get_mut(&id) else {
             return false;

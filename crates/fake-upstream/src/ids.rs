@@ -31,12 +31,7 @@ impl Ids {
 
     /// An opaque token of 40 hex digits, as OAuth access and refresh tokens are.
     pub(crate) fn opaque(&mut self) -> String {
-        format!(
-            "{:016x}{:016x}{:08x}",
-            self.random(),
-            self.random(),
-            self.random() >> 32
-        )
+        format!("{:016x}{:016x}{:08x}", self.random(), self.random(), self.random() >> 32)
     }
 
     /// An id in UUID form, for file keys and socket session ids.
@@ -59,10 +54,7 @@ impl Ids {
 
     /// An Engine.IO session id of 20 characters.
     pub(crate) fn sid(&mut self) -> String {
-        let bytes: Vec<u8> = [self.random(), self.random()]
-            .iter()
-            .flat_map(|part| part.to_be_bytes())
-            .collect();
+        let bytes: Vec<u8> = [self.random(), self.random()].iter().flat_map(|part| part.to_be_bytes()).collect();
         URL_SAFE_NO_PAD.encode(&bytes[..15])
     }
 
@@ -70,13 +62,9 @@ impl Ids {
     pub(crate) fn jwt(&mut self, algorithm: &str, claims: &Value) -> String {
         let header = json!({"alg": algorithm, "typ": "JWT"});
         let signature: Vec<u8> = (0..4).flat_map(|_| self.random().to_be_bytes()).collect();
-        [
-            header.to_string().into_bytes(),
-            claims.to_string().into_bytes(),
-            signature,
-        ]
-        .map(|part| URL_SAFE_NO_PAD.encode(part))
-        .join(".")
+        [header.to_string().into_bytes(), claims.to_string().into_bytes(), signature]
+            .map(|part| URL_SAFE_NO_PAD.encode(part))
+            .join(".")
     }
 
     fn number(&mut self) -> u64 {
@@ -87,9 +75,7 @@ impl Ids {
     /// Splitmix64 over the running number: noise that repeats with the seed.
     fn random(&mut self) -> u64 {
         let number = self.number();
-        let mut mixed = self
-            .seed
-            .wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut mixed = self.seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)

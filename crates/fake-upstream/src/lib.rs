@@ -65,9 +65,8 @@ pub use acts::{DemoWorld, UnknownTarget, Who};
 pub use options::{Limits, Options};
 pub use record::{ConnectionId, ConnectionSeen, Emit, Ended, Frame, RestCall, Seen, Way};
 pub use script::{
-    AckStyle, ChangeStyle, EchoFault, EndOfList, ErrorBody, EventFault, Expiry, Fault, OverLimit,
-    Pagination, Place, Refusal, RestFault, RestScript, RootConnect, Script, SendFault, SendRefusal,
-    SubscribeFault, Switch, TextStyle,
+    AckStyle, ChangeStyle, EchoFault, EndOfList, ErrorBody, EventFault, Expiry, Fault, OverLimit, Pagination, Place, Refusal,
+    RestFault, RestScript, RootConnect, Script, SendFault, SendRefusal, SubscribeFault, Switch, TextStyle,
 };
 pub use server::{DeadlinePassed, FakeUpstream};
 pub use world::{Message, Space, SpaceKind, Token, TokenKind, User, UserKind, World};

@@ -45,14 +45,8 @@ async fn serve_connection(stream: TcpStream, router: Router, cut: CancellationTo
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "failed to set TCP_NODELAY");
     }
-    let levers = Levers {
-        cut,
-        reset: Arc::new(AtomicBool::new(false)),
-    };
-    let stream = Stream {
-        stream,
-        reset: Arc::clone(&levers.reset),
-    };
+    let levers = Levers { cut, reset: Arc::new(AtomicBool::new(false)) };
+    let stream = Stream { stream, reset: Arc::clone(&levers.reset) };
     let cut = levers.cut.clone();
     let service = router.map_request(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(levers.clone());
@@ -94,21 +88,13 @@ impl Drop for Stream {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 

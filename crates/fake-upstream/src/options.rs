@@ -41,13 +41,7 @@ impl Default for Limits {
 impl Limits {
     /// No limits, for load tests; reported as very large numbers.
     pub fn none() -> Self {
-        Self {
-            connections: None,
-            emits: None,
-            payload_kib: None,
-            rest_calls: None,
-            ..Self::default()
-        }
+        Self { connections: None, emits: None, payload_kib: None, rest_calls: None, ..Self::default() }
     }
 
     /// The body of `GET /api/limit`.
@@ -118,12 +112,6 @@ impl Default for Options {
 impl Options {
     /// For load tests: no limits, and little remembered, so that the fake upstream is not what is measured.
     pub fn for_load() -> Self {
-        Self {
-            record: 64,
-            record_frames: false,
-            history: 100,
-            limits: Limits::none(),
-            ..Self::default()
-        }
+        Self { record: 64, record_frames: false, history: 100, limits: Limits::none(), ..Self::default() }
     }
 }

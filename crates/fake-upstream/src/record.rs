@@ -208,28 +208,18 @@ impl Seen {
     }
 
     /// The connections of one token, in the order of their opening.
-    pub fn connections_with(
-        &self,
-        token: impl AsRef<str>,
-    ) -> impl DoubleEndedIterator<Item = &ConnectionSeen> {
-        self.connections
-            .values()
-            .filter(move |connection| &*connection.token == token.as_ref())
+    pub fn connections_with(&self, token: impl AsRef<str>) -> impl DoubleEndedIterator<Item = &ConnectionSeen> {
+        self.connections.values().filter(move |connection| &*connection.token == token.as_ref())
     }
 
     /// The connections of one token that are open now.
-    pub fn open_with(
-        &self,
-        token: impl AsRef<str>,
-    ) -> impl DoubleEndedIterator<Item = &ConnectionSeen> {
-        self.connections_with(token)
-            .filter(|connection| connection.closed_at.is_none())
+    pub fn open_with(&self, token: impl AsRef<str>) -> impl DoubleEndedIterator<Item = &ConnectionSeen> {
+        self.connections_with(token).filter(|connection| connection.closed_at.is_none())
     }
 
     /// Whether an open, joined connection of the token is subscribed to the space.
     pub fn is_subscribed(&self, token: impl AsRef<str>, space_id: &str) -> bool {
-        self.open_with(token)
-            .any(|connection| connection.subscriptions.contains(space_id))
+        self.open_with(token).any(|connection| connection.subscriptions.contains(space_id))
     }
 
     /// The emits kept, in the order they came.
@@ -264,10 +254,7 @@ impl Seen {
 
     /// How many of the REST calls kept have this method and path.
     pub fn rest_count(&self, method: &str, path: &str) -> usize {
-        self.rest_calls
-            .iter()
-            .filter(|call| call.method == method && call.path == path)
-            .count()
+        self.rest_calls.iter().filter(|call| call.method == method && call.path == path).count()
     }
 
     /// The REST calls ever received.
@@ -277,10 +264,7 @@ impl Seen {
 
     /// The pings received on all connections kept.
     pub fn pings(&self) -> u64 {
-        self.connections
-            .values()
-            .map(|connection| connection.pings)
-            .sum()
+        self.connections.values().map(|connection| connection.pings).sum()
     }
 
     /// A few lines that tell what was seen, for the message of a failed test. Names no token.
@@ -290,18 +274,10 @@ impl Seen {
             self.all.now, self.all.total, self.refused, self.emits_total, self.rest_total
         );
         for emit in self.emits.iter().rev().take(8).rev() {
-            let _ = write!(
-                text,
-                "\n  emit {} on {}: {} {:.200}",
-                emit.number, emit.connection.0, emit.event, emit.payload
-            );
+            let _ = write!(text, "\n  emit {} on {}: {} {:.200}", emit.number, emit.connection.0, emit.event, emit.payload);
         }
         for call in self.rest_calls.iter().rev().take(8).rev() {
-            let _ = write!(
-                text,
-                "\n  rest {} {} -> {:?}",
-                call.method, call.path, call.status
-            );
+            let _ = write!(text, "\n  rest {} {} -> {:?}", call.method, call.path, call.status);
         }
         text
     }
@@ -313,16 +289,8 @@ impl Seen {
 
 /// The recording side.
 impl Seen {
-    pub(crate) fn connection_opened(
-        &mut self,
-        id: ConnectionId,
-        token: &Arc<str>,
-        query: Vec<(String, String)>,
-    ) {
-        for count in [
-            &mut self.all,
-            self.by_token.entry(Arc::clone(token)).or_default(),
-        ] {
+    pub(crate) fn connection_opened(&mut self, id: ConnectionId, token: &Arc<str>, query: Vec<(String, String)>) {
+        for count in [&mut self.all, self.by_token.entry(Arc::clone(token)).or_default()] {
             count.now += 1;
             count.total += 1;
             count.peak = count.peak.max(count.now);
@@ -351,13 +319,7 @@ impl Seen {
         connection.closed_at = Some(Instant::now());
         connection.ended = Some(ended);
         connection.subscriptions = HashSet::new();
-        for count in [
-            Some(&mut self.all),
-            self.by_token.get_mut(&connection.token),
-        ]
-        .into_iter()
-        .flatten()
-        {
+        for count in [Some(&mut self.all), self.by_token.get_mut(&connection.token)].into_iter().flatten() {
             count.now = count.now.saturating_sub(1);
         }
         self.closed.push_back(id);
@@ -379,13 +341,7 @@ impl Seen {
         self.changed = true;
     }
 
-    pub(crate) fn emit(
-        &mut self,
-        connection: ConnectionId,
-        token: &Arc<str>,
-        event: &str,
-        payload: &str,
-    ) {
+    pub(crate) fn emit(&mut self, connection: ConnectionId, token: &Arc<str>, event: &str, payload: &str) {
         let emit = Emit {
             number: self.emits_total,
             connection,
@@ -401,25 +357,14 @@ impl Seen {
 
     pub(crate) fn frame(&mut self, connection: ConnectionId, way: Way, text: &Utf8Bytes) {
         if self.with_frames {
-            let frame = Frame {
-                connection,
-                way,
-                text: text.clone(),
-                at: Instant::now(),
-            };
+            let frame = Frame { connection, way, text: text.clone(), at: Instant::now() };
             push_bounded(&mut self.frames, frame, self.capacity);
         }
         self.changed = true;
     }
 
     /// Notes a REST call and answers its number, for [`Seen::rest_answered`].
-    pub(crate) fn rest_called(
-        &mut self,
-        method: &str,
-        path: &str,
-        query: &str,
-        authorization: Option<&str>,
-    ) -> u64 {
+    pub(crate) fn rest_called(&mut self, method: &str, path: &str, query: &str, authorization: Option<&str>) -> u64 {
         let call = RestCall {
             method: method.to_owned(),
             path: path.to_owned(),
@@ -436,12 +381,7 @@ impl Seen {
     }
 
     pub(crate) fn rest_answered(&mut self, number: u64, status: u16) {
-        if let Some(call) = self
-            .rest_calls
-            .iter_mut()
-            .rev()
-            .find(|call| call.number == number)
-        {
+        if let Some(call) = self.rest_calls.iter_mut().rev().find(|call| call.number == number) {
             call.status = Some(status);
         }
         self.changed = true;
@@ -470,10 +410,7 @@ mod tests {
         for number in 1..=3 {
             seen.connection_closed(ConnectionId(number), Ended::Cut);
         }
-        assert_eq!(
-            (seen.open_now(), seen.opened(), seen.peak_with("t")),
-            (0, 3, 3)
-        );
+        assert_eq!((seen.open_now(), seen.opened(), seen.peak_with("t")), (0, 3, 3));
         assert_eq!(seen.connections().count(), 2);
         assert_eq!((seen.emits().count(), seen.emits_total()), (2, 3));
     }

@@ -51,21 +51,14 @@ pub enum RestFault {
 impl RestFault {
     /// An error answer in the documented form.
     pub fn status(status: u16, code: &str, message: &str) -> Self {
-        Self::Answer {
-            status,
-            body: ErrorBody::CodeAndMessage(code.to_owned(), message.to_owned()),
-            retry_after: None,
-        }
+        Self::Answer { status, body: ErrorBody::CodeAndMessage(code.to_owned(), message.to_owned()), retry_after: None }
     }
 
     /// `429` with `Retry-After`.
     pub fn too_many(retry_after: u64) -> Self {
         Self::Answer {
             status: 429,
-            body: ErrorBody::CodeAndMessage(
-                "too.many.requests".to_owned(),
-                "rate limit exceeded".to_owned(),
-            ),
+            body: ErrorBody::CodeAndMessage("too.many.requests".to_owned(), "rate limit exceeded".to_owned()),
             retry_after: Some(retry_after),
         }
     }
@@ -84,14 +77,10 @@ impl RestScript {
     /// The switch of a pattern, made when it is first named.
     pub fn on(&mut self, pattern: &str) -> &mut Switch<RestFault> {
         let pattern = Pattern::parse(pattern);
-        let position = self
-            .rules
-            .iter()
-            .position(|(known, _)| *known == pattern)
-            .unwrap_or_else(|| {
-                self.rules.push((pattern, Switch::default()));
-                self.rules.len() - 1
-            });
+        let position = self.rules.iter().position(|(known, _)| *known == pattern).unwrap_or_else(|| {
+            self.rules.push((pattern, Switch::default()));
+            self.rules.len() - 1
+        });
         &mut self.rules[position].1
     }
 
@@ -101,10 +90,7 @@ impl RestScript {
     }
 
     pub(crate) fn take(&mut self, method: &Method, path: &str) -> Option<RestFault> {
-        self.rules
-            .iter_mut()
-            .filter(|(pattern, _)| pattern.matches(method, path))
-            .find_map(|(_, switch)| switch.take())
+        self.rules.iter_mut().filter(|(pattern, _)| pattern.matches(method, path)).find_map(|(_, switch)| switch.take())
     }
 }
 
@@ -120,18 +106,11 @@ impl Pattern {
             Some((method, path)) => (Some(method.to_uppercase()), path),
             None => (None, text),
         };
-        Self {
-            method,
-            segments: segments(path).map(str::to_owned).collect(),
-        }
+        Self { method, segments: segments(path).map(str::to_owned).collect() }
     }
 
     fn matches(&self, method: &Method, path: &str) -> bool {
-        if self
-            .method
-            .as_deref()
-            .is_some_and(|wanted| wanted != method.as_str())
-        {
+        if self.method.as_deref().is_some_and(|wanted| wanted != method.as_str()) {
             return false;
         }
         let mut given = segments(path);
@@ -170,13 +149,7 @@ mod tests {
         let mut script = RestScript::default();
         script.on("/api/users/me").next(1, RestFault::Hang);
         script.on("/api/**").always(RestFault::Cut);
-        assert_eq!(
-            script.take(&Method::GET, "/api/users/me"),
-            Some(RestFault::Hang)
-        );
-        assert_eq!(
-            script.take(&Method::GET, "/api/users/me"),
-            Some(RestFault::Cut)
-        );
+        assert_eq!(script.take(&Method::GET, "/api/users/me"), Some(RestFault::Hang));
+        assert_eq!(script.take(&Method::GET, "/api/users/me"), Some(RestFault::Cut));
     }
 }

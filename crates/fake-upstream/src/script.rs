@@ -46,19 +46,12 @@ pub enum Refusal {
 impl Refusal {
     /// An HTTP answer with a plain body.
     pub fn http(status: u16, body: &str) -> Self {
-        Self::Http {
-            status,
-            body: body.to_owned(),
-            retry_after: None,
-        }
+        Self::Http { status, body: body.to_owned(), retry_after: None }
     }
 
     /// Whether it happens before the WebSocket exists.
     pub(crate) fn is_at_upgrade(&self) -> bool {
-        matches!(
-            self,
-            Self::Http { .. } | Self::Hangup | Self::Unanswered | Self::Mute
-        )
+        matches!(self, Self::Http { .. } | Self::Hangup | Self::Unanswered | Self::Mute)
     }
 }
 
@@ -159,10 +152,7 @@ impl TextStyle {
             Self::Entities => text.replace('\'', "&#x27;").replace('"', "&quot;"),
             Self::ParagraphAndEntities => Self::Paragraph.apply(&Self::Entities.apply(text)),
             Self::Escaped => {
-                let text = text
-                    .replace('&', "&amp;")
-                    .replace('<', "&lt;")
-                    .replace('>', "&gt;");
+                let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
                 Self::Entities.apply(&text)
             }
         }
@@ -362,15 +352,8 @@ pub(crate) struct Scripts {
 
 impl Scripts {
     /// Counts one occasion of the picked switch for the token and answers what should happen.
-    pub(crate) fn take<T: Clone>(
-        &mut self,
-        token: &str,
-        pick: impl Fn(&mut Script) -> &mut Switch<T>,
-    ) -> Option<T> {
-        let own = self
-            .tokens
-            .get_mut(token)
-            .and_then(|script| pick(script).take());
+    pub(crate) fn take<T: Clone>(&mut self, token: &str, pick: impl Fn(&mut Script) -> &mut Switch<T>) -> Option<T> {
+        let own = self.tokens.get_mut(token).and_then(|script| pick(script).take());
         own.or_else(|| pick(&mut self.everybody).take())
     }
 
@@ -384,18 +367,10 @@ impl Scripts {
         if let Some(script) = self.tokens.get_mut(token)
             && let Some(behaviour) = pick(script).peek()
         {
-            return if wanted(behaviour) {
-                pick(script).take()
-            } else {
-                None
-            };
+            return if wanted(behaviour) { pick(script).take() } else { None };
         }
         let switch = pick(&mut self.everybody);
-        if switch.peek().is_some_and(wanted) {
-            switch.take()
-        } else {
-            None
-        }
+        if switch.peek().is_some_and(wanted) { switch.take() } else { None }
     }
 }
 
@@ -407,29 +382,15 @@ mod tests {
     fn a_tokens_own_switch_is_asked_first() {
         let mut scripts = Scripts::default();
         scripts.everybody.withhold_pong.next(1, ());
-        scripts
-            .tokens
-            .entry("t".to_owned())
-            .or_default()
-            .withhold_pong
-            .next(1, ());
-        assert_eq!(
-            scripts.take("t", |script| &mut script.withhold_pong),
-            Some(())
-        );
-        assert_eq!(
-            scripts.take("other", |script| &mut script.withhold_pong),
-            Some(())
-        );
+        scripts.tokens.entry("t".to_owned()).or_default().withhold_pong.next(1, ());
+        assert_eq!(scripts.take("t", |script| &mut script.withhold_pong), Some(()));
+        assert_eq!(scripts.take("other", |script| &mut script.withhold_pong), Some(()));
         assert_eq!(scripts.take("t", |script| &mut script.withhold_pong), None);
     }
 
     #[test]
     fn texts_are_wrapped_and_escaped() {
-        assert_eq!(
-            TextStyle::ParagraphAndEntities.apply("it's"),
-            "<p>it&#x27;s</p>"
-        );
+        assert_eq!(TextStyle::ParagraphAndEntities.apply("it's"), "<p>it&#x27;s</p>");
         assert_eq!(TextStyle::Escaped.apply("<b>\"&"), "&lt;b&gt;&quot;&amp;");
         assert_eq!(TextStyle::Paragraph.apply("<p>x</p>"), "<p>x</p>");
     }

@@ -44,11 +44,7 @@ impl FakeUpstream {
         let address = listener.local_addr()?;
         let shared = Shared::new(options);
         shared.lock().base_url = format!("http://{address}");
-        let upstream = Self {
-            shared,
-            address,
-            running: Mutex::new(None),
-        };
+        let upstream = Self { shared, address, running: Mutex::new(None) };
         upstream.serve(listener);
         Ok(upstream)
     }
@@ -102,19 +98,8 @@ impl FakeUpstream {
     }
 
     /// Changes the script of one token, which is asked before the one for everybody.
-    pub fn script_for<T>(
-        &self,
-        token: impl AsRef<str>,
-        change: impl FnOnce(&mut Script) -> T,
-    ) -> T {
-        change(
-            self.shared
-                .lock()
-                .scripts
-                .tokens
-                .entry(token.as_ref().to_owned())
-                .or_default(),
-        )
+    pub fn script_for<T>(&self, token: impl AsRef<str>, change: impl FnOnce(&mut Script) -> T) -> T {
+        change(self.shared.lock().scripts.tokens.entry(token.as_ref().to_owned()).or_default())
     }
 
     /// Turns every switch off, for everybody and every token.
@@ -143,11 +128,7 @@ impl FakeUpstream {
     }
 
     /// Waits until `look` answers something.
-    pub async fn wait_for<T>(
-        &self,
-        deadline: Duration,
-        mut look: impl FnMut(&Seen) -> Option<T>,
-    ) -> Result<T, DeadlinePassed> {
+    pub async fn wait_for<T>(&self, deadline: Duration, mut look: impl FnMut(&Seen) -> Option<T>) -> Result<T, DeadlinePassed> {
         let mut changes = self.shared.changes();
         let seen = async {
             loop {
@@ -163,21 +144,13 @@ impl FakeUpstream {
         };
         match tokio::time::timeout(deadline, seen).await {
             Ok(found) => Ok(found),
-            Err(_) => Err(DeadlinePassed {
-                waited: deadline,
-                summary: self.seen(Seen::summary),
-            }),
+            Err(_) => Err(DeadlinePassed { waited: deadline, summary: self.seen(Seen::summary) }),
         }
     }
 
     /// Waits until the condition holds.
-    pub async fn wait_until(
-        &self,
-        deadline: Duration,
-        mut condition: impl FnMut(&Seen) -> bool,
-    ) -> Result<(), DeadlinePassed> {
-        self.wait_for(deadline, |seen| condition(seen).then_some(()))
-            .await
+    pub async fn wait_until(&self, deadline: Duration, mut condition: impl FnMut(&Seen) -> bool) -> Result<(), DeadlinePassed> {
+        self.wait_for(deadline, |seen| condition(seen).then_some(())).await
     }
 
     fn serve(&self, listener: tokio::net::TcpListener) {

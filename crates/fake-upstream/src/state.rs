@@ -51,10 +51,7 @@ pub(crate) struct Window {
 
 impl Window {
     pub(crate) fn new() -> Self {
-        Self {
-            began: Instant::now(),
-            count: 0,
-        }
+        Self { began: Instant::now(), count: 0 }
     }
 
     /// Counts one more; answers the time to wait if it is beyond the limit.
@@ -95,10 +92,7 @@ impl Shared {
     pub(crate) fn new(options: Options) -> Arc<Self> {
         let state = State {
             world: World::new(options.seed, options.history),
-            scripts: Scripts {
-                everybody: options.script.clone(),
-                tokens: HashMap::new(),
-            },
+            scripts: Scripts { everybody: options.script.clone(), tokens: HashMap::new() },
             hub: Hub::default(),
             seen: Seen::new(options.record, options.record_frames),
             limits: options.limits,
@@ -109,21 +103,13 @@ impl Shared {
             held: Vec::new(),
             overtaken: Vec::new(),
         };
-        Arc::new(Self {
-            state: Mutex::new(state),
-            changes: watch::Sender::new(()),
-            options,
-            dropped: CancellationToken::new(),
-        })
+        Arc::new(Self { state: Mutex::new(state), changes: watch::Sender::new(()), options, dropped: CancellationToken::new() })
     }
 
     pub(crate) fn lock(&self) -> Locked<'_> {
         // A panic of a test's own closure must not take every other task down with it.
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        Locked {
-            state,
-            changes: &self.changes,
-        }
+        Locked { state, changes: &self.changes }
     }
 
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
@@ -131,11 +117,7 @@ impl Shared {
     }
 
     /// Does something to the state later, unless the fake upstream is gone by then.
-    pub(crate) fn after(
-        self: &Arc<Self>,
-        delay: Duration,
-        work: impl FnOnce(&mut State) + Send + 'static,
-    ) {
+    pub(crate) fn after(self: &Arc<Self>, delay: Duration, work: impl FnOnce(&mut State) + Send + 'static) {
         let shared = Arc::clone(self);
         tokio::spawn(async move {
             let ended = shared.dropped.clone();
@@ -147,12 +129,7 @@ impl Shared {
     }
 
     /// Delivers an event as the faults say.
-    pub(crate) fn dispatch(
-        self: &Arc<Self>,
-        state: &mut State,
-        mut delivery: Delivery,
-        faults: &Faults,
-    ) {
+    pub(crate) fn dispatch(self: &Arc<Self>, state: &mut State, mut delivery: Delivery, faults: &Faults) {
         match &faults.echo {
             None => {}
             Some(EchoFault::Missing) => delivery.echo = None,
@@ -191,13 +168,7 @@ impl Shared {
 impl Delivery {
     /// An event that goes to everybody alike.
     pub(crate) fn new(space: &str, frame: Utf8Bytes) -> Self {
-        Self {
-            space: space.to_owned(),
-            frame,
-            sender: None,
-            echo: None,
-            echo_times: 1,
-        }
+        Self { space: space.to_owned(), frame, sender: None, echo: None, echo_times: 1 }
     }
 
     /// Gives the sender's socket a frame of its own.
@@ -210,11 +181,7 @@ impl Delivery {
     /// Takes the sender's copy out into a delivery of its own that reaches nobody else.
     fn split_echo(&mut self) -> Self {
         let echo = self.echo.take();
-        Self {
-            echo,
-            sender: self.sender,
-            ..Self::new("", Utf8Bytes::default())
-        }
+        Self { echo, sender: self.sender, ..Self::new("", Utf8Bytes::default()) }
     }
 }
 
@@ -222,10 +189,7 @@ impl State {
     /// Writes the event to everyone who gets it: subscribers, and the members of a direct space.
     pub(crate) fn deliver(&mut self, delivery: &Delivery) {
         if let (Some(sender), Some(frame)) = (delivery.sender, &delivery.echo)
-            && self
-                .hub
-                .get(sender)
-                .is_some_and(|connection| connection.joined)
+            && self.hub.get(sender).is_some_and(|connection| connection.joined)
         {
             for _ in 0..delivery.echo_times {
                 self.hub.send(sender, frame.clone(), &mut self.seen);
@@ -244,12 +208,7 @@ impl State {
         if let Some(space) = self.world.spaces.get(space_id)
             && space.kind == SpaceKind::Direct
         {
-            recipients.extend(
-                space
-                    .members
-                    .iter()
-                    .flat_map(|member| self.hub.of_user(member)),
-            );
+            recipients.extend(space.members.iter().flat_map(|member| self.hub.of_user(member)));
             recipients.sort_unstable();
             recipients.dedup();
         }

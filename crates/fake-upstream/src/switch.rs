@@ -11,10 +11,7 @@ pub struct Switch<T> {
 
 impl<T> Default for Switch<T> {
     fn default() -> Self {
-        Self {
-            next: VecDeque::new(),
-            rest: None,
-        }
+        Self { next: VecDeque::new(), rest: None }
     }
 }
 
@@ -45,10 +42,7 @@ impl<T: Clone> Switch<T> {
     }
 
     pub(crate) fn peek(&self) -> Option<&T> {
-        self.next
-            .front()
-            .map(|(_, behaviour)| behaviour)
-            .or(self.rest.as_ref())
+        self.next.front().map(|(_, behaviour)| behaviour).or(self.rest.as_ref())
     }
 
     /// Counts one occasion and answers what should happen on it.
@@ -72,10 +66,7 @@ mod tests {
     fn planned_occasions_come_before_the_standing_behaviour() {
         let mut switch = Switch::default();
         switch.next(2, "a").next(1, "b").always("c");
-        let seen: Vec<_> = std::iter::repeat_with(|| switch.take())
-            .take(5)
-            .flatten()
-            .collect();
+        let seen: Vec<_> = std::iter::repeat_with(|| switch.take()).take(5).flatten().collect();
         assert_eq!(seen, ["a", "a", "b", "c", "c"]);
         switch.off();
         assert_eq!(switch.take(), None);

@@ -28,11 +28,7 @@ pub struct Backoff {
 impl Default for Backoff {
     /// One second doubled up to thirty; a connection counts as stable after thirty seconds.
     fn default() -> Self {
-        Self::new(
-            Duration::from_secs(1),
-            Duration::from_secs(30),
-            Duration::from_secs(30),
-        )
+        Self::new(Duration::from_secs(1), Duration::from_secs(30), Duration::from_secs(30))
     }
 }
 
@@ -40,27 +36,15 @@ impl Backoff {
     /// Makes a backoff whose bound begins at `base`, doubles up to `cap`, and begins anew after a connection that
     /// stayed joined for `stable_after`.
     pub fn new(base: Duration, cap: Duration, stable_after: Duration) -> Self {
-        Self {
-            base,
-            cap,
-            stable_after,
-            attempt: 0,
-        }
+        Self { base, cap, stable_after, attempt: 0 }
     }
 
     /// Returns the delay before attempt `attempt` (from 0) for a `draw` from `[0, 1)`.
     ///
     /// A draw outside of that, or no number, counts as the nearest bound.
     pub fn delay(&self, attempt: u32, draw: f64) -> Duration {
-        let bound = 2_u32
-            .checked_pow(attempt)
-            .and_then(|factor| self.base.checked_mul(factor))
-            .unwrap_or(self.cap);
-        let draw = if draw.is_nan() {
-            1.0
-        } else {
-            draw.clamp(0.0, 1.0)
-        };
+        let bound = 2_u32.checked_pow(attempt).and_then(|factor| self.base.checked_mul(factor)).unwrap_or(self.cap);
+        let draw = if draw.is_nan() { 1.0 } else { draw.clamp(0.0, 1.0) };
         bound.min(self.cap).mul_f64(draw)
     }
 
@@ -95,9 +79,7 @@ mod tests {
     #[test]
     fn the_bound_doubles_up_to_the_cap() {
         let backoff = Backoff::default();
-        let bounds: Vec<_> = (0..8)
-            .map(|attempt| backoff.delay(attempt, 1.0).as_secs())
-            .collect();
+        let bounds: Vec<_> = (0..8).map(|attempt| backoff.delay(attempt, 1.0).as_secs()).collect();
         assert_eq!(bounds, [1, 2, 4, 8, 16, 30, 30, 30]);
     }
 

@@ -61,17 +61,9 @@ pub enum AckError {
 
 #[derive(Debug)]
 enum Command {
-    Emit {
-        body: String,
-        waiter: Option<Waiter>,
-    },
-    Answer {
-        id: AckId,
-        body: String,
-    },
-    Close {
-        closed: oneshot::Sender<()>,
-    },
+    Emit { body: String, waiter: Option<Waiter> },
+    Answer { id: AckId, body: String },
+    Close { closed: oneshot::Sender<()> },
 }
 
 type Waiter = oneshot::Sender<Result<Ack, AckError>>;
@@ -92,32 +84,15 @@ impl Client {
         let (commands, command_queue) = mpsc::channel(COMMANDS);
         let (event_sender, event_queue) = mpsc::channel(events.max(1));
         let (end_sender, end) = oneshot::channel();
-        let max_body_bytes = connection
-            .max_message_bytes()
-            .saturating_sub(connection.head_bytes());
-        let client = Self {
-            commands,
-            max_body_bytes,
-        };
-        let driver = Driver {
-            connection,
-            events: event_sender,
-            waiting: None,
-            acks: HashMap::new(),
-            sweep_at: SWEEP_FROM,
-        };
+        let max_body_bytes = connection.max_message_bytes().saturating_sub(connection.head_bytes());
+        let client = Self { commands, max_body_bytes };
+        let driver = Driver { connection, events: event_sender, waiting: None, acks: HashMap::new(), sweep_at: SWEEP_FROM };
         tokio::spawn(async move {
             let disconnect = driver.run(command_queue).await;
             // Nobody may be left to hear it.
             let _ = end_sender.send(disconnect);
         });
-        (
-            client,
-            Events {
-                events: event_queue,
-                end: Some(end),
-            },
-        )
+        (client, Events { events: event_queue, end: Some(end) })
     }
 
     /// Sends an event with one argument, given as JSON text; waits while too much is queued.
@@ -142,9 +117,7 @@ impl Client {
     /// Sends an event with any number of arguments and waits for the server's acknowledgement.
     pub async fn emit_args_with_ack(&self, event: &str, args: &[&str]) -> Result<Ack, AckError> {
         let (waiter, answer) = oneshot::channel();
-        self.send_event(event, args, Some(waiter))
-            .await
-            .map_err(AckError::Emit)?;
+        self.send_event(event, args, Some(waiter)).await.map_err(AckError::Emit)?;
         answer.await.unwrap_or(Err(AckError::ConnectionEnded))
     }
 
@@ -163,12 +136,7 @@ impl Client {
         }
     }
 
-    async fn send_event(
-        &self,
-        event: &str,
-        args: &[&str],
-        waiter: Option<Waiter>,
-    ) -> Result<(), EmitError> {
+    async fn send_event(&self, event: &str, args: &[&str], waiter: Option<Waiter>) -> Result<(), EmitError> {
         let body = self.body(Some(event), args)?;
         self.command(Command::Emit { body, waiter }).await
     }
@@ -177,19 +145,13 @@ impl Client {
     fn body(&self, event: Option<&str>, args: &[&str]) -> Result<String, EmitError> {
         let body = encode_body(event, args)?;
         if body.len() > self.max_body_bytes {
-            return Err(EmitError::TooLarge {
-                size: body.len(),
-                limit: self.max_body_bytes,
-            });
+            return Err(EmitError::TooLarge { size: body.len(), limit: self.max_body_bytes });
         }
         Ok(body)
     }
 
     async fn command(&self, command: Command) -> Result<(), EmitError> {
-        self.commands
-            .send(command)
-            .await
-            .map_err(|_| EmitError::Closed)
+        self.commands.send(command).await.map_err(|_| EmitError::Closed)
     }
 }
 
@@ -285,11 +247,7 @@ impl Driver {
         let received = match incoming {
             Incoming::Event(event) => Received::Event(event),
             Incoming::Ack(ack) => return self.resolve(ack.id(), Ok(ack)),
-            Incoming::BinarySkipped(BinarySkipped {
-                event: None,
-                ack: Some(id),
-                ..
-            }) => {
+            Incoming::BinarySkipped(BinarySkipped { event: None, ack: Some(id), .. }) => {
                 return self.resolve(id, Err(AckError::Binary));
             }
             Incoming::BinarySkipped(skipped) => Received::BinarySkipped(skipped),
@@ -327,11 +285,7 @@ async fn drive<'a>(connection: &mut Connection, had_room: bool) -> Step<'a> {
         if let Poll::Ready(incoming) = pin!(connection.next()).poll(context) {
             return Poll::Ready(Step::Incoming(incoming));
         }
-        if !had_room && connection.has_room() {
-            Poll::Ready(Step::Room)
-        } else {
-            Poll::Pending
-        }
+        if !had_room && connection.has_room() { Poll::Ready(Step::Room) } else { Poll::Pending }
     })
     .await
 }

@@ -20,15 +20,11 @@ use crate::transport::{Transport, upgrade};
 /// the future drops the connection.
 pub async fn connect(options: &ConnectOptions) -> Result<Connection, ConnectError> {
     let mut phase = ConnectPhase::Handshake;
-    let joined =
-        tokio::time::timeout(options.connect_timeout, establish(options, &mut phase)).await;
+    let joined = tokio::time::timeout(options.connect_timeout, establish(options, &mut phase)).await;
     joined.unwrap_or(Err(ConnectError::Timeout { phase }))
 }
 
-async fn establish(
-    options: &ConnectOptions,
-    phase: &mut ConnectPhase,
-) -> Result<Connection, ConnectError> {
+async fn establish(options: &ConnectOptions, phase: &mut ConnectPhase) -> Result<Connection, ConnectError> {
     let transport = Transport::dial(options).await?;
     let upgraded = upgrade(transport, options).await?;
     *phase = ConnectPhase::Open;
@@ -50,11 +46,7 @@ async fn establish(
         return Err(error);
     }
     driver.release_buffers();
-    debug!(
-        namespace = driver.session.namespace(),
-        "joined namespace `{}`",
-        driver.session.namespace()
-    );
+    debug!(namespace = driver.session.namespace(), "joined namespace `{}`", driver.session.namespace());
     Ok(Connection::new(driver, options))
 }
 
@@ -63,10 +55,7 @@ fn connect_error(end: End, phase: ConnectPhase) -> ConnectError {
         End::Kicked { .. } => ConnectError::Kicked,
         End::Closed { code, reason } => ConnectError::Closed { code, reason },
         End::Lost(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-            ConnectError::Closed {
-                code: None,
-                reason: String::new(),
-            }
+            ConnectError::Closed { code: None, reason: String::new() }
         }
         End::Lost(error) => ConnectError::unreachable(error),
         End::Dead => ConnectError::Timeout { phase },
@@ -114,22 +103,13 @@ pub struct Counters {
 impl Connection {
     fn new(driver: Driver<Transport>, options: &ConnectOptions) -> Self {
         let namespace = driver.session.namespace();
-        let suffix = if namespace == "/" {
-            String::new()
-        } else {
-            format!("{namespace},")
-        };
-        let server_limit = driver
-            .session
-            .max_payload
-            .and_then(|bytes| usize::try_from(bytes).ok());
+        let suffix = if namespace == "/" { String::new() } else { format!("{namespace},") };
+        let server_limit = driver.session.max_payload.and_then(|bytes| usize::try_from(bytes).ok());
         let emitter = Emitter {
             event_prefix: format!("42{suffix}").into(),
             ack_prefix: format!("43{suffix}").into(),
             next_ack: 0,
-            max_message_bytes: options
-                .max_message_bytes
-                .min(server_limit.unwrap_or(usize::MAX)),
+            max_message_bytes: options.max_message_bytes.min(server_limit.unwrap_or(usize::MAX)),
             queue_frames: options.queue_frames,
             queue_bytes: options.queue_bytes,
         };
@@ -200,10 +180,7 @@ impl Connection {
     /// What is queued is written first, as far as that time allows.
     pub async fn close(mut self) {
         if !self.driver.is_ended() {
-            let packet = Packet {
-                namespace: self.driver.session.namespace(),
-                body: PacketBody::Disconnect,
-            };
+            let packet = Packet { namespace: self.driver.session.namespace(), body: PacketBody::Disconnect };
             let frame = packet.encode_frame();
             self.driver.leave(&frame).await;
         }
@@ -252,13 +229,7 @@ impl Connection {
 
     /// Tells whether any message that is not too large would be taken now.
     pub fn has_room(&self) -> bool {
-        self.emitter
-            .admit(
-                self.emitter.max_message_bytes,
-                self.queued_messages(),
-                self.queued_bytes(),
-            )
-            .is_ok()
+        self.emitter.admit(self.emitter.max_message_bytes, self.queued_messages(), self.queued_bytes()).is_ok()
     }
 
     /// Returns how many bytes are queued.
@@ -289,31 +260,21 @@ impl Connection {
 
     /// Queues an event whose body comes from [`encode_body`]; the caller has checked size and room.
     pub(crate) fn send_body(&mut self, body: &str) {
-        self.driver
-            .outbox
-            .push(&[self.emitter.event_prefix.as_bytes(), body.as_bytes()]);
+        self.driver.outbox.push(&[self.emitter.event_prefix.as_bytes(), body.as_bytes()]);
     }
 
     /// As [`send_body`](Self::send_body), asking for an acknowledgement.
     pub(crate) fn send_body_with_ack(&mut self, body: &str) -> AckId {
         let id = self.emitter.take_ack_id();
         let digits = id.to_string();
-        self.driver.outbox.push(&[
-            self.emitter.event_prefix.as_bytes(),
-            digits.as_bytes(),
-            body.as_bytes(),
-        ]);
+        self.driver.outbox.push(&[self.emitter.event_prefix.as_bytes(), digits.as_bytes(), body.as_bytes()]);
         id
     }
 
     /// Queues an answer whose body comes from [`encode_body`]; the caller has checked size and room.
     pub(crate) fn send_answer(&mut self, id: AckId, body: &str) {
         let digits = id.to_string();
-        self.driver.outbox.push(&[
-            self.emitter.ack_prefix.as_bytes(),
-            digits.as_bytes(),
-            body.as_bytes(),
-        ]);
+        self.driver.outbox.push(&[self.emitter.ack_prefix.as_bytes(), digits.as_bytes(), body.as_bytes()]);
     }
 
     fn send(&mut self, kind: Kind<'_>, id: Option<AckId>, args: &[&str]) -> Result<(), EmitError> {
@@ -341,8 +302,7 @@ impl Connection {
         }
         parts.push(b"]");
         let size = parts.iter().map(|part| part.len()).sum();
-        self.emitter
-            .admit(size, self.queued_messages(), self.queued_bytes())?;
+        self.emitter.admit(size, self.queued_messages(), self.queued_bytes())?;
         self.driver.outbox.push(&parts);
         Ok(())
     }
@@ -393,10 +353,7 @@ pub(crate) fn encode_body(event: Option<&str>, args: &[&str]) -> Result<String, 
 
 /// Returns the pieces of a name as JSON string; nearly no name needs escapes.
 fn quoted(name: &str) -> [Cow<'_, str>; 3] {
-    if name
-        .bytes()
-        .all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\')
-    {
+    if name.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
         ["\"", name, "\""].map(Cow::Borrowed)
     } else {
         let escaped = serde_json::Value::from(name).to_string();
@@ -411,24 +368,12 @@ impl Emitter {
         id
     }
 
-    fn admit(
-        &self,
-        size: usize,
-        queued_frames: usize,
-        queued_bytes: usize,
-    ) -> Result<(), EmitError> {
+    fn admit(&self, size: usize, queued_frames: usize, queued_bytes: usize) -> Result<(), EmitError> {
         if size > self.max_message_bytes {
-            return Err(EmitError::TooLarge {
-                size,
-                limit: self.max_message_bytes,
-            });
+            return Err(EmitError::TooLarge { size, limit: self.max_message_bytes });
         }
         let full = queued_frames >= self.queue_frames || queued_bytes + size > self.queue_bytes;
-        if full && queued_frames > 0 {
-            Err(EmitError::QueueFull)
-        } else {
-            Ok(())
-        }
+        if full && queued_frames > 0 { Err(EmitError::QueueFull) } else { Ok(()) }
     }
 }
 
@@ -438,9 +383,7 @@ fn disconnect(end: End) -> Disconnect {
         End::Closed { code, reason } => Disconnect::ServerClosed { code, reason },
         End::Dead => Disconnect::HeartbeatTimeout,
         End::Lost(error) => Disconnect::Lost(error),
-        End::Mismatch => Disconnect::Protocol(ProtocolError::Unexpected(
-            "packet of the other protocol version",
-        )),
+        End::Mismatch => Disconnect::Protocol(ProtocolError::Unexpected("packet of the other protocol version")),
         End::Protocol(error) => Disconnect::Protocol(error),
     }
 }

@@ -130,8 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// Leaves the namespace, closes the WebSocket and waits a little for the server to do the same.
     pub(crate) async fn leave(&mut self, disconnect: &str) {
         self.paused = false;
-        self.outbox
-            .push_control(Opcode::Text, disconnect.as_bytes());
+        self.outbox.push_control(Opcode::Text, disconnect.as_bytes());
         self.outbox.push_control(Opcode::Close, &[]);
         let end_of_stream = async {
             // Whatever still comes is of no interest.
@@ -179,11 +178,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             let now = Instant::now();
             self.ping_if_due(now);
             let written = self.poll_flush(context);
-            let read = if listening {
-                self.poll_read(context, now)
-            } else {
-                Poll::Pending
-            };
+            let read = if listening { self.poll_read(context, now) } else { Poll::Pending };
             match (read, written) {
                 (Poll::Ready(Ok(())), _) => {}
                 (Poll::Ready(Err(error)), _) | (Poll::Pending, Poll::Ready(Err(error))) => {
@@ -207,13 +202,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Handles messages that were read until one concerns the owner.
     fn next_signal(&mut self) -> Result<Option<Signal>, End> {
-        let Self {
-            decoder,
-            outbox,
-            session,
-            heartbeat,
-            ..
-        } = self;
+        let Self { decoder, outbox, session, heartbeat, .. } = self;
         if session.is_opening() && is_http(decoder.pending()) {
             return Err(End::Mismatch);
         }
@@ -281,23 +270,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     /// Called when there is nothing to read: waits for the next deadline, or finds that one has passed.
-    fn poll_timer(
-        &mut self,
-        context: &mut Context<'_>,
-        listening: bool,
-        now: Instant,
-    ) -> Poll<Result<(), End>> {
+    fn poll_timer(&mut self, context: &mut Context<'_>, listening: bool, now: Instant) -> Poll<Result<(), End>> {
         if let Some(until) = self.session.kicked_until()
             && until <= now
         {
             return Poll::Ready(Err(End::Kicked { whole: false }));
         }
         let heartbeat = self.heartbeat.as_ref();
-        if listening
-            && heartbeat
-                .and_then(Heartbeat::dead_at)
-                .is_some_and(|dead_at| dead_at <= now)
-        {
+        if listening && heartbeat.and_then(Heartbeat::dead_at).is_some_and(|dead_at| dead_at <= now) {
             return Poll::Ready(Err(End::Dead));
         }
         let due = heartbeat.and_then(|heartbeat| heartbeat.due(listening));
@@ -327,11 +307,7 @@ impl Backlog {
     }
 }
 
-fn poll_write_out<S: AsyncWrite + Unpin>(
-    stream: &mut S,
-    outbox: &mut Outbox,
-    context: &mut Context<'_>,
-) -> Poll<io::Result<()>> {
+fn poll_write_out<S: AsyncWrite + Unpin>(stream: &mut S, outbox: &mut Outbox, context: &mut Context<'_>) -> Poll<io::Result<()>> {
     while !outbox.unwritten().is_empty() {
         let written = ready!(Pin::new(&mut *stream).poll_write(context, outbox.unwritten()))?;
         if written == 0 {
@@ -365,21 +341,13 @@ mod tests {
     }
 
     impl AsyncRead for Counting {
-        fn poll_read(
-            self: Pin<&mut Self>,
-            context: &mut Context<'_>,
-            buffer: &mut ReadBuf<'_>,
-        ) -> Poll<io::Result<()>> {
+        fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
             Pin::new(&mut self.get_mut().stream).poll_read(context, buffer)
         }
     }
 
     impl AsyncWrite for Counting {
-        fn poll_write(
-            self: Pin<&mut Self>,
-            context: &mut Context<'_>,
-            bytes: &[u8],
-        ) -> Poll<io::Result<usize>> {
+        fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
             let counting = self.get_mut();
             counting.writes += 1;
             Pin::new(&mut counting.stream).poll_write(context, bytes)
@@ -400,24 +368,11 @@ mod tests {
         let open = format!(r#"0{{"sid":"x","pingInterval":{ping_interval},"pingTimeout":60000}}"#);
         for text in [open.as_str(), "40/chat,"] {
             let length = u8::try_from(text.len()).expect("a short frame");
-            server
-                .write_all(&[&[0x81, length], text.as_bytes()].concat())
-                .await
-                .expect("to write");
+            server.write_all(&[&[0x81, length], text.as_bytes()].concat()).await.expect("to write");
         }
-        let options = ConnectOptions::new("http://localhost")
-            .expect("a URL")
-            .namespace("/chat")
-            .expect("valid");
+        let options = ConnectOptions::new("http://localhost").expect("a URL").namespace("/chat").expect("valid");
         let stream = Counting { stream, writes: 0 };
-        let mut driver = Driver::new(
-            Upgraded {
-                stream,
-                mask: MaskSource::new(),
-                rest: Vec::new(),
-            },
-            &options,
-        );
+        let mut driver = Driver::new(Upgraded { stream, mask: MaskSource::new(), rest: Vec::new() }, &options);
         assert!(matches!(driver.signal().await, Ok(Signal::Opened)));
         assert!(matches!(driver.signal().await, Ok(Signal::Joined)));
         (driver, server)
@@ -459,18 +414,11 @@ mod tests {
         assert!(idle.is_err());
         assert_eq!(polls, 2, "at the start and at the end");
         assert_eq!(driver.outbox.queued_bytes(), 0);
-        server
-            .read_exact(&mut [0; CONNECT])
-            .await
-            .expect("the CONNECT packet");
+        server.read_exact(&mut [0; CONNECT]).await.expect("the CONNECT packet");
         let next = tokio::time::timeout(Duration::from_secs(2), driver.signal()).await;
         assert!(next.is_err());
         let mut ping = [0; 64];
-        assert_eq!(
-            server.read(&mut ping).await.expect("to read"),
-            7,
-            "one masked frame of one byte"
-        );
+        assert_eq!(server.read(&mut ping).await.expect("to read"), 7, "one masked frame of one byte");
     }
 
     #[tokio::test(start_paused = true)]

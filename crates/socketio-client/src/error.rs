@@ -210,15 +210,9 @@ impl ConnectError {
     pub fn class(&self) -> FailureClass {
         match self {
             Self::Refused(_) => FailureClass::Auth,
-            Self::InvalidNamespace
-            | Self::Misconfigured { .. }
-            | Self::Tls(_)
-            | Self::ProtocolMismatch => FailureClass::Config,
+            Self::InvalidNamespace | Self::Misconfigured { .. } | Self::Tls(_) | Self::ProtocolMismatch => FailureClass::Config,
             Self::Protocol(_) => FailureClass::Protocol,
-            Self::Unavailable { .. }
-            | Self::Timeout { .. }
-            | Self::Kicked
-            | Self::Closed { .. } => FailureClass::Unavailable,
+            Self::Unavailable { .. } | Self::Timeout { .. } | Self::Kicked | Self::Closed { .. } => FailureClass::Unavailable,
         }
     }
 
@@ -231,11 +225,7 @@ impl ConnectError {
     }
 
     pub(crate) fn unreachable(source: io::Error) -> Self {
-        Self::Unavailable {
-            status: None,
-            retry_after: None,
-            source: Some(source),
-        }
+        Self::Unavailable { status: None, retry_after: None, source: Some(source) }
     }
 }
 

@@ -86,11 +86,7 @@ impl Event {
             Cow::Borrowed(name) => Name::In(range_within(text, name)),
             Cow::Owned(name) => Name::Unescaped(name.into()),
         };
-        Self {
-            name,
-            args: Args::new(text, args),
-            ack: ack.map(AckId),
-        }
+        Self { name, args: Args::new(text, args), ack: ack.map(AckId) }
     }
 
     /// Returns the name of the event.
@@ -119,10 +115,7 @@ impl Event {
 
 impl Ack {
     pub(crate) fn new(text: &str, id: u64, args: &[&str]) -> Self {
-        Self {
-            id: AckId(id),
-            args: Args::new(text, args),
-        }
+        Self { id: AckId(id), args: Args::new(text, args) }
     }
 
     /// Returns the id that [`emit_with_ack`](crate::Connection::emit_with_ack) gave.
@@ -144,10 +137,7 @@ impl Ack {
 impl Args {
     fn new(text: &str, args: &[&str]) -> Self {
         let ranges = args.iter().map(|arg| range_within(text, arg)).collect();
-        Self {
-            text: Arc::from(text),
-            ranges,
-        }
+        Self { text: Arc::from(text), ranges }
     }
 
     /// Returns the number of arguments.
@@ -162,15 +152,12 @@ impl Args {
 
     /// Returns one argument as JSON text, which is valid.
     pub fn get(&self, index: usize) -> Option<&str> {
-        self.ranges
-            .get(index)
-            .map(|range| &self.text[range.clone()])
+        self.ranges.get(index).map(|range| &self.text[range.clone()])
     }
 
     /// Returns one argument as raw JSON value.
     pub fn raw(&self, index: usize) -> Option<&RawValue> {
-        self.get(index)
-            .and_then(|arg| serde_json::from_str(arg).ok())
+        self.get(index).and_then(|arg| serde_json::from_str(arg).ok())
     }
 
     /// Parses one argument; a missing one counts as `null`.
@@ -204,22 +191,13 @@ impl Incoming {
 // Payloads belong to the application and may be private: `Debug` counts them.
 impl fmt::Debug for Event {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Event")
-            .field("name", &self.name())
-            .field("args", &self.args)
-            .field("ack", &self.ack)
-            .finish()
+        formatter.debug_struct("Event").field("name", &self.name()).field("args", &self.args).field("ack", &self.ack).finish()
     }
 }
 
 impl fmt::Debug for Ack {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Ack")
-            .field("id", &self.id)
-            .field("args", &self.args)
-            .finish()
+        formatter.debug_struct("Ack").field("id", &self.id).field("args", &self.args).finish()
     }
 }
 
@@ -254,20 +232,11 @@ mod tests {
         let event = event(r#"2/chat,7["gr\u0065et", {"name" : "Ada"},2]"#);
         assert_eq!(event.name(), "greet");
         assert_eq!(event.ack_id(), Some(AckId(7)));
-        assert_eq!(
-            event.args().iter().collect::<Vec<_>>(),
-            [r#"{"name" : "Ada"}"#, "2"]
-        );
+        assert_eq!(event.args().iter().collect::<Vec<_>>(), [r#"{"name" : "Ada"}"#, "2"]);
         assert_eq!(event.arg(2), None);
-        assert_eq!(
-            event.args().raw(0).map(RawValue::get),
-            Some(r#"{"name" : "Ada"}"#)
-        );
+        assert_eq!(event.args().raw(0).map(RawValue::get), Some(r#"{"name" : "Ada"}"#));
         assert_eq!(event.args().parse::<u8>(1).expect("a number"), 2);
         assert_eq!(event.args().parse::<Option<u8>>(2).expect("null"), None);
-        assert_eq!(
-            format!("{event:?}"),
-            "Event { name: \"greet\", args: [2 arguments], ack: Some(AckId(7)) }"
-        );
+        assert_eq!(format!("{event:?}"), "Event { name: \"greet\", args: [2 arguments], ack: Some(AckId(7)) }");
     }
 }

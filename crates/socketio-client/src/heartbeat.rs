@@ -31,18 +31,10 @@ impl Heartbeat {
         let interval = handshake.ping_interval.clamp(SHORTEST, LONGEST);
         let timeout = handshake.ping_timeout.clamp(SHORTEST, LONGEST);
         match protocol {
-            Protocol::EngineIo3 => Self::ClientPings {
-                interval,
-                timeout,
-                next_ping: now + interval,
-                unanswered_since: None,
-            },
+            Protocol::EngineIo3 => Self::ClientPings { interval, timeout, next_ping: now + interval, unanswered_since: None },
             Protocol::EngineIo4 => {
                 let limit = interval + timeout;
-                Self::ServerPings {
-                    limit,
-                    dead_at: now + limit,
-                }
+                Self::ServerPings { limit, dead_at: now + limit }
             }
         }
     }
@@ -50,9 +42,7 @@ impl Heartbeat {
     /// Notes that bytes arrived.
     pub(crate) fn on_read(&mut self) {
         match self {
-            Self::ClientPings {
-                unanswered_since, ..
-            } => *unanswered_since = None,
+            Self::ClientPings { unanswered_since, .. } => *unanswered_since = None,
             Self::ServerPings { .. } => {}
         }
     }
@@ -68,12 +58,7 @@ impl Heartbeat {
     /// Tells whether a ping is due now, and counts it as sent.
     pub(crate) fn take_ping(&mut self, now: Instant) -> bool {
         match self {
-            Self::ClientPings {
-                interval,
-                next_ping,
-                unanswered_since,
-                ..
-            } if *next_ping <= now => {
+            Self::ClientPings { interval, next_ping, unanswered_since, .. } if *next_ping <= now => {
                 // After a pause of the whole process the schedule goes on from now; missed pings are not made up.
                 *next_ping = (*next_ping + *interval).max(now + SHORTEST);
                 unanswered_since.get_or_insert(now);
@@ -86,11 +71,7 @@ impl Heartbeat {
     /// Returns when silence becomes death.
     pub(crate) fn dead_at(&self) -> Option<Instant> {
         match self {
-            Self::ClientPings {
-                timeout,
-                unanswered_since,
-                ..
-            } => unanswered_since.map(|since| since + *timeout),
+            Self::ClientPings { timeout, unanswered_since, .. } => unanswered_since.map(|since| since + *timeout),
             Self::ServerPings { dead_at, .. } => Some(*dead_at),
         }
     }
@@ -108,9 +89,7 @@ impl Heartbeat {
     /// Begins to listen again after a time without: the silence meanwhile was this side's.
     pub(crate) fn on_resume(&mut self, now: Instant) {
         match self {
-            Self::ClientPings {
-                unanswered_since, ..
-            } => {
+            Self::ClientPings { unanswered_since, .. } => {
                 if let Some(since) = unanswered_since {
                     *since = now;
                 }
@@ -125,13 +104,7 @@ mod tests {
     use super::*;
 
     fn handshake(interval: Duration, timeout: Duration) -> Handshake {
-        Handshake {
-            sid: "x".to_owned(),
-            upgrades: vec![],
-            ping_interval: interval,
-            ping_timeout: timeout,
-            max_payload: None,
-        }
+        Handshake { sid: "x".to_owned(), upgrades: vec![], ping_interval: interval, ping_timeout: timeout, max_payload: None }
     }
 
     fn seconds(seconds: u64) -> Duration {
@@ -139,22 +112,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_client_pings_on_a_fixed_schedule_and_dies_a_timeout_after_the_first_unanswered_ping()
-     {
+    async fn the_client_pings_on_a_fixed_schedule_and_dies_a_timeout_after_the_first_unanswered_ping() {
         let start = Instant::now();
-        let mut heartbeat = Heartbeat::new(
-            Protocol::EngineIo3,
-            &handshake(seconds(25), seconds(60)),
-            start,
-        );
+        let mut heartbeat = Heartbeat::new(Protocol::EngineIo3, &handshake(seconds(25), seconds(60)), start);
         assert_eq!(heartbeat.due(true), Some(start + seconds(25)));
         assert!(!heartbeat.take_ping(start + seconds(24)));
         assert!(heartbeat.take_ping(start + seconds(26)), "late by a second");
-        assert_eq!(
-            heartbeat.due(true),
-            Some(start + seconds(50)),
-            "the schedule stays"
-        );
+        assert_eq!(heartbeat.due(true), Some(start + seconds(50)), "the schedule stays");
         heartbeat.on_read();
         assert_eq!(heartbeat.dead_at(), None);
         assert!(heartbeat.take_ping(start + seconds(50)));
@@ -168,11 +132,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_the_servers_ping_keeps_an_engine_io_4_connection() {
         let start = Instant::now();
-        let mut heartbeat = Heartbeat::new(
-            Protocol::EngineIo4,
-            &handshake(seconds(25), seconds(20)),
-            start,
-        );
+        let mut heartbeat = Heartbeat::new(Protocol::EngineIo4, &handshake(seconds(25), seconds(20)), start);
         assert_eq!(heartbeat.due(true), Some(start + seconds(45)));
         heartbeat.on_read();
         assert!(!heartbeat.take_ping(start + seconds(30)));

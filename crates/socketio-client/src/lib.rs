@@ -95,8 +95,8 @@ pub use client::{AckError, Client, Events, Received};
 pub use codec::Protocol;
 pub use connection::{Connection, Counters, connect};
 pub use error::{
-    ConnectError, ConnectPhase, Disconnect, EmitError, FailureClass, InvalidFrame, InvalidUpgrade,
-    ProtocolError, Refusal, RefusedBy,
+    ConnectError, ConnectPhase, Disconnect, EmitError, FailureClass, InvalidFrame, InvalidUpgrade, ProtocolError, Refusal,
+    RefusedBy,
 };
 pub use event::{Ack, AckId, Args, BinarySkipped, Event, Incoming};
 pub use options::{ConnectOptions, OptionsError, TlsConfig, TlsSetupError};

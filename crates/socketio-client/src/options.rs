@@ -148,8 +148,7 @@ impl ConnectOptions {
 
     /// Joins this namespace instead of the root `/`.
     pub fn namespace(mut self, namespace: &str) -> Result<Self, OptionsError> {
-        let forbidden =
-            |character: char| character == ',' || character == '?' || character.is_control();
+        let forbidden = |character: char| character == ',' || character == '?' || character.is_control();
         if !namespace.starts_with('/') || namespace.contains(forbidden) {
             return Err(OptionsError::Namespace);
         }
@@ -218,18 +217,12 @@ impl ConnectOptions {
     /// Returns path and query of the WebSocket request.
     pub(crate) fn path_and_query(&self) -> String {
         let own = [("EIO", self.protocol.eio()), ("transport", "websocket")];
-        format!(
-            "{}?{}",
-            self.endpoint.path,
-            encode_query(self.pairs().chain(own))
-        )
+        format!("{}?{}", self.endpoint.path, encode_query(self.pairs().chain(own)))
     }
 
     /// Returns the caller's pairs.
     pub(crate) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.query
-            .iter()
-            .map(|pair| (pair.name.as_str(), pair.value.as_str()))
+        self.query.iter().map(|pair| (pair.name.as_str(), pair.value.as_str()))
     }
 
     /// Returns what must not show up anywhere.
@@ -238,22 +231,13 @@ impl ConnectOptions {
     }
 
     fn push_pair(&mut self, name: String, value: String, secret: bool) {
-        Arc::make_mut(&mut self.query).push(QueryPair {
-            name,
-            value,
-            secret,
-        });
+        Arc::make_mut(&mut self.query).push(QueryPair { name, value, secret });
     }
 }
 
 /// Returns the values of the pairs that are secret.
 pub(crate) fn secrets(pairs: &[QueryPair]) -> Secrets<'_> {
-    Secrets::new(
-        pairs
-            .iter()
-            .filter(|pair| pair.secret)
-            .map(|pair| pair.value.as_str()),
-    )
+    Secrets::new(pairs.iter().filter(|pair| pair.secret).map(|pair| pair.value.as_str()))
 }
 
 impl Endpoint {
@@ -264,9 +248,7 @@ impl Endpoint {
             "wss" | "https" => true,
             other => return Err(OptionsError::Scheme(other.to_owned())),
         };
-        let surplus = [url.password(), url.query(), url.fragment()]
-            .iter()
-            .any(Option::is_some);
+        let surplus = [url.password(), url.query(), url.fragment()].iter().any(Option::is_some);
         if surplus || !url.username().is_empty() {
             return Err(OptionsError::Surplus);
         }
@@ -277,12 +259,7 @@ impl Endpoint {
             path => format!("{path}/"),
         };
         let default_port = if secure { 443 } else { 80 };
-        Ok(Self {
-            host,
-            port: url.port().unwrap_or(default_port),
-            secure,
-            path,
-        })
+        Ok(Self { host, port: url.port().unwrap_or(default_port), secure, path })
     }
 
     /// Returns the value of the `Host` header.
@@ -331,43 +308,19 @@ mod tests {
     fn base_urls_of_all_spellings_lead_to_the_same_path() {
         let path = "/socket.io/".to_owned();
         assert_eq!(endpoint("ws://a"), ("a".to_owned(), false, path.clone()));
-        assert_eq!(
-            endpoint("http://a:80/"),
-            ("a".to_owned(), false, path.clone())
-        );
+        assert_eq!(endpoint("http://a:80/"), ("a".to_owned(), false, path.clone()));
         assert_eq!(endpoint("wss://a"), ("a".to_owned(), true, path.clone()));
-        assert_eq!(
-            endpoint("https://a:8443"),
-            ("a:8443".to_owned(), true, path.clone())
-        );
-        assert_eq!(
-            endpoint("http://[::1]:3000"),
-            ("[::1]:3000".to_owned(), false, path)
-        );
+        assert_eq!(endpoint("https://a:8443"), ("a:8443".to_owned(), true, path.clone()));
+        assert_eq!(endpoint("http://[::1]:3000"), ("[::1]:3000".to_owned(), false, path));
         assert_eq!(endpoint("http://a/other").2, "/other/");
     }
 
     #[test]
     fn urls_that_cannot_work_are_refused() {
-        assert!(matches!(
-            ConnectOptions::new("no url"),
-            Err(OptionsError::Url(_))
-        ));
-        assert_eq!(
-            ConnectOptions::new("ftp://a").err(),
-            Some(OptionsError::Scheme("ftp".to_owned()))
-        );
-        for url in [
-            "http://u@a",
-            "http://:p@a",
-            "http://a?token=x",
-            "http://a#x",
-        ] {
-            assert_eq!(
-                ConnectOptions::new(url).err(),
-                Some(OptionsError::Surplus),
-                "{url}"
-            );
+        assert!(matches!(ConnectOptions::new("no url"), Err(OptionsError::Url(_))));
+        assert_eq!(ConnectOptions::new("ftp://a").err(), Some(OptionsError::Scheme("ftp".to_owned())));
+        for url in ["http://u@a", "http://:p@a", "http://a?token=x", "http://a#x"] {
+            assert_eq!(ConnectOptions::new(url).err(), Some(OptionsError::Surplus), "{url}");
         }
     }
 
@@ -375,33 +328,18 @@ mod tests {
     fn namespaces_that_would_break_the_packet_are_refused() {
         let options = ConnectOptions::new("http://a").expect("a usable URL");
         for namespace in ["", "chat", "/a,b", "/a?b", "/a\n"] {
-            assert_eq!(
-                options.clone().namespace(namespace).err(),
-                Some(OptionsError::Namespace),
-                "{namespace}"
-            );
+            assert_eq!(options.clone().namespace(namespace).err(), Some(OptionsError::Namespace), "{namespace}");
         }
         assert!(options.namespace("/chat").is_ok());
     }
 
     #[test]
     fn the_request_line_carries_the_pairs_and_the_version() {
-        let options = ConnectOptions::new("http://a")
-            .expect("a usable URL")
-            .query("token", "a,b")
-            .public_query("tokenType", "jwt");
-        assert_eq!(
-            options.path_and_query(),
-            "/socket.io/?token=a%2Cb&tokenType=jwt&EIO=3&transport=websocket"
-        );
+        let options =
+            ConnectOptions::new("http://a").expect("a usable URL").query("token", "a,b").public_query("tokenType", "jwt");
+        assert_eq!(options.path_and_query(), "/socket.io/?token=a%2Cb&tokenType=jwt&EIO=3&transport=websocket");
         let options = options.protocol(Protocol::EngineIo4);
-        assert_eq!(
-            options.path_and_query(),
-            "/socket.io/?token=a%2Cb&tokenType=jwt&EIO=4&transport=websocket"
-        );
-        assert!(
-            format!("{options:?}").contains("[token=***, tokenType=jwt]"),
-            "{options:?}"
-        );
+        assert_eq!(options.path_and_query(), "/socket.io/?token=a%2Cb&tokenType=jwt&EIO=4&transport=websocket");
+        assert!(format!("{options:?}").contains("[token=***, tokenType=jwt]"), "{options:?}");
     }
 }

@@ -31,34 +31,20 @@ struct Queued {
 
 impl Outbox {
     pub(crate) fn new(mask: MaskSource) -> Self {
-        Self {
-            buffer: Vec::new(),
-            written: 0,
-            boundary: 0,
-            frames: VecDeque::new(),
-            application: 0,
-            mask,
-            sent: 0,
-        }
+        Self { buffer: Vec::new(), written: 0, boundary: 0, frames: VecDeque::new(), application: 0, mask, sent: 0 }
     }
 
     /// Queues a message of the application behind all others.
     pub(crate) fn push(&mut self, parts: &[&[u8]]) {
         encode(&mut self.buffer, Opcode::Text, self.mask.next_key(), parts);
-        self.frames.push_back(Queued {
-            end: self.buffer.len(),
-            application: true,
-        });
+        self.frames.push_back(Queued { end: self.buffer.len(), application: true });
         self.application += 1;
     }
 
     /// Queues a frame of the protocol behind all others.
     pub(crate) fn push_control(&mut self, opcode: Opcode, payload: &[u8]) {
         encode(&mut self.buffer, opcode, self.mask.next_key(), &[payload]);
-        self.frames.push_back(Queued {
-            end: self.buffer.len(),
-            application: false,
-        });
+        self.frames.push_back(Queued { end: self.buffer.len(), application: false });
     }
 
     /// Queues a frame of the protocol ahead of all others; only one that is partly written goes first.
@@ -72,13 +58,7 @@ impl Outbox {
         for later in self.frames.iter_mut().skip(index) {
             later.end += length;
         }
-        self.frames.insert(
-            index,
-            Queued {
-                end: position + length,
-                application: false,
-            },
-        );
+        self.frames.insert(index, Queued { end: position + length, application: false });
     }
 
     /// Returns what is to be written next.
@@ -176,10 +156,7 @@ mod tests {
         outbox.push_urgent(Opcode::Pong, b"");
         assert_eq!(frames(outbox.unwritten()), [(10, 0), (1, 2), (1, 3)]);
         outbox.advance(outbox.unwritten().len());
-        assert_eq!(
-            (outbox.queued_frames(), outbox.queued_bytes(), outbox.sent()),
-            (0, 0, 6)
-        );
+        assert_eq!((outbox.queued_frames(), outbox.queued_bytes(), outbox.sent()), (0, 0, 6));
         outbox.push_urgent(Opcode::Pong, b"");
         assert_eq!(frames(outbox.unwritten()), [(10, 0)]);
     }

@@ -13,9 +13,7 @@ pub(crate) struct Secrets<'a>(Vec<&'a str>);
 
 impl<'a> Secrets<'a> {
     pub(crate) fn new(values: impl Iterator<Item = &'a str>) -> Self {
-        let mut values: Vec<_> = values
-            .filter(|value| value.len() >= SHORTEST_SECRET)
-            .collect();
+        let mut values: Vec<_> = values.filter(|value| value.len() >= SHORTEST_SECRET).collect();
         // A secret that contains another is masked whole.
         values.sort_by_key(|value| std::cmp::Reverse(value.len()));
         Self(values)
@@ -25,8 +23,7 @@ impl<'a> Secrets<'a> {
     pub(crate) fn mask_text(&self, text: &str) -> String {
         self.0.iter().fold(text.to_owned(), |text, secret| {
             let encoded = crate::codec::encode_query([("", *secret)]);
-            text.replace(secret, MASK)
-                .replace(encoded.trim_start_matches('='), MASK)
+            text.replace(secret, MASK).replace(encoded.trim_start_matches('='), MASK)
         })
     }
 
@@ -66,9 +63,7 @@ impl<'a> Secrets<'a> {
                 *text = masked;
                 changed
             }
-            Value::Array(items) => items
-                .iter_mut()
-                .fold(false, |changed, item| self.mask_value(item) | changed),
+            Value::Array(items) => items.iter_mut().fold(false, |changed, item| self.mask_value(item) | changed),
             Value::Object(members) => {
                 let mut changed = false;
                 let mut masked = serde_json::Map::new();
@@ -95,19 +90,10 @@ mod tests {
         let cases = [
             (r#""bad token sec/ret""#, r#""bad token ***""#),
             (r#""bad token sec\/ret""#, r#""bad token ***""#),
-            (
-                r#""bad token \u0073ec\/ret-longer!""#,
-                r#""bad token ***!""#,
-            ),
+            (r#""bad token \u0073ec\/ret-longer!""#, r#""bad token ***!""#),
             (r#""?token=sec%2Fret&x""#, r#""?token=***&x""#),
-            (
-                r#"{"sec/ret":{"a":["sec/ret",12345,401]}}"#,
-                r#"{"***":{"a":["***","***",401]}}"#,
-            ),
-            (
-                r#"{ "z": "jwt expired", "a": 401 }"#,
-                r#"{ "z": "jwt expired", "a": 401 }"#,
-            ),
+            (r#"{"sec/ret":{"a":["sec/ret",12345,401]}}"#, r#"{"***":{"a":["***","***",401]}}"#),
+            (r#"{ "z": "jwt expired", "a": 401 }"#, r#"{ "z": "jwt expired", "a": 401 }"#),
         ];
         for (json, masked) in cases {
             assert_eq!(secrets.mask_json(json).get(), masked);

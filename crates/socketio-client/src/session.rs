@@ -126,22 +126,15 @@ impl Session {
     /// Tells what a lost or closed connection means: after a kick it was part of the kick.
     pub(crate) fn explain(&self, end: End) -> End {
         match (self.phase, end) {
-            (Phase::Kicked { .. }, End::Closed { .. } | End::Lost(_)) => {
-                End::Kicked { whole: true }
-            }
-            (Phase::Joining | Phase::Joined, End::Closed { .. }) if self.root_left => {
-                End::Kicked { whole: true }
-            }
+            (Phase::Kicked { .. }, End::Closed { .. } | End::Lost(_)) => End::Kicked { whole: true },
+            (Phase::Joining | Phase::Joined, End::Closed { .. }) if self.root_left => End::Kicked { whole: true },
             (_, end) => end,
         }
     }
 
     /// Makes the end that a close frame stands for.
     pub(crate) fn closed(&self, code: Option<u16>, reason: &str) -> End {
-        End::Closed {
-            code,
-            reason: secrets(&self.query).mask_text(reason),
-        }
+        End::Closed { code, reason: secrets(&self.query).mask_text(reason) }
     }
 
     /// Takes in a text message.
@@ -154,9 +147,7 @@ impl Session {
         let packet = EnginePacket::decode(text)?;
         let Some(heartbeat) = heartbeat else {
             let EnginePacket::Open(json) = packet else {
-                return Err(
-                    ProtocolError::Unexpected("something else before the open packet").into(),
-                );
+                return Err(ProtocolError::Unexpected("something else before the open packet").into());
             };
             let handshake = Handshake::decode(json)?;
             *heartbeat = Some(Heartbeat::new(self.protocol, &handshake, Instant::now()));
@@ -184,10 +175,7 @@ impl Session {
     /// Takes in a binary message.
     pub(crate) fn on_binary(&mut self) -> Result<Option<Signal>, End> {
         let Some(attachments) = &mut self.attachments else {
-            return Err(ProtocolError::Unexpected(
-                "binary message without a packet that announces it",
-            )
-            .into());
+            return Err(ProtocolError::Unexpected("binary message without a packet that announces it").into());
         };
         attachments.missing = attachments.missing.saturating_sub(1);
         Ok(self.take_skipped())
@@ -206,18 +194,13 @@ impl Session {
 
     /// Returns the message that asks for the namespace; Engine.IO 3 servers join everyone to the root unasked.
     fn connect_frame(&self) -> Option<String> {
-        let pairs = || {
-            self.query
-                .iter()
-                .map(|pair| (pair.name.as_str(), pair.value.as_str()))
-        };
+        let pairs = || self.query.iter().map(|pair| (pair.name.as_str(), pair.value.as_str()));
         let (query, auth) = match self.protocol {
             Protocol::EngineIo3 if &*self.namespace == "/" => return None,
             Protocol::EngineIo3 => (Some(encode_query(pairs())), None),
             Protocol::EngineIo4 => {
-                let auth: serde_json::Map<_, _> = pairs()
-                    .map(|(name, value)| (name.to_owned(), serde_json::Value::from(value)))
-                    .collect();
+                let auth: serde_json::Map<_, _> =
+                    pairs().map(|(name, value)| (name.to_owned(), serde_json::Value::from(value))).collect();
                 (None, Some(serde_json::Value::Object(auth).to_string()))
             }
         };
@@ -225,13 +208,7 @@ impl Session {
             query: query.as_deref().filter(|_| !self.query.is_empty()),
             payload: auth.as_deref().filter(|_| !self.query.is_empty()),
         };
-        Some(
-            Packet {
-                namespace: &self.namespace,
-                body,
-            }
-            .encode_frame(),
-        )
+        Some(Packet { namespace: &self.namespace, body }.encode_frame())
     }
 
     fn on_packet(&mut self, text: &str) -> Result<Option<Signal>, End> {
@@ -242,20 +219,14 @@ impl Session {
             PacketBody::Connect { payload, .. } => self.on_connect(ours, payload),
             PacketBody::Disconnect => self.on_disconnect(ours, namespace),
             PacketBody::Error { payload } => Ok(self.on_error(ours, namespace, payload)),
-            PacketBody::Event { name, args, ack } => Ok(joined
-                .then(|| Signal::Incoming(Incoming::Event(Event::new(text, name, &args, ack))))),
-            PacketBody::Ack { id, args } => {
-                Ok(joined.then(|| Signal::Incoming(Incoming::Ack(Ack::new(text, id, &args)))))
+            PacketBody::Event { name, args, ack } => {
+                Ok(joined.then(|| Signal::Incoming(Incoming::Event(Event::new(text, name, &args, ack)))))
             }
-            PacketBody::BinaryEvent {
-                attachments,
-                name,
-                ack,
-                ..
-            } => Ok(self.on_binary_packet(joined, attachments, Some(name), ack)),
-            PacketBody::BinaryAck {
-                attachments, id, ..
-            } => Ok(self.on_binary_packet(joined, attachments, None, Some(id))),
+            PacketBody::Ack { id, args } => Ok(joined.then(|| Signal::Incoming(Incoming::Ack(Ack::new(text, id, &args))))),
+            PacketBody::BinaryEvent { attachments, name, ack, .. } => {
+                Ok(self.on_binary_packet(joined, attachments, Some(name), ack))
+            }
+            PacketBody::BinaryAck { attachments, id, .. } => Ok(self.on_binary_packet(joined, attachments, None, Some(id))),
         }
     }
 
@@ -282,9 +253,7 @@ impl Session {
         if self.root_left {
             return Err(End::Kicked { whole: true });
         }
-        self.phase = Phase::Kicked {
-            until: Instant::now() + KICK_GRACE,
-        };
+        self.phase = Phase::Kicked { until: Instant::now() + KICK_GRACE };
         Ok(None)
     }
 
@@ -311,25 +280,14 @@ impl Session {
         ack: Option<u64>,
     ) -> Option<Signal> {
         self.binary_skipped += u64::from(deliver);
-        let skipped = deliver.then(|| BinarySkipped {
-            event: event.map(Cow::into_owned),
-            ack: ack.map(AckId),
-            attachments,
-        });
-        self.attachments = Some(Attachments {
-            missing: attachments,
-            skipped,
-        });
+        let skipped = deliver.then(|| BinarySkipped { event: event.map(Cow::into_owned), ack: ack.map(AckId), attachments });
+        self.attachments = Some(Attachments { missing: attachments, skipped });
         self.take_skipped()
     }
 
     fn take_skipped(&mut self) -> Option<Signal> {
-        let complete = self
-            .attachments
-            .take_if(|attachments| attachments.missing == 0)?;
-        complete
-            .skipped
-            .map(|skipped| Signal::Incoming(Incoming::BinarySkipped(skipped)))
+        let complete = self.attachments.take_if(|attachments| attachments.missing == 0)?;
+        complete.skipped.map(|skipped| Signal::Incoming(Incoming::BinarySkipped(skipped)))
     }
 
     fn warn_of_server_ping(&mut self) {

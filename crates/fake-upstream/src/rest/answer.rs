@@ -16,63 +16,25 @@ pub(super) struct Failure {
 pub(super) type Answer = Result<Json<Value>, Failure>;
 
 impl Failure {
-    pub(super) const UNAUTHORIZED: Self = Self::new(
-        StatusCode::UNAUTHORIZED,
-        "unauthorized",
-        "the token is missing or not valid",
-    );
-    pub(super) const UNKNOWN_SPACE: Self = Self::new(
-        StatusCode::NOT_FOUND,
-        "topic.not.found",
-        "the space does not exist",
-    );
-    pub(super) const UNKNOWN_USER: Self = Self::new(
-        StatusCode::NOT_FOUND,
-        "user.not.found",
-        "the user does not exist",
-    );
-    pub(super) const UNKNOWN_MESSAGE: Self = Self::new(
-        StatusCode::NOT_FOUND,
-        "message.not.found",
-        "the message does not exist",
-    );
-    pub(super) const NOT_A_MEMBER: Self = Self::new(
-        StatusCode::FORBIDDEN,
-        "not.authorized",
-        "not a member of the space",
-    );
-    pub(super) const WRONG_PIN: Self = Self::new(
-        StatusCode::FORBIDDEN,
-        "invalid.password",
-        "the password of the space is wrong or missing",
-    );
-    pub(super) const GUESTS_BARRED: Self = Self::new(
-        StatusCode::FORBIDDEN,
-        "not.authorized.by.topic.policy",
-        "guests may not do this",
-    );
-    pub(super) const POLICY: Self = Self::new(
-        StatusCode::FORBIDDEN,
-        "not.authorized.by.topic.policy",
-        "the settings of the space do not allow this",
-    );
-    pub(super) const ARCHIVED: Self = Self::new(
-        StatusCode::FORBIDDEN,
-        "topic.invalid_acesss_to_archived_topic",
-        "the space is archived",
-    );
-    pub(super) const NO_DIRECT_SPACE: Self = Self::new(
-        StatusCode::FORBIDDEN,
-        "direct.not.allowed",
-        "the two users have no company and no space in common",
-    );
+    pub(super) const UNAUTHORIZED: Self =
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "the token is missing or not valid");
+    pub(super) const UNKNOWN_SPACE: Self = Self::new(StatusCode::NOT_FOUND, "topic.not.found", "the space does not exist");
+    pub(super) const UNKNOWN_USER: Self = Self::new(StatusCode::NOT_FOUND, "user.not.found", "the user does not exist");
+    pub(super) const UNKNOWN_MESSAGE: Self = Self::new(StatusCode::NOT_FOUND, "message.not.found", "the message does not exist");
+    pub(super) const NOT_A_MEMBER: Self = Self::new(StatusCode::FORBIDDEN, "not.authorized", "not a member of the space");
+    pub(super) const WRONG_PIN: Self =
+        Self::new(StatusCode::FORBIDDEN, "invalid.password", "the password of the space is wrong or missing");
+    pub(super) const GUESTS_BARRED: Self =
+        Self::new(StatusCode::FORBIDDEN, "not.authorized.by.topic.policy", "guests may not do this");
+    pub(super) const POLICY: Self =
+        Self::new(StatusCode::FORBIDDEN, "not.authorized.by.topic.policy", "the settings of the space do not allow this");
+    pub(super) const ARCHIVED: Self =
+        Self::new(StatusCode::FORBIDDEN, "topic.invalid_acesss_to_archived_topic", "the space is archived");
+    pub(super) const NO_DIRECT_SPACE: Self =
+        Self::new(StatusCode::FORBIDDEN, "direct.not.allowed", "the two users have no company and no space in common");
 
     pub(super) const fn new(status: StatusCode, code: &'static str, message: &'static str) -> Self {
-        Self {
-            status,
-            code,
-            message,
-        }
+        Self { status, code, message }
     }
 
     pub(super) const fn invalid(message: &'static str) -> Self {
@@ -82,11 +44,7 @@ impl Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        (
-            self.status,
-            Json(json!({"code": self.code, "message": self.message})),
-        )
-            .into_response()
+        (self.status, Json(json!({"code": self.code, "message": self.message}))).into_response()
     }
 }
 

@@ -39,35 +39,16 @@ impl FromRequestParts<Arc<Shared>> for AnyCaller {
     }
 }
 
-fn authenticate(
-    headers: &HeaderMap,
-    shared: &Shared,
-    admits: impl Fn(TokenKind) -> bool,
-) -> Result<Caller, Failure> {
+fn authenticate(headers: &HeaderMap, shared: &Shared, admits: impl Fn(TokenKind) -> bool) -> Result<Caller, Failure> {
     let (scheme, value) = credentials(headers).ok_or(Failure::UNAUTHORIZED)?;
     let state = shared.lock();
-    let token = state
-        .world
-        .valid_token(value)
-        .ok_or(Failure::UNAUTHORIZED)?;
+    let token = state.world.valid_token(value).ok_or(Failure::UNAUTHORIZED)?;
     if !scheme.eq_ignore_ascii_case(token.kind.scheme()) || !admits(token.kind) {
         return Err(Failure::UNAUTHORIZED);
     }
-    let user = state
-        .world
-        .users
-        .get(&token.user)
-        .ok_or(Failure::UNAUTHORIZED)?
-        .clone();
-    let pin = headers
-        .get("spaces-x-space-password")
-        .and_then(|pin| pin.to_str().ok())
-        .map(str::to_owned);
-    Ok(Caller {
-        user,
-        token: value.into(),
-        pin,
-    })
+    let user = state.world.users.get(&token.user).ok_or(Failure::UNAUTHORIZED)?.clone();
+    let pin = headers.get("spaces-x-space-password").and_then(|pin| pin.to_str().ok()).map(str::to_owned);
+    Ok(Caller { user, token: value.into(), pin })
 }
 
 /// The scheme and the token of the `Authorization` header.
@@ -79,10 +60,7 @@ pub(super) fn credentials(headers: &HeaderMap) -> Option<(&str, &str)> {
 impl Caller {
     /// The space, if the caller may see it.
     pub(super) fn space<'a>(&self, state: &'a State, space_id: &str) -> Result<&'a Space, Failure> {
-        let space = state
-            .world
-            .find_space(space_id)
-            .ok_or(Failure::UNKNOWN_SPACE)?;
+        let space = state.world.find_space(space_id).ok_or(Failure::UNKNOWN_SPACE)?;
         if !space.admits(&self.user.id) {
             return Err(Failure::NOT_A_MEMBER);
         }
@@ -93,25 +71,16 @@ impl Caller {
     }
 
     /// The space, if the caller may read what was said in it.
-    pub(super) fn readable_space<'a>(
-        &self,
-        state: &'a State,
-        space_id: &str,
-    ) -> Result<&'a Space, Failure> {
+    pub(super) fn readable_space<'a>(&self, state: &'a State, space_id: &str) -> Result<&'a Space, Failure> {
         let space = self.space(state, space_id)?;
-        if space.role_of(&self.user) == "guest" && space.restricts("deny_guest_access_history_msg")
-        {
+        if space.role_of(&self.user) == "guest" && space.restricts("deny_guest_access_history_msg") {
             return Err(Failure::GUESTS_BARRED);
         }
         Ok(space)
     }
 
     /// The space, if the caller may write into it.
-    pub(super) fn writable_space<'a>(
-        &self,
-        state: &'a State,
-        space_id: &str,
-    ) -> Result<&'a Space, Failure> {
+    pub(super) fn writable_space<'a>(&self, state: &'a State, space_id: &str) -> Result<&'a Space, Failure> {
         let space = self.space(state, space_id)?;
         if space.muted.contains(&self.user.id) {
             return Err(Failure::POLICY);

@@ -21,31 +21,16 @@ const MAX_FILE: u64 = 64 * 1024 * 1024;
 /// The most files kept.
 const MAX_FILES: usize = 1000;
 
-const FORBIDDEN: Failure = Failure::new(
-    StatusCode::FORBIDDEN,
-    "SignatureDoesNotMatch",
-    "the URL or its headers were changed",
-);
-const WRONG_SIZE: Failure = Failure::new(
-    StatusCode::BAD_REQUEST,
-    "EntityTooLarge",
-    "not the announced number of bytes",
-);
+const FORBIDDEN: Failure = Failure::new(StatusCode::FORBIDDEN, "SignatureDoesNotMatch", "the URL or its headers were changed");
+const WRONG_SIZE: Failure = Failure::new(StatusCode::BAD_REQUEST, "EntityTooLarge", "not the announced number of bytes");
 
 /// `POST /api/files/getuploadurl`
-pub(super) async fn get_upload_url(
-    State(shared): State<Arc<Shared>>,
-    caller: Caller,
-    body: Bytes,
-) -> Answer {
+pub(super) async fn get_upload_url(State(shared): State<Arc<Shared>>, caller: Caller, body: Bytes) -> Answer {
     if caller.user.kind == UserKind::Anonymous {
         return Err(Failure::GUESTS_BARRED);
     }
     let body = object(&body)?;
-    let files = body
-        .get("files")
-        .and_then(Value::as_array)
-        .ok_or(Failure::invalid("files is required"))?;
+    let files = body.get("files").and_then(Value::as_array).ok_or(Failure::invalid("files is required"))?;
     let state = &mut *shared.lock();
     if let Some(space_id) = body.get("topicId").and_then(Value::as_str) {
         caller.writable_space(state, space_id)?;
@@ -56,21 +41,13 @@ pub(super) async fn get_upload_url(
     let mut data = Vec::new();
     for file in files {
         let announced = file.get("Content-Length").and_then(Value::as_u64);
-        let announced = announced
-            .filter(|size| *size <= MAX_FILE)
-            .ok_or(Failure::invalid("Content-Length is missing or too large"))?;
-        let content_type = file
-            .get("Content-Type")
-            .and_then(Value::as_str)
-            .ok_or(Failure::invalid("Content-Type is required"))?;
+        let announced =
+            announced.filter(|size| *size <= MAX_FILE).ok_or(Failure::invalid("Content-Length is missing or too large"))?;
+        let content_type =
+            file.get("Content-Type").and_then(Value::as_str).ok_or(Failure::invalid("Content-Type is required"))?;
         let (key, signature) = (state.world.ids.uuid(), state.world.ids.opaque());
         let url = format!("{}/storage/{key}?X-Signature={signature}", state.base_url);
-        let stored = StoredFile {
-            announced,
-            content_type: content_type.to_owned(),
-            signature,
-            content: None,
-        };
+        let stored = StoredFile { announced, content_type: content_type.to_owned(), signature, content: None };
         state.world.files.insert(key.clone(), stored);
         data.push(json!({"url": url, "fileKey": key}));
     }
@@ -91,11 +68,7 @@ pub(super) async fn get_download_url(
         .collect();
     if !body.is_empty() {
         let body = object(&body)?;
-        let named = body
-            .get("fileKeys")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten();
+        let named = body.get("fileKeys").and_then(Value::as_array).into_iter().flatten();
         keys.extend(named.filter_map(Value::as_str).map(str::to_owned));
     }
     let state = shared.lock();
@@ -119,11 +92,7 @@ pub(super) async fn put_file(
         let file = signed_file(&state.world.files, &key, &uri)?;
         (file.announced, file.content_type.clone())
     };
-    let header = |name| {
-        headers
-            .get(name)
-            .and_then(|value: &http::HeaderValue| value.to_str().ok())
-    };
+    let header = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
     if header(CONTENT_TYPE) != Some(&content_type) || headers.contains_key(AUTHORIZATION) {
         return Err(FORBIDDEN);
     }
@@ -160,8 +129,6 @@ fn signed_file<'a>(
 ) -> Result<&'a StoredFile, Failure> {
     let file = files.get(key).ok_or(FORBIDDEN)?;
     let query = decode_query(uri.query().unwrap_or_default());
-    let signed = query
-        .iter()
-        .any(|(name, value)| name == "X-Signature" && *value == file.signature);
+    let signed = query.iter().any(|(name, value)| name == "X-Signature" && *value == file.signature);
     if signed { Ok(file) } else { Err(FORBIDDEN) }
 }

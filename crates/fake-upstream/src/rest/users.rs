@@ -26,11 +26,7 @@ pub(super) async fn get_me(caller: Caller) -> Json<Value> {
 }
 
 /// `GET /api/users/me/spaces`
-pub(super) async fn list_spaces(
-    State(shared): State<Arc<Shared>>,
-    caller: Caller,
-    OriginalUri(uri): OriginalUri,
-) -> Json<Value> {
+pub(super) async fn list_spaces(State(shared): State<Arc<Shared>>, caller: Caller, OriginalUri(uri): OriginalUri) -> Json<Value> {
     let state = &mut *shared.lock();
     let list = ListRequest::new(state, &caller.token, &uri, 10, Pagination::Page);
     let kinds = list.get("topictype").unwrap_or("group");
@@ -43,52 +39,24 @@ pub(super) async fn list_spaces(
         };
         status
             && (kinds == "all" || kinds.split(',').any(|kind| kind == space.kind.as_str()))
-            && search
-                .as_ref()
-                .is_none_or(|search| space.title.to_lowercase().contains(search))
+            && search.as_ref().is_none_or(|search| space.title.to_lowercase().contains(search))
             && after.is_none_or(|after| space.active_ms > after)
     };
-    let spaces: Vec<&Space> = state
-        .world
-        .spaces_of(&caller.user)
-        .into_iter()
-        .filter(wanted)
-        .collect();
-    Json(list.answer(
-        &spaces,
-        |space| &space.id,
-        |space| space_json(&state.world, space),
-    ))
+    let spaces: Vec<&Space> = state.world.spaces_of(&caller.user).into_iter().filter(wanted).collect();
+    Json(list.answer(&spaces, |space| &space.id, |space| space_json(&state.world, space)))
 }
 
 /// `POST /api/users/me/spaces/{id}/markread`
-pub(super) async fn mark_read(
-    State(shared): State<Arc<Shared>>,
-    caller: Caller,
-    Path(space_id): Path<String>,
-) -> Answer {
+pub(super) async fn mark_read(State(shared): State<Arc<Shared>>, caller: Caller, Path(space_id): Path<String>) -> Answer {
     caller.space(&shared.lock(), &space_id)?;
     Ok(Json(json!({})))
 }
 
 /// `GET /api/users/meetingroom/{email}`
-pub(super) async fn get_meeting_room(
-    State(shared): State<Arc<Shared>>,
-    _: Caller,
-    Path(email): Path<String>,
-) -> Answer {
+pub(super) async fn get_meeting_room(State(shared): State<Arc<Shared>>, _: Caller, Path(email): Path<String>) -> Answer {
     let world = &mut shared.lock().world;
-    let owner = world
-        .users
-        .values()
-        .find(|user| user.username == email)
-        .cloned()
-        .ok_or(Failure::UNKNOWN_USER)?;
-    let room = world
-        .spaces
-        .values()
-        .find(|space| space.kind == SpaceKind::Personal && space.is_member(&owner.id))
-        .cloned();
+    let owner = world.users.values().find(|user| user.username == email).cloned().ok_or(Failure::UNKNOWN_USER)?;
+    let room = world.spaces.values().find(|space| space.kind == SpaceKind::Personal && space.is_member(&owner.id)).cloned();
     let room = match room {
         Some(room) => room,
         None => world.add_space(&owner.displayname, SpaceKind::Personal, &[&owner]),
@@ -111,10 +79,7 @@ pub(super) async fn list_colleagues(
         .users
         .values()
         .filter(|user| user.id != caller.user.id && world.may_talk_directly(&caller.user, user))
-        .filter(|user| {
-            user.displayname.to_lowercase().contains(&search)
-                || user.username.to_lowercase().contains(&search)
-        })
+        .filter(|user| user.displayname.to_lowercase().contains(&search) || user.username.to_lowercase().contains(&search))
         .collect();
     Json(list.answer(&colleagues, |user| &user.id, |user| person_json(user)))
 }
@@ -128,13 +93,8 @@ pub(super) async fn list_people_with_direct_space(
     let state = &mut *shared.lock();
     let list = ListRequest::new(state, &caller.token, &uri, 10, Pagination::Page);
     let world = &state.world;
-    let spaces = world
-        .spaces_of(&caller.user)
-        .into_iter()
-        .filter(|space| space.kind == SpaceKind::Direct);
-    let people: Vec<&User> = spaces
-        .filter_map(|space| peer(world, space, &caller.user))
-        .collect();
+    let spaces = world.spaces_of(&caller.user).into_iter().filter(|space| space.kind == SpaceKind::Direct);
+    let people: Vec<&User> = spaces.filter_map(|space| peer(world, space, &caller.user)).collect();
     Json(list.answer(&people, |user| &user.id, |user| person_json(user)))
 }
 

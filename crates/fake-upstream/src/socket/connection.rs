@@ -53,22 +53,13 @@ pub(super) enum Step {
     End(Ended),
 }
 
-pub(super) async fn run(
-    shared: Arc<Shared>,
-    mut socket: Socket,
-    handshake: Handshake,
-    levers: Levers,
-) {
+pub(super) async fn run(shared: Arc<Shared>, mut socket: Socket, handshake: Handshake, levers: Levers) {
     let (outbox, out) = mpsc::channel(shared.options.outbox.max(1));
     let cut = levers.cut.clone();
     let id = {
         let mut state = shared.lock();
-        let id = state
-            .hub
-            .open(&handshake.token, handshake.mute, outbox, levers);
-        state
-            .seen
-            .connection_opened(id, &handshake.token, handshake.query.clone());
+        let id = state.hub.open(&handshake.token, handshake.mute, outbox, levers);
+        state.seen.connection_opened(id, &handshake.token, handshake.query.clone());
         id
     };
     let mut connection = Connection {
@@ -105,9 +96,7 @@ impl Connection {
         let open = Utf8Bytes::from(EnginePacket::Open(&handshake.encode()).encode());
         let state = &mut *state;
         state.hub.send(self.id, open, &mut state.seen);
-        let when = state
-            .scripts
-            .take(&self.handshake.token, |script| &mut script.root_connect);
+        let when = state.scripts.take(&self.handshake.token, |script| &mut script.root_connect);
         self.root_after_join = when == Some(RootConnect::After);
         let (id, root) = (self.id, Utf8Bytes::from_static("40"));
         match when {
@@ -119,12 +108,7 @@ impl Connection {
         }
     }
 
-    async fn serve(
-        &mut self,
-        socket: &mut Socket,
-        mut out: mpsc::Receiver<Out>,
-        cut: &CancellationToken,
-    ) -> Ended {
+    async fn serve(&mut self, socket: &mut Socket, mut out: mpsc::Receiver<Out>, cut: &CancellationToken) -> Ended {
         let alarm = sleep_until(self.next_alarm());
         tokio::pin!(alarm);
         loop {
@@ -150,10 +134,7 @@ impl Connection {
                 Step::Close(ended, code) => return close(socket, code, ended).await,
                 Step::End(ended) => return ended,
             }
-            if self
-                .token_ends_at
-                .is_some_and(|ends_at| ends_at < alarm.deadline())
-            {
+            if self.token_ends_at.is_some_and(|ends_at| ends_at < alarm.deadline()) {
                 alarm.as_mut().reset(self.next_alarm());
             }
         }
@@ -162,13 +143,9 @@ impl Connection {
     fn on_message(&mut self, message: Option<Result<Message, Error>>) -> Step {
         match message {
             Some(Ok(Message::Text(text))) => self.on_text(&text),
-            Some(Ok(
-                Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_),
-            )) => Step::GoOn,
+            Some(Ok(Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Step::GoOn,
             // Closing once more writes the answer to the client's close frame.
-            Some(Ok(Message::Close(_)) | Err(Error::ConnectionClosed)) => {
-                Step::Close(Ended::ClientClosed, None)
-            }
+            Some(Ok(Message::Close(_)) | Err(Error::ConnectionClosed)) => Step::Close(Ended::ClientClosed, None),
             Some(Err(Error::Capacity(CapacityError::MessageTooLong { .. }))) => {
                 Step::Close(Ended::ProtocolError, Some(CloseCode::Size.into()))
             }
@@ -180,10 +157,7 @@ impl Connection {
         let frozen = {
             let mut state = self.shared.lock();
             state.seen.frame(self.id, Way::Received, text);
-            state
-                .hub
-                .get(self.id)
-                .is_none_or(|connection| connection.frozen)
+            state.hub.get(self.id).is_none_or(|connection| connection.frozen)
         };
         let packet = EnginePacket::decode(text);
         if matches!(packet, Ok(EnginePacket::Ping(_))) || !self.shared.options.only_pings_count {
@@ -196,12 +170,7 @@ impl Connection {
             Ok(EnginePacket::Ping(data)) => self.on_ping(data),
             Ok(EnginePacket::Message(message)) => return self.on_packet(message),
             Ok(EnginePacket::Close) => return Step::Close(Ended::ClientClosed, None),
-            Ok(
-                EnginePacket::Open(_)
-                | EnginePacket::Pong(_)
-                | EnginePacket::Upgrade
-                | EnginePacket::Noop,
-            ) => {}
+            Ok(EnginePacket::Open(_) | EnginePacket::Pong(_) | EnginePacket::Upgrade | EnginePacket::Noop) => {}
             Err(_) => return Step::Close(Ended::ProtocolError, None),
         }
         Step::GoOn
@@ -212,11 +181,7 @@ impl Connection {
         if let Some(entry) = state.seen.connection(self.id) {
             entry.pings += 1;
         }
-        if state
-            .scripts
-            .take(&self.handshake.token, |script| &mut script.withhold_pong)
-            .is_none()
-        {
+        if state.scripts.take(&self.handshake.token, |script| &mut script.withhold_pong).is_none() {
             let pong = Utf8Bytes::from(EnginePacket::Pong(data).encode());
             state.hub.send(self.id, pong, &mut state.seen);
         }
@@ -253,8 +218,7 @@ impl Connection {
 
     fn next_alarm(&self) -> Instant {
         let silent_at = self.heard_at + self.patience();
-        self.token_ends_at
-            .map_or(silent_at, |ends_at| ends_at.min(silent_at))
+        self.token_ends_at.map_or(silent_at, |ends_at| ends_at.min(silent_at))
     }
 
     fn patience(&self) -> Duration {
@@ -271,10 +235,7 @@ impl Connection {
             return Step::GoOn;
         }
         let state = self.shared.lock();
-        let frozen = state
-            .hub
-            .get(self.id)
-            .is_some_and(|connection| connection.frozen);
+        let frozen = state.hub.get(self.id).is_some_and(|connection| connection.frozen);
         if frozen {
             // A frozen server closes nobody; look again after as long.
             self.heard_at = now;
@@ -312,11 +273,7 @@ impl Connection {
 }
 
 /// Writes what is waiting, up to a batch, and flushes once.
-async fn write(
-    socket: &mut Socket,
-    first: Out,
-    out: &mut mpsc::Receiver<Out>,
-) -> Result<Step, Error> {
+async fn write(socket: &mut Socket, first: Out, out: &mut mpsc::Receiver<Out>) -> Result<Step, Error> {
     let mut next = Some(first);
     let mut written = 0;
     while let Some(item) = next {
@@ -333,11 +290,7 @@ async fn write(
             }
         }
         written += 1;
-        next = if written < BATCH {
-            out.try_recv().ok()
-        } else {
-            None
-        };
+        next = if written < BATCH { out.try_recv().ok() } else { None };
     }
     socket.flush().await?;
     Ok(Step::GoOn)
@@ -345,10 +298,7 @@ async fn write(
 
 /// Sends a close frame and waits a little for the client's.
 async fn close(socket: &mut Socket, code: Option<u16>, ended: Ended) -> Ended {
-    let frame = code.map(|code| CloseFrame {
-        code: code.into(),
-        reason: Utf8Bytes::default(),
-    });
+    let frame = code.map(|code| CloseFrame { code: code.into(), reason: Utf8Bytes::default() });
     if socket.close(frame).await.is_ok() {
         let closing = async { while let Some(Ok(_)) = socket.next().await {} };
         // Running into the grace time is an answer too: the client is left to itself.

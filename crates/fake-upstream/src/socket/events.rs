@@ -43,20 +43,14 @@ pub(super) fn on_event(connection: &Connection, event: &str, payload: &str) {
 
 impl State {
     fn limit_exceeded(&mut self, token: &str, user: &str, bytes: usize) -> Option<OverLimit> {
-        let too_large = self
-            .limits
-            .payload_kib
-            .is_some_and(|kib| bytes as u64 > u64::from(kib) * 1024);
+        let too_large = self.limits.payload_kib.is_some_and(|kib| bytes as u64 > u64::from(kib) * 1024);
         if too_large {
             let over = self.scripts.take(token, |script| &mut script.over_payload);
             return Some(over.unwrap_or(OverLimit::Silence));
         }
         let window = match self.emit_rates.get_mut(user) {
             Some(window) => window,
-            None => self
-                .emit_rates
-                .entry(user.to_owned())
-                .or_insert_with(Window::new),
+            None => self.emit_rates.entry(user.to_owned()).or_insert_with(Window::new),
         };
         let interval = Duration::from_secs(self.limits.emit_interval.into());
         window.count(self.limits.emits, interval).err()?;
@@ -65,13 +59,7 @@ impl State {
     }
 }
 
-fn on_over_limit(
-    state: &mut State,
-    id: ConnectionId,
-    event: &str,
-    mut payload: Map<String, Value>,
-    over: OverLimit,
-) {
+fn on_over_limit(state: &mut State, id: ConnectionId, event: &str, mut payload: Map<String, Value>, over: OverLimit) {
     match over {
         OverLimit::Failed(error) if event == "SEND_MESSAGE" => {
             payload.insert("error".to_owned(), error.into());
@@ -85,54 +73,24 @@ fn on_over_limit(
     }
 }
 
-fn subscribe(
-    shared: &Arc<Shared>,
-    state: &mut State,
-    id: ConnectionId,
-    user: &str,
-    payload: Map<String, Value>,
-) {
-    let token = state
-        .hub
-        .get(id)
-        .map(|connection| Arc::clone(&connection.token))
-        .unwrap_or_default();
+fn subscribe(shared: &Arc<Shared>, state: &mut State, id: ConnectionId, user: &str, payload: Map<String, Value>) {
+    let token = state.hub.get(id).map(|connection| Arc::clone(&connection.token)).unwrap_or_default();
     let fault = state.scripts.take(&token, |script| &mut script.subscribe);
-    if let Some(SubscribeFault::Refused {
-        code,
-        message,
-        with_channel,
-    }) = &fault
-    {
+    if let Some(SubscribeFault::Refused { code, message, with_channel }) = &fault {
         return refuse_subscription(state, id, payload, code, message, *with_channel);
     }
     if fault == Some(SubscribeFault::Ignored) {
         return;
     }
     let channel = payload.get("channel").filter(|channel| channel.is_object());
-    let Some(space_id) = channel
-        .and_then(|channel| channel.get("_id"))
-        .and_then(Value::as_str)
-        .map(str::to_owned)
-    else {
-        return refuse_subscription(
-            state,
-            id,
-            payload,
-            "invalid.parameters",
-            "channel data was not provided",
-            true,
-        );
+    let Some(space_id) = channel.and_then(|channel| channel.get("_id")).and_then(Value::as_str).map(str::to_owned) else {
+        return refuse_subscription(state, id, payload, "invalid.parameters", "channel data was not provided", true);
     };
-    let pin = channel
-        .and_then(|channel| channel.get("password"))
-        .and_then(Value::as_str);
+    let pin = channel.and_then(|channel| channel.get("password")).and_then(Value::as_str);
     let refusal = match state.world.spaces.get(&space_id) {
         None => Some(("topic.not.found", "the space does not exist")),
         Some(space) if !space.admits(user) => Some(("not.authorized", "not a member of the space")),
-        Some(space) if !space.accepts_pin(pin) => {
-            Some(("invalid.password", "the password is wrong"))
-        }
+        Some(space) if !space.accepts_pin(pin) => Some(("invalid.password", "the password is wrong")),
         Some(_) => None,
     };
     if let Some((code, message)) = refusal {
@@ -147,11 +105,7 @@ fn subscribe(
         state.hub.subscribe(id, &space_id);
         record_subscriptions(state, id);
         for _ in 0..answers {
-            state.hub.send(
-                id,
-                event_frame("CHANNEL_SUBSCRIBED", &answer),
-                &mut state.seen,
-            );
+            state.hub.send(id, event_frame("CHANNEL_SUBSCRIBED", &answer), &mut state.seen);
         }
     };
     match fault {
@@ -173,10 +127,7 @@ fn refuse_subscription(
     if !with_channel {
         payload.remove("channel");
     }
-    payload.insert(
-        "error".to_owned(),
-        json!({"code": code, "message": message}),
-    );
+    payload.insert("error".to_owned(), json!({"code": code, "message": message}));
     let frame = event_frame("SUBSCRIBE_CHANNEL_FAILED", &Value::Object(payload));
     state.hub.send(id, frame, &mut state.seen);
 }
@@ -191,11 +142,7 @@ fn unsubscribe(state: &mut State, id: ConnectionId, payload: &Map<String, Value>
     state.hub.unsubscribe(id, space_id);
     record_subscriptions(state, id);
     let answer = json!({"channel": {"_id": space_id, "type": "topic"}});
-    state.hub.send(
-        id,
-        event_frame("CHANNEL_UNSUBSCRIBED", &answer),
-        &mut state.seen,
-    );
+    state.hub.send(id, event_frame("CHANNEL_UNSUBSCRIBED", &answer), &mut state.seen);
 }
 
 fn record_subscriptions(state: &mut State, id: ConnectionId) {
@@ -205,23 +152,11 @@ fn record_subscriptions(state: &mut State, id: ConnectionId) {
 }
 
 /// Presence goes to every subscriber, the sender included; what cannot be processed comes back as invalid.
-fn relay_presence(
-    state: &mut State,
-    id: ConnectionId,
-    user: &str,
-    mut payload: Map<String, Value>,
-) {
+fn relay_presence(state: &mut State, id: ConnectionId, user: &str, mut payload: Map<String, Value>) {
     complete_sender(state, user, &mut payload);
     payload.remove("loopbackMetadata");
-    let space_id = payload
-        .get("topicId")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned();
-    let subscribed = state
-        .hub
-        .get(id)
-        .is_some_and(|connection| connection.subscriptions.contains(&space_id));
+    let space_id = payload.get("topicId").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let subscribed = state.hub.get(id).is_some_and(|connection| connection.subscriptions.contains(&space_id));
     if !subscribed || !payload.get("category").is_some_and(Value::is_string) {
         payload.insert("category".to_owned(), "media.session.invalid".into());
         let frame = event_frame("PRESENCE_EVENT_RESPONSE", &Value::Object(payload));
@@ -238,26 +173,15 @@ fn relay_presence(
 /// Media events go to the other subscribers.
 fn relay_media(state: &mut State, id: ConnectionId, user: &str, mut payload: Map<String, Value>) {
     complete_sender(state, user, &mut payload);
-    let space_id = payload
-        .get("topicId")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned();
-    let subscribed = state
-        .hub
-        .get(id)
-        .is_some_and(|connection| connection.subscriptions.contains(&space_id));
+    let space_id = payload.get("topicId").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let subscribed = state.hub.get(id).is_some_and(|connection| connection.subscriptions.contains(&space_id));
     if !subscribed {
         return;
     }
     let event_id = state.world.ids.object();
     payload.insert("_id".to_owned(), event_id.into());
     let frame = event_frame("MEDIA_SESSION_RESPONSE", &Value::Object(payload));
-    let others: Vec<_> = state
-        .hub
-        .subscribers(&space_id)
-        .filter(|subscriber| *subscriber != id)
-        .collect();
+    let others: Vec<_> = state.hub.subscribers(&space_id).filter(|subscriber| *subscriber != id).collect();
     for subscriber in others {
         state.hub.send(subscriber, frame.clone(), &mut state.seen);
     }

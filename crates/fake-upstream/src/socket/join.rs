@@ -16,12 +16,7 @@ use crate::state::State;
 pub(super) const NAMESPACE: &str = "/chat";
 
 /// `40/chat?token=…&tokenType=…,`
-pub(super) fn on_connect(
-    connection: &mut Connection,
-    namespace: &str,
-    query: Option<&str>,
-    payload: Option<&str>,
-) -> Step {
+pub(super) fn on_connect(connection: &mut Connection, namespace: &str, query: Option<&str>, payload: Option<&str>) -> Step {
     if namespace == "/" {
         return Step::GoOn;
     }
@@ -60,37 +55,21 @@ fn credentials(connection: &Connection, query: Option<&str>) -> Credentials {
     let packet = decode_query(query.unwrap_or_default());
     let find = |name: &str| {
         let pairs = connection.handshake.query.iter().chain(&packet);
-        pairs
-            .into_iter()
-            .find(|(known, value)| known == name && !value.is_empty())
-            .map(|(_, value)| value.clone())
+        pairs.into_iter().find(|(known, value)| known == name && !value.is_empty()).map(|(_, value)| value.clone())
     };
-    Credentials {
-        token: find("token").unwrap_or_default().into(),
-        token_type: find("tokenType"),
-    }
+    Credentials { token: find("token").unwrap_or_default().into(), token_type: find("tokenType") }
 }
 
 impl State {
     /// What keeps a client out before the WebSocket exists.
     pub(super) fn refusal_at_upgrade(&mut self, token: &str) -> Option<Refusal> {
-        let scripted =
-            self.scripts
-                .take_if(token, |script| &mut script.refuse, Refusal::is_at_upgrade);
+        let scripted = self.scripts.take_if(token, |script| &mut script.refuse, Refusal::is_at_upgrade);
         let refusal = scripted.or_else(|| {
             if self.world.valid_token(token).is_none() {
-                return self.scripts.take_if(
-                    token,
-                    |script| &mut script.bad_token,
-                    Refusal::is_at_upgrade,
-                );
+                return self.scripts.take_if(token, |script| &mut script.bad_token, Refusal::is_at_upgrade);
             }
             if self.has_too_many_connections(token) {
-                return self.scripts.take_if(
-                    token,
-                    |script| &mut script.over_connections,
-                    Refusal::is_at_upgrade,
-                );
+                return self.scripts.take_if(token, |script| &mut script.over_connections, Refusal::is_at_upgrade);
             }
             None
         });
@@ -102,43 +81,26 @@ impl State {
 
     fn refusal_at_join(&mut self, offered: &Credentials) -> Option<Refusal> {
         let token = &*offered.token;
-        if let Some(refusal) = self.scripts.take_if(
-            token,
-            |script| &mut script.refuse,
-            |refusal| !refusal.is_at_upgrade(),
-        ) {
+        if let Some(refusal) = self.scripts.take_if(token, |script| &mut script.refuse, |refusal| !refusal.is_at_upgrade()) {
             return Some(refusal);
         }
-        let known = self.world.valid_token(token).filter(|known| {
-            offered
-                .token_type
-                .as_deref()
-                .is_none_or(|token_type| known.kind.accepts_socket_type(token_type))
-        });
+        let known = self
+            .world
+            .valid_token(token)
+            .filter(|known| offered.token_type.as_deref().is_none_or(|token_type| known.kind.accepts_socket_type(token_type)));
         if known.is_none() {
-            let scripted = self.scripts.take_if(
-                token,
-                |script| &mut script.bad_token,
-                |refusal| !refusal.is_at_upgrade(),
-            );
+            let scripted = self.scripts.take_if(token, |script| &mut script.bad_token, |refusal| !refusal.is_at_upgrade());
             return Some(scripted.unwrap_or_else(|| Refusal::Text("Not authorized".to_owned())));
         }
         if self.has_too_many_connections(token) {
-            let scripted = self.scripts.take_if(
-                token,
-                |script| &mut script.over_connections,
-                |refusal| !refusal.is_at_upgrade(),
-            );
-            return Some(
-                scripted.unwrap_or_else(|| Refusal::Text("Too many connections".to_owned())),
-            );
+            let scripted = self.scripts.take_if(token, |script| &mut script.over_connections, |refusal| !refusal.is_at_upgrade());
+            return Some(scripted.unwrap_or_else(|| Refusal::Text("Too many connections".to_owned())));
         }
         None
     }
 
     fn has_too_many_connections(&self, token: &str) -> bool {
-        let (Some(limit), Some(token)) = (self.limits.connections, self.world.tokens.get(token))
-        else {
+        let (Some(limit), Some(token)) = (self.limits.connections, self.world.tokens.get(token)) else {
             return false;
         };
         self.hub.of_user(&token.user).count() >= usize::try_from(limit).unwrap_or(usize::MAX)
@@ -152,11 +114,7 @@ fn refuse(connection: &Connection, state: &mut State, refusal: Refusal) -> Step 
         Refusal::RootText(text) => format!("44{}", json!(text)),
         Refusal::Kick => "41/chat".to_owned(),
         Refusal::Close => return Step::Close(Ended::ServerClosed, None),
-        Refusal::Silence
-        | Refusal::Http { .. }
-        | Refusal::Hangup
-        | Refusal::Unanswered
-        | Refusal::Mute => {
+        Refusal::Silence | Refusal::Http { .. } | Refusal::Hangup | Refusal::Unanswered | Refusal::Mute => {
             return Step::GoOn;
         }
     };
@@ -189,18 +147,13 @@ fn admit(connection: &mut Connection, state: &mut State, joining: &Credentials) 
         }
         state.hub.send(id, ack.into(), &mut state.seen);
         if root_after {
-            state
-                .hub
-                .send(id, Utf8Bytes::from_static("40"), &mut state.seen);
+            state.hub.send(id, Utf8Bytes::from_static("40"), &mut state.seen);
         }
         if let Some(fault) = fault {
             state.hub.suffer_in_turn(id, fault);
         }
     };
-    match state
-        .scripts
-        .take(&joining.token, |script| &mut script.ack_delay)
-    {
+    match state.scripts.take(&joining.token, |script| &mut script.ack_delay) {
         Some(delay) => connection.shared.after(delay, finish),
         None => finish(state),
     }

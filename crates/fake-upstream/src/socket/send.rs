@@ -30,21 +30,12 @@ pub(crate) enum Change {
 }
 
 /// `SEND_MESSAGE`
-pub(super) fn send_message(
-    shared: &Arc<Shared>,
-    state: &mut State,
-    id: ConnectionId,
-    user: &str,
-    payload: Map<String, Value>,
-) {
+pub(super) fn send_message(shared: &Arc<Shared>, state: &mut State, id: ConnectionId, user: &str, payload: Map<String, Value>) {
     let Some(sender) = state.hub.get(id) else {
         return;
     };
     let token = Arc::clone(&sender.token);
-    let refusal = match state
-        .scripts
-        .take(&token, |script| &mut script.send_refusal)
-    {
+    let refusal = match state.scripts.take(&token, |script| &mut script.send_refusal) {
         Some(scripted) => Some(scripted),
         None => refusal_by_rule(state, id, user, &payload),
     };
@@ -58,11 +49,7 @@ pub(super) fn send_message(
     }
     let loopback = payload.get("loopbackMetadata").cloned();
     let draft = Draft {
-        space: payload
-            .get("topicId")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned(),
+        space: payload.get("topicId").and_then(Value::as_str).unwrap_or_default().to_owned(),
         sender: user.to_owned(),
         payload,
         created_ms: clock::now_ms(),
@@ -71,66 +58,32 @@ pub(super) fn send_message(
         // The blow comes first, so that the echo finds nobody.
         state.hub.suffer(id, fault, &mut state.seen);
     }
-    announce(
-        shared,
-        state,
-        draft,
-        Origin {
-            token,
-            socket: Some((id, loopback)),
-        },
-    );
+    announce(shared, state, draft, Origin { token, socket: Some((id, loopback)) });
 }
 
 /// What the rules of the space and the documentation say against a message.
-fn refusal_by_rule(
-    state: &mut State,
-    id: ConnectionId,
-    user: &str,
-    payload: &Map<String, Value>,
-) -> Option<SendRefusal> {
+fn refusal_by_rule(state: &mut State, id: ConnectionId, user: &str, payload: &Map<String, Value>) -> Option<SendRefusal> {
     let sender = state.hub.get(id)?;
-    let space_id = payload
-        .get("topicId")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
+    let space_id = payload.get("topicId").and_then(Value::as_str).unwrap_or_default();
     if !sender.subscriptions.contains(space_id) {
         let token = Arc::clone(&sender.token);
-        let place = state
-            .scripts
-            .take(&token, |script| &mut script.subscription_required);
-        return Some(SendRefusal::SubscriptionRequired(
-            place.unwrap_or(Place::Error),
-        ));
+        let place = state.scripts.take(&token, |script| &mut script.subscription_required);
+        return Some(SendRefusal::SubscriptionRequired(place.unwrap_or(Place::Error)));
     }
     let category = payload.get("category").and_then(Value::as_str);
-    let text = payload
-        .get("content")
-        .and_then(|content| content.get("bodyText"));
+    let text = payload.get("content").and_then(|content| content.get("bodyText"));
     if !matches!(category, Some("chat" | "idea" | "task")) || !text.is_some_and(Value::is_string) {
         let message = "category and content.bodyText are required".to_owned();
-        return Some(SendRefusal::Object {
-            code: "invalid.parameters".to_owned(),
-            message,
-        });
+        return Some(SendRefusal::Object { code: "invalid.parameters".to_owned(), message });
     }
     let space = state.world.spaces.get(space_id)?;
     if space.muted.contains(user) {
         return Some(SendRefusal::policy());
     }
-    space
-        .archived
-        .then(|| SendRefusal::Text("topic.invalid_acesss_to_archived_topic".to_owned()))
+    space.archived.then(|| SendRefusal::Text("topic.invalid_acesss_to_archived_topic".to_owned()))
 }
 
-fn refuse(
-    state: &mut State,
-    id: ConnectionId,
-    user: &str,
-    token: &str,
-    payload: Map<String, Value>,
-    refusal: SendRefusal,
-) {
+fn refuse(state: &mut State, id: ConnectionId, user: &str, token: &str, payload: Map<String, Value>, refusal: SendRefusal) {
     let completed = match state.world.users.get(user) {
         Some(user) => completed_sender(&payload, user),
         None => payload.clone(),
@@ -139,31 +92,19 @@ fn refuse(
         SendRefusal::Silence => return,
         SendRefusal::Bare => payload,
         SendRefusal::Text(text) => with(completed, "error", text.into()),
-        SendRefusal::Object { code, message } => with(
-            completed,
-            "error",
-            json!({"code": code, "message": message}),
-        ),
+        SendRefusal::Object { code, message } => with(completed, "error", json!({"code": code, "message": message})),
         SendRefusal::SubscriptionRequired(place) => {
             let word: Value = SUBSCRIPTION_REQUIRED.into();
             match place {
                 Place::Error => with(completed, "error", word),
-                Place::ErrorCode => with(
-                    completed,
-                    "error",
-                    json!({"code": word, "message": "subscribe first"}),
-                ),
+                Place::ErrorCode => with(completed, "error", json!({"code": word, "message": "subscribe first"})),
                 Place::Category => with(completed, "category", word),
                 Place::Type => with(completed, "type", word),
                 Place::Code => with(completed, "code", word),
             }
         }
     };
-    if state
-        .scripts
-        .take(token, |script| &mut script.failure_without_loopback)
-        .is_some()
-    {
+    if state.scripts.take(token, |script| &mut script.failure_without_loopback).is_some() {
         answer.remove("loopbackMetadata");
     }
     let frame = event_frame("SEND_MESSAGE_FAILED", &Value::Object(answer));
@@ -176,12 +117,7 @@ fn with(mut object: Map<String, Value>, name: &str, value: Value) -> Map<String,
 }
 
 /// Stores a message and sends `MESSAGE_SENT` to everyone concerned; answers the message as stored.
-pub(crate) fn announce(
-    shared: &Arc<Shared>,
-    state: &mut State,
-    mut draft: Draft,
-    origin: Origin,
-) -> Option<Value> {
+pub(crate) fn announce(shared: &Arc<Shared>, state: &mut State, mut draft: Draft, origin: Origin) -> Option<Value> {
     if let Some(style) = state.scripts.take(&origin.token, |script| &mut script.text)
         && let Some(Value::Object(content)) = draft.payload.get_mut("content")
     {
@@ -216,28 +152,14 @@ pub(crate) fn announce_change(
     if let Some(ChangeStyle::Category(category)) = style {
         object["category"] = category.into();
     }
-    broadcast(
-        shared,
-        state,
-        &space,
-        &object,
-        Origin {
-            token: Arc::clone(token),
-            socket: None,
-        },
-    );
+    broadcast(shared, state, &space, &object, Origin { token: Arc::clone(token), socket: None });
     Some(object)
 }
 
 fn broadcast(shared: &Arc<Shared>, state: &mut State, space: &str, object: &Value, origin: Origin) {
     let frame = event_frame("MESSAGE_SENT", object);
     let mut delivery = Delivery::new(space, frame.clone());
-    let mut faults = Faults {
-        event: state
-            .scripts
-            .take(&origin.token, |script| &mut script.events),
-        echo: None,
-    };
+    let mut faults = Faults { event: state.scripts.take(&origin.token, |script| &mut script.events), echo: None };
     if let Some((sender, loopback)) = origin.socket {
         delivery = delivery.with_echo(sender, with_loopback(&frame, loopback.as_ref()));
         faults.echo = state.scripts.take(&origin.token, |script| &mut script.echo);
@@ -248,9 +170,7 @@ fn broadcast(shared: &Arc<Shared>, state: &mut State, space: &str, object: &Valu
 /// The frame with `loopbackMetadata` as the last member of its object, so that the rest is serialised once.
 fn with_loopback(frame: &Utf8Bytes, loopback: Option<&Value>) -> Utf8Bytes {
     match (loopback, frame.as_str().strip_suffix("}]")) {
-        (Some(loopback), Some(open)) => {
-            format!(r#"{open},"loopbackMetadata":{loopback}}}]"#).into()
-        }
+        (Some(loopback), Some(open)) => format!(r#"{open},"loopbackMetadata":{loopback}}}]"#).into(),
         _ => frame.clone(),
     }
 }

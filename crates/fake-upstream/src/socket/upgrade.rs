@@ -36,12 +36,7 @@ pub(super) struct Handshake {
 /// `GET /socket.io/?…&EIO=3&transport=websocket`
 pub(crate) async fn upgrade(State(shared): State<Arc<Shared>>, mut request: Request) -> Response {
     let query = decode_query(request.uri().query().unwrap_or_default());
-    let value = |name: &str| {
-        query
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
-    };
+    let value = |name: &str| query.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
     if value("transport") != Some("websocket") {
         return bad_request(&request, 0, "Transport unknown");
     }
@@ -51,10 +46,9 @@ pub(crate) async fn upgrade(State(shared): State<Arc<Shared>>, mut request: Requ
     let Some(accept_key) = accept_key(request.headers()) else {
         return bad_request(&request, 3, "Bad request");
     };
-    let (Some(upgrade), Some(levers)) = (
-        request.extensions_mut().remove::<OnUpgrade>(),
-        request.extensions().get::<Levers>().cloned(),
-    ) else {
+    let (Some(upgrade), Some(levers)) =
+        (request.extensions_mut().remove::<OnUpgrade>(), request.extensions().get::<Levers>().cloned())
+    else {
         return bad_request(&request, 3, "Bad request");
     };
 
@@ -63,11 +57,7 @@ pub(crate) async fn upgrade(State(shared): State<Arc<Shared>>, mut request: Requ
     let refusal = shared.lock().refusal_at_upgrade(&token);
     match refusal {
         Some(Refusal::Mute) => mute = true,
-        Some(Refusal::Http {
-            status,
-            body,
-            retry_after,
-        }) => return refused(status, body, retry_after),
+        Some(Refusal::Http { status, body, retry_after }) => return refused(status, body, retry_after),
         Some(Refusal::Unanswered) => return future::pending().await,
         Some(Refusal::Hangup) => {
             levers.cut.cancel();
@@ -82,20 +72,12 @@ pub(crate) async fn upgrade(State(shared): State<Arc<Shared>>, mut request: Requ
             Err(error) => debug!(%error, "an upgrade was not completed"),
         }
     });
-    let headers = [
-        (header::CONNECTION, "Upgrade"),
-        (header::UPGRADE, "websocket"),
-        (header::SEC_WEBSOCKET_ACCEPT, accept_key.as_str()),
-    ];
+    let headers =
+        [(header::CONNECTION, "Upgrade"), (header::UPGRADE, "websocket"), (header::SEC_WEBSOCKET_ACCEPT, accept_key.as_str())];
     (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
 }
 
-async fn accept(
-    shared: Arc<Shared>,
-    upgraded: hyper::upgrade::Upgraded,
-    handshake: Handshake,
-    levers: Levers,
-) {
+async fn accept(shared: Arc<Shared>, upgraded: hyper::upgrade::Upgraded, handshake: Handshake, levers: Levers) {
     let Ok(parts) = upgraded.downcast::<TokioIo<Stream>>() else {
         return debug!("an upgrade on a foreign connection");
     };
@@ -105,13 +87,7 @@ async fn accept(
         .max_message_size(Some(shared.options.max_message))
         .max_frame_size(Some(shared.options.max_message));
     let stream = parts.io.into_inner();
-    let socket = WebSocketStream::from_partially_read(
-        stream,
-        parts.read_buf.to_vec(),
-        Role::Server,
-        Some(config),
-    )
-    .await;
+    let socket = WebSocketStream::from_partially_read(stream, parts.read_buf.to_vec(), Role::Server, Some(config)).await;
     if levers.reset.load(Ordering::Relaxed) {
         return;
     }
@@ -121,20 +97,13 @@ async fn accept(
 /// The answer key of a complete WebSocket request.
 fn accept_key(headers: &HeaderMap) -> Option<String> {
     let contains = |name: header::HeaderName, wanted: &str| {
-        let value = headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default();
-        value
-            .split(',')
-            .any(|word| word.trim().eq_ignore_ascii_case(wanted))
+        let value = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        value.split(',').any(|word| word.trim().eq_ignore_ascii_case(wanted))
     };
     let complete = contains(header::CONNECTION, "upgrade")
         && contains(header::UPGRADE, "websocket")
         && contains(header::SEC_WEBSOCKET_VERSION, "13");
-    let key = headers
-        .get(header::SEC_WEBSOCKET_KEY)
-        .filter(|_| complete)?;
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| complete)?;
     Some(derive_accept_key(key.as_bytes()))
 }
 
@@ -143,20 +112,14 @@ fn bad_request(request: &Request, code: u8, message: &str) -> Response {
     if request.headers().contains_key(header::UPGRADE) {
         return (StatusCode::BAD_REQUEST, message.to_owned()).into_response();
     }
-    (
-        StatusCode::BAD_REQUEST,
-        axum::Json(serde_json::json!({"code": code, "message": message})),
-    )
-        .into_response()
+    (StatusCode::BAD_REQUEST, axum::Json(serde_json::json!({"code": code, "message": message}))).into_response()
 }
 
 fn refused(status: u16, body: String, retry_after: Option<u64>) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = (status, body).into_response();
     if let Some(seconds) = retry_after {
-        response
-            .headers_mut()
-            .insert(header::RETRY_AFTER, seconds.into());
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
     response
 }

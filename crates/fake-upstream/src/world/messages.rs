@@ -20,12 +20,7 @@ impl Draft {
         let mut payload = Map::new();
         payload.insert("category".to_owned(), "chat".into());
         payload.insert("content".to_owned(), json!({"bodyText": html, "data": []}));
-        Self {
-            space: space.to_owned(),
-            sender: sender.to_owned(),
-            payload,
-            created_ms: clock::now_ms(),
-        }
+        Self { space: space.to_owned(), sender: sender.to_owned(), payload, created_ms: clock::now_ms() }
     }
 }
 
@@ -36,12 +31,7 @@ impl World {
         let id = self.ids.message(draft.created_ms);
         let parent = self.parent_of(&draft.payload);
         let space = self.spaces.get_mut(&draft.space)?;
-        let category = draft
-            .payload
-            .get("category")
-            .and_then(Value::as_str)
-            .unwrap_or("chat")
-            .to_owned();
+        let category = draft.payload.get("category").and_then(Value::as_str).unwrap_or("chat").to_owned();
 
         let mut body = draft.payload;
         for decided in ["loopbackMetadata", "created", "modified"] {
@@ -54,11 +44,7 @@ impl World {
         body.insert("topicType".to_owned(), space.kind.as_str().into());
         body.insert("sender".to_owned(), sender);
         body.insert("chatCount".to_owned(), 0.into());
-        if let Some(content) = body
-            .entry("content")
-            .or_insert_with(|| json!({}))
-            .as_object_mut()
-        {
+        if let Some(content) = body.entry("content").or_insert_with(|| json!({})).as_object_mut() {
             content.entry("bodyText").or_insert_with(|| "".into());
             content.entry("description").or_insert_with(|| "".into());
             content.entry("data").or_insert_with(|| json!([]));
@@ -68,10 +54,7 @@ impl World {
             }
         }
         if category != "chat" {
-            body.insert(
-                "chatMessages".to_owned(),
-                json!({"messages": [], "previousPageUrl": "", "nextPageUrl": "end"}),
-            );
+            body.insert("chatMessages".to_owned(), json!({"messages": [], "previousPageUrl": "", "nextPageUrl": "end"}));
         }
         if let Some(parent) = parent {
             body.insert("parentMsg".to_owned(), parent);
@@ -81,15 +64,9 @@ impl World {
         space.active_ms = space.active_ms.max(draft.created_ms);
         let log = &space.log;
         let messages = &self.messages;
-        let created_at = |id: &String| {
-            messages
-                .get(id)
-                .map_or(i64::MIN, |message| message.created_ms)
-        };
+        let created_at = |id: &String| messages.get(id).map_or(i64::MIN, |message| message.created_ms);
         let position = match log.back() {
-            Some(last) if created_at(last) > draft.created_ms => {
-                log.partition_point(|id| created_at(id) <= draft.created_ms)
-            }
+            Some(last) if created_at(last) > draft.created_ms => log.partition_point(|id| created_at(id) <= draft.created_ms),
             _ => log.len(),
         };
         space.log.insert(position, id.clone());
@@ -112,22 +89,10 @@ impl World {
     }
 
     /// Replaces the fields of `content` that are given and stamps the message as modified.
-    pub(crate) fn edit(
-        &mut self,
-        message_id: &str,
-        content: &Map<String, Value>,
-        now_ms: i64,
-    ) -> Option<&Message> {
+    pub(crate) fn edit(&mut self, message_id: &str, content: &Map<String, Value>, now_ms: i64) -> Option<&Message> {
         let modified_ms = self.next_modification(now_ms);
-        let message = self
-            .messages
-            .get_mut(message_id)
-            .filter(|message| !message.deleted)?;
-        if let Some(stored) = message
-            .body
-            .get_mut("content")
-            .and_then(Value::as_object_mut)
-        {
+        let message = self.messages.get_mut(message_id).filter(|message| !message.deleted)?;
+        if let Some(stored) = message.body.get_mut("content").and_then(Value::as_object_mut) {
             for (name, value) in content {
                 stored.insert(name.clone(), value.clone());
             }
@@ -139,16 +104,9 @@ impl World {
     /// Marks the message as deleted and takes its text away.
     pub(crate) fn delete(&mut self, message_id: &str, now_ms: i64) -> Option<&Message> {
         let modified_ms = self.next_modification(now_ms);
-        let message = self
-            .messages
-            .get_mut(message_id)
-            .filter(|message| !message.deleted)?;
+        let message = self.messages.get_mut(message_id).filter(|message| !message.deleted)?;
         message.deleted = true;
-        if let Some(stored) = message
-            .body
-            .get_mut("content")
-            .and_then(Value::as_object_mut)
-        {
+        if let Some(stored) = message.body.get_mut("content").and_then(Value::as_object_mut) {
             stored.insert("bodyText".to_owned(), "".into());
             stored.insert("description".to_owned(), "".into());
             stored.insert("data".to_owned(), json!([]));
@@ -167,14 +125,8 @@ impl World {
     fn parent_of(&mut self, payload: &Map<String, Value>) -> Option<Value> {
         let id = payload.get("parentMsg")?.get("_id")?.as_str()?;
         let parent = self.messages.get_mut(id)?;
-        let comments = parent
-            .body
-            .get("chatCount")
-            .and_then(Value::as_u64)
-            .unwrap_or(0);
-        parent
-            .body
-            .insert("chatCount".to_owned(), (comments + 1).into());
+        let comments = parent.body.get("chatCount").and_then(Value::as_u64).unwrap_or(0);
+        parent.body.insert("chatCount".to_owned(), (comments + 1).into());
         Some(json!({"_id": parent.id, "bodyText": parent.text(), "category": parent.category}))
     }
 }
@@ -203,10 +155,7 @@ mod tests {
     #[test]
     fn a_stored_message_is_complete() {
         let (mut world, ana, space) = world_with_space();
-        let message = world
-            .store(Draft::chat(&space, &ana, "hi"))
-            .expect("the space exists")
-            .to_json();
+        let message = world.store(Draft::chat(&space, &ana, "hi")).expect("the space exists").to_json();
         assert_eq!(message["topicTitle"], "Ops");
         assert_eq!(message["topicType"], "group");
         assert_eq!(message["sender"]["displayname"], "Ana");
@@ -219,17 +168,10 @@ mod tests {
     fn history_is_ordered_by_creation_and_bounded() {
         let (mut world, ana, space) = world_with_space();
         for created_ms in [10, 30, 20, 40] {
-            let draft = Draft {
-                created_ms,
-                ..Draft::chat(&space, &ana, &created_ms.to_string())
-            };
+            let draft = Draft { created_ms, ..Draft::chat(&space, &ana, &created_ms.to_string()) };
             world.store(draft).expect("the space exists");
         }
-        let texts: Vec<_> = world
-            .messages_in(&space)
-            .iter()
-            .map(|message| message.text().to_owned())
-            .collect();
+        let texts: Vec<_> = world.messages_in(&space).iter().map(|message| message.text().to_owned()).collect();
         assert_eq!(texts, ["20", "30", "40"]);
         assert_eq!(world.messages.len(), 3);
     }
@@ -237,16 +179,9 @@ mod tests {
     #[test]
     fn edits_and_deletions_keep_the_id_and_move_modified() {
         let (mut world, ana, space) = world_with_space();
-        let id = world
-            .store(Draft::chat(&space, &ana, "hi"))
-            .expect("the space exists")
-            .id
-            .clone();
+        let id = world.store(Draft::chat(&space, &ana, "hi")).expect("the space exists").id.clone();
         let content = json!({"bodyText": "ho"});
-        let edited = world
-            .edit(&id, content.as_object().expect("an object"), 0)
-            .expect("the message exists")
-            .to_json();
+        let edited = world.edit(&id, content.as_object().expect("an object"), 0).expect("the message exists").to_json();
         assert_eq!(edited["_id"], id.as_str());
         assert!(edited["modified"].as_str() > edited["created"].as_str());
         let deleted = world.delete(&id, 0).expect("the message exists").to_json();

@@ -60,16 +60,8 @@ impl World {
 
     /// Adds a registered user; `username` becomes `<name>@corp.example` in lower case.
     pub fn user(&mut self, displayname: &str) -> User {
-        let local: String = displayname
-            .to_lowercase()
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(".");
-        self.add_user(
-            displayname,
-            &format!("{local}@corp.example"),
-            UserKind::Registered,
-        )
+        let local: String = displayname.to_lowercase().split_whitespace().collect::<Vec<_>>().join(".");
+        self.add_user(displayname, &format!("{local}@corp.example"), UserKind::Registered)
     }
 
     /// Adds a user of any kind with a username of its own.
@@ -87,8 +79,7 @@ impl World {
 
     /// Lets `user` log in by the OAuth password grant.
     pub fn set_password(&mut self, user: &User, password: &str) {
-        self.passwords
-            .insert(user.username.clone(), password.to_owned());
+        self.passwords.insert(user.username.clone(), password.to_owned());
     }
 
     /// Makes a token of the kind with the life that the documentation gives it.
@@ -122,13 +113,7 @@ impl World {
                 self.ids.jwt("RS256", &claims)
             }
         };
-        let token = Token {
-            value,
-            kind,
-            user: user.id.clone(),
-            expires_at,
-            revoked: false,
-        };
+        let token = Token { value, kind, user: user.id.clone(), expires_at, revoked: false };
         self.tokens.insert(token.value.clone(), token.clone());
         token
     }
@@ -143,13 +128,7 @@ impl World {
     /// Makes a refresh token for `user`; each use of it gives a new one and ends the old.
     pub fn refresh_token_for(&mut self, user: &User) -> String {
         let value = self.ids.opaque();
-        self.refresh_tokens.insert(
-            value.clone(),
-            RefreshToken {
-                user: user.id.clone(),
-                used: false,
-            },
-        );
+        self.refresh_tokens.insert(value.clone(), RefreshToken { user: user.id.clone(), used: false });
         value
     }
 
@@ -167,11 +146,10 @@ impl World {
 
     /// Finds the direct space of two users or makes it.
     pub fn direct_space(&mut self, one: &User, other: &User) -> Space {
-        let found = self.spaces.values().find(|space| {
-            space.kind == SpaceKind::Direct
-                && space.is_member(&one.id)
-                && space.is_member(&other.id)
-        });
+        let found = self
+            .spaces
+            .values()
+            .find(|space| space.kind == SpaceKind::Direct && space.is_member(&one.id) && space.is_member(&other.id));
         match found {
             Some(space) => space.clone(),
             None => self.add_space("", SpaceKind::Direct, &[one, other]),
@@ -207,22 +185,16 @@ impl World {
 
     /// The messages of a space in the order of their creation, deleted ones left out.
     pub fn messages_in(&self, space_id: &str) -> Vec<&Message> {
-        self.records_in(space_id)
-            .filter(|message| !message.deleted)
-            .collect()
+        self.records_in(space_id).filter(|message| !message.deleted).collect()
     }
 
     /// The size of an uploaded file, once all its bytes have arrived.
     pub fn uploaded_bytes(&self, file_key: &str) -> Option<&[u8]> {
-        self.files
-            .get(file_key)
-            .and_then(|file| file.content.as_deref())
+        self.files.get(file_key).and_then(|file| file.content.as_deref())
     }
 
     /// The user of a token that is neither unknown, revoked nor expired.
     pub(crate) fn valid_token(&self, value: &str) -> Option<&Token> {
-        self.tokens
-            .get(value)
-            .filter(|token| token.is_valid_at(clock::now_ms()))
+        self.tokens.get(value).filter(|token| token.is_valid_at(clock::now_ms()))
     }
 }

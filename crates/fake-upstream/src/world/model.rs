@@ -194,13 +194,7 @@ impl AsRef<str> for Space {
 }
 
 impl Space {
-    pub(super) fn new(
-        id: String,
-        title: &str,
-        kind: SpaceKind,
-        members: &[&User],
-        now_ms: i64,
-    ) -> Self {
+    pub(super) fn new(id: String, title: &str, kind: SpaceKind, members: &[&User], now_ms: i64) -> Self {
         Self {
             id,
             title: title.to_owned(),
@@ -278,11 +272,7 @@ impl AsRef<str> for Message {
 impl Message {
     /// The text as it is stored.
     pub fn text(&self) -> &str {
-        self.body
-            .get("content")
-            .and_then(|content| content.get("bodyText"))
-            .and_then(Value::as_str)
-            .unwrap_or_default()
+        self.body.get("content").and_then(|content| content.get("bodyText")).and_then(Value::as_str).unwrap_or_default()
     }
 
     /// The message as events and listings show it.

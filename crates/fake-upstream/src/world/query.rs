@@ -15,37 +15,20 @@ impl World {
     /// Every record of a space in the order of creation, deleted ones included.
     pub(crate) fn records_in(&self, space_id: &str) -> impl DoubleEndedIterator<Item = &Message> {
         let log = self.spaces.get(space_id).map(|space| &space.log);
-        log.into_iter()
-            .flatten()
-            .filter_map(|id| self.messages.get(id))
+        log.into_iter().flatten().filter_map(|id| self.messages.get(id))
     }
 
     /// The undeleted messages of a space before or after a time of creation.
-    pub(crate) fn history(
-        &self,
-        space_id: &str,
-        direction: Direction,
-        reference_ms: i64,
-    ) -> Vec<&Message> {
+    pub(crate) fn history(&self, space_id: &str, direction: Direction, reference_ms: i64) -> Vec<&Message> {
         let records = self.records_in(space_id).filter(|message| !message.deleted);
         match direction {
-            Direction::After => records
-                .filter(|message| message.created_ms > reference_ms)
-                .collect(),
-            Direction::Before => records
-                .rev()
-                .filter(|message| message.created_ms < reference_ms)
-                .collect(),
+            Direction::After => records.filter(|message| message.created_ms > reference_ms).collect(),
+            Direction::Before => records.rev().filter(|message| message.created_ms < reference_ms).collect(),
         }
     }
 
     /// Every record of some spaces that was added, changed or deleted before or after a time.
-    pub(crate) fn changes(
-        &self,
-        space_ids: &[&str],
-        direction: Direction,
-        reference_ms: i64,
-    ) -> Vec<&Message> {
+    pub(crate) fn changes(&self, space_ids: &[&str], direction: Direction, reference_ms: i64) -> Vec<&Message> {
         let mut records: Vec<&Message> = space_ids
             .iter()
             .flat_map(|space_id| self.records_in(space_id))
@@ -63,11 +46,7 @@ impl World {
 
     /// The spaces of a user, the most recently active first.
     pub(crate) fn spaces_of(&self, user: &User) -> Vec<&Space> {
-        let mut spaces: Vec<&Space> = self
-            .spaces
-            .values()
-            .filter(|space| space.is_member(&user.id))
-            .collect();
+        let mut spaces: Vec<&Space> = self.spaces.values().filter(|space| space.is_member(&user.id)).collect();
         spaces.sort_by_key(|space| std::cmp::Reverse(space.active_ms));
         spaces
     }

@@ -92,8 +92,7 @@ struct WireHandshake {
 impl Handshake {
     /// Reads the JSON of an open packet; members that it does not know are ignored.
     pub fn decode(json: &str) -> Result<Self, DecodeError> {
-        let wire: WireHandshake =
-            serde_json::from_str(json).map_err(|_| DecodeError::InvalidHandshake)?;
+        let wire: WireHandshake = serde_json::from_str(json).map_err(|_| DecodeError::InvalidHandshake)?;
         Ok(Self {
             sid: wire.sid,
             upgrades: wire.upgrades,
@@ -105,9 +104,7 @@ impl Handshake {
 
     /// Writes the JSON of an open packet.
     pub fn encode(&self) -> String {
-        let max_payload = self
-            .max_payload
-            .map_or_else(String::new, |bytes| format!(r#","maxPayload":{bytes}"#));
+        let max_payload = self.max_payload.map_or_else(String::new, |bytes| format!(r#","maxPayload":{bytes}"#));
         format!(
             r#"{{"sid":{},"upgrades":{},"pingInterval":{},"pingTimeout":{}{max_payload}}}"#,
             Value::from(self.sid.as_str()),
@@ -132,12 +129,7 @@ mod tests {
         assert_eq!(handshake.encode(), old);
 
         let new = r#"{"sid":"x","pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000,"future":{"a":[]}}"#;
-        assert_eq!(
-            Handshake::decode(new)
-                .expect("4.x's open packet")
-                .max_payload,
-            Some(1_000_000)
-        );
+        assert_eq!(Handshake::decode(new).expect("4.x's open packet").max_payload, Some(1_000_000));
     }
 
     #[test]
@@ -151,11 +143,7 @@ mod tests {
             r#"{"sid":"x","pingInterval":1}"#,
             r#"{"sid":"x","pingInterval":-1,"pingTimeout":1}"#,
         ] {
-            assert_eq!(
-                Handshake::decode(json),
-                Err(DecodeError::InvalidHandshake),
-                "{json}"
-            );
+            assert_eq!(Handshake::decode(json), Err(DecodeError::InvalidHandshake), "{json}");
         }
     }
 
@@ -177,11 +165,7 @@ mod tests {
         }
         assert_eq!(EnginePacket::decode(""), Err(DecodeError::Empty));
         for text in ["7", "x", " ", "é", "HTTP/1.1 400 Bad Request"] {
-            assert_eq!(
-                EnginePacket::decode(text),
-                Err(DecodeError::UnknownEngineType),
-                "{text}"
-            );
+            assert_eq!(EnginePacket::decode(text), Err(DecodeError::UnknownEngineType), "{text}");
         }
     }
 }

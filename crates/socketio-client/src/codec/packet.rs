@@ -84,43 +84,29 @@ impl<'a> Packet<'a> {
         match kind {
             b'0' => {
                 let (namespace, query, payload) = split_namespace(rest);
-                let body = PacketBody::Connect {
-                    query,
-                    payload: optional_json(payload)?,
-                };
+                let body = PacketBody::Connect { query, payload: optional_json(payload)? };
                 Ok(Self { namespace, body })
             }
             b'1' => {
                 let (namespace, _, _) = split_namespace(rest);
-                Ok(Self {
-                    namespace,
-                    body: PacketBody::Disconnect,
-                })
+                Ok(Self { namespace, body: PacketBody::Disconnect })
             }
             b'2' => {
                 let (namespace, _, rest) = split_namespace(rest);
                 let (ack, json) = split_ack_id(rest)?;
                 let EventArray { name, args } = array(json)?;
-                Ok(Self {
-                    namespace,
-                    body: PacketBody::Event { name, args, ack },
-                })
+                Ok(Self { namespace, body: PacketBody::Event { name, args, ack } })
             }
             b'3' => {
                 let (namespace, _, rest) = split_namespace(rest);
                 let (id, json) = split_ack_id(rest)?;
                 let id = id.ok_or(DecodeError::MissingAckId)?;
                 let ArgArray(args) = array(json)?;
-                Ok(Self {
-                    namespace,
-                    body: PacketBody::Ack { id, args },
-                })
+                Ok(Self { namespace, body: PacketBody::Ack { id, args } })
             }
             b'4' => {
                 let (namespace, _, payload) = split_namespace(rest);
-                let body = PacketBody::Error {
-                    payload: optional_json(payload)?,
-                };
+                let body = PacketBody::Error { payload: optional_json(payload)? };
                 Ok(Self { namespace, body })
             }
             b'5' => {
@@ -128,15 +114,7 @@ impl<'a> Packet<'a> {
                 let (namespace, _, rest) = split_namespace(rest);
                 let (ack, json) = split_ack_id(rest)?;
                 let EventArray { name, args } = array(json)?;
-                Ok(Self {
-                    namespace,
-                    body: PacketBody::BinaryEvent {
-                        attachments,
-                        name,
-                        args,
-                        ack,
-                    },
-                })
+                Ok(Self { namespace, body: PacketBody::BinaryEvent { attachments, name, args, ack } })
             }
             b'6' => {
                 let (attachments, rest) = split_attachments(rest)?;
@@ -144,14 +122,7 @@ impl<'a> Packet<'a> {
                 let (id, json) = split_ack_id(rest)?;
                 let id = id.ok_or(DecodeError::MissingAckId)?;
                 let ArgArray(args) = array(json)?;
-                Ok(Self {
-                    namespace,
-                    body: PacketBody::BinaryAck {
-                        attachments,
-                        id,
-                        args,
-                    },
-                })
+                Ok(Self { namespace, body: PacketBody::BinaryAck { attachments, id, args } })
             }
             _ => Err(DecodeError::UnknownPacketType),
         }
@@ -201,23 +172,14 @@ impl<'a> Packet<'a> {
                 push_namespace(out, namespace);
                 out.push_str(payload.unwrap_or_default());
             }
-            PacketBody::BinaryEvent {
-                attachments,
-                name,
-                args,
-                ack,
-            } => {
+            PacketBody::BinaryEvent { attachments, name, args, ack } => {
                 out.push('5');
                 push_attachments(out, *attachments);
                 push_namespace(out, namespace);
                 push_ack_id(out, *ack);
                 push_array(out, Some(name), args);
             }
-            PacketBody::BinaryAck {
-                attachments,
-                id,
-                args,
-            } => {
+            PacketBody::BinaryAck { attachments, id, args } => {
                 out.push('6');
                 push_attachments(out, *attachments);
                 push_namespace(out, namespace);
@@ -232,14 +194,10 @@ impl<'a> Packet<'a> {
         /// Type digits, commas, brackets, quotes and an ack id.
         const PUNCTUATION: usize = 24;
         let payload = match &self.body {
-            PacketBody::Connect { query, payload } => {
-                query.map_or(0, str::len) + payload.map_or(0, str::len)
-            }
+            PacketBody::Connect { query, payload } => query.map_or(0, str::len) + payload.map_or(0, str::len),
             PacketBody::Error { payload } => payload.map_or(0, str::len),
             PacketBody::Disconnect => 0,
-            PacketBody::Event { name, args, .. } | PacketBody::BinaryEvent { name, args, .. } => {
-                name.len() + args_len(args)
-            }
+            PacketBody::Event { name, args, .. } | PacketBody::BinaryEvent { name, args, .. } => name.len() + args_len(args),
             PacketBody::Ack { args, .. } | PacketBody::BinaryAck { args, .. } => args_len(args),
         };
         PUNCTUATION + self.namespace.len() + payload
@@ -275,15 +233,11 @@ fn split_ack_id(text: &str) -> Result<(Option<u64>, &str), DecodeError> {
 }
 
 fn split_attachments(text: &str) -> Result<(u32, &str), DecodeError> {
-    let (count, rest) = text
-        .split_once('-')
-        .ok_or(DecodeError::InvalidAttachmentCount)?;
+    let (count, rest) = text.split_once('-').ok_or(DecodeError::InvalidAttachmentCount)?;
     if !count.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(DecodeError::InvalidAttachmentCount);
     }
-    let count = count
-        .parse()
-        .map_err(|_| DecodeError::InvalidAttachmentCount)?;
+    let count = count.parse().map_err(|_| DecodeError::InvalidAttachmentCount)?;
     Ok((count, rest))
 }
 
@@ -316,10 +270,7 @@ impl<'de> Deserialize<'de> for EventArray<'de> {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                let name = seq
-                    .next_element::<EventName<'de>>()?
-                    .ok_or_else(|| A::Error::custom("no event name"))?
-                    .0;
+                let name = seq.next_element::<EventName<'de>>()?.ok_or_else(|| A::Error::custom("no event name"))?.0;
                 let args = remaining_args(seq)?;
                 Ok(EventArray { name, args })
             }
@@ -393,10 +344,7 @@ fn push_array(out: &mut String, name: Option<&str>, args: &[&str]) {
 }
 
 fn push_json_string(out: &mut String, text: &str) {
-    if text
-        .bytes()
-        .all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\')
-    {
+    if text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
         out.extend(["\"", text, "\""]);
     } else {
         out.push_str(&serde_json::Value::from(text).to_string());

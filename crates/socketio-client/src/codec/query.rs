@@ -41,9 +41,7 @@ pub fn decode_query(query: &str) -> Vec<(String, String)> {
 }
 
 fn decode(text: &str) -> String {
-    percent_decode_str(&text.replace('+', " "))
-        .decode_utf8_lossy()
-        .into_owned()
+    percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
 }
 
 #[cfg(test)]
@@ -53,16 +51,10 @@ mod tests {
     #[test]
     fn nothing_in_a_value_can_end_the_namespace_or_the_pair() {
         let query = encode_query([("token", "a,b&c=d?e/f g+h%é"), ("ok", "A-z0_.!~*'()")]);
-        assert_eq!(
-            query,
-            "token=a%2Cb%26c%3Dd%3Fe%2Ff%20g%2Bh%25%C3%A9&ok=A-z0_.!~*'()"
-        );
+        assert_eq!(query, "token=a%2Cb%26c%3Dd%3Fe%2Ff%20g%2Bh%25%C3%A9&ok=A-z0_.!~*'()");
         assert_eq!(
             decode_query(&query),
-            [
-                ("token".to_owned(), "a,b&c=d?e/f g+h%é".to_owned()),
-                ("ok".to_owned(), "A-z0_.!~*'()".to_owned())
-            ]
+            [("token".to_owned(), "a,b&c=d?e/f g+h%é".to_owned()), ("ok".to_owned(), "A-z0_.!~*'()".to_owned())]
         );
     }
 
@@ -70,12 +62,6 @@ mod tests {
     fn odd_queries_are_read_leniently() {
         assert_eq!(decode_query(""), []);
         assert_eq!(decode_query("&&"), []);
-        assert_eq!(
-            decode_query("a&b=c=d"),
-            [
-                ("a".to_owned(), String::new()),
-                ("b".to_owned(), "c=d".to_owned())
-            ]
-        );
+        assert_eq!(decode_query("a&b=c=d"), [("a".to_owned(), String::new()), ("b".to_owned(), "c=d".to_owned())]);
     }
 }

@@ -120,13 +120,7 @@ struct Frame {
 impl Decoder {
     /// Makes a decoder that refuses messages above `limit` bytes.
     pub(crate) fn new(limit: usize) -> Self {
-        Self {
-            buffer: Vec::new(),
-            start: 0,
-            fragments: None,
-            assembled: Vec::new(),
-            limit,
-        }
+        Self { buffer: Vec::new(), start: 0, fragments: None, assembled: Vec::new(), limit }
     }
 
     /// Takes in bytes that were read.
@@ -159,8 +153,7 @@ impl Decoder {
             match frame.opcode {
                 Opcode::Text if frame.is_final => {
                     self.expect_no_fragments()?;
-                    let text =
-                        std::str::from_utf8(&self.buffer[payload]).map_err(|_| FrameError::Utf8)?;
+                    let text = std::str::from_utf8(&self.buffer[payload]).map_err(|_| FrameError::Utf8)?;
                     return Ok(Some(Message::Text(text)));
                 }
                 Opcode::Binary if frame.is_final => {
@@ -232,28 +225,18 @@ impl Decoder {
         }
         let payload = self.start + header..self.start + header + length;
         self.start = payload.end;
-        Ok(Some(Frame {
-            opcode,
-            is_final,
-            payload,
-        }))
+        Ok(Some(Frame { opcode, is_final, payload }))
     }
 
     fn expect_no_fragments(&self) -> Result<(), FrameError> {
-        if self.fragments.is_some() {
-            Err(FrameError::Fragments)
-        } else {
-            Ok(())
-        }
+        if self.fragments.is_some() { Err(FrameError::Fragments) } else { Ok(()) }
     }
 
     fn assemble(&mut self) -> Result<Message<'_>, FrameError> {
         let (opcode, whole) = self.fragments.take().ok_or(FrameError::Fragments)?;
         self.assembled = whole;
         if opcode == Opcode::Text {
-            std::str::from_utf8(&self.assembled)
-                .map(Message::Text)
-                .map_err(|_| FrameError::Utf8)
+            std::str::from_utf8(&self.assembled).map(Message::Text).map_err(|_| FrameError::Utf8)
         } else {
             Ok(Message::Binary(&self.assembled))
         }
@@ -263,10 +246,7 @@ impl Decoder {
 /// Reads a close payload: nothing, or a code and a reason.
 fn close_message(payload: &[u8]) -> Result<Message<'_>, FrameError> {
     match payload {
-        [] => Ok(Message::Close {
-            code: None,
-            reason: "",
-        }),
+        [] => Ok(Message::Close { code: None, reason: "" }),
         [_] => Err(FrameError::Control),
         &[high, low, ref reason @ ..] => Ok(Message::Close {
             code: Some(u16::from_be_bytes([high, low])),
@@ -367,23 +347,10 @@ mod tests {
             (server_frame(0x89, &[0; 126]), FrameError::Control),
             (server_frame(0x88, &[1]), FrameError::Control),
             (server_frame(0x80, b"a"), FrameError::Fragments),
-            (
-                [server_frame(0x01, b"a"), server_frame(0x81, b"b")].concat(),
-                FrameError::Fragments,
-            ),
+            ([server_frame(0x01, b"a"), server_frame(0x81, b"b")].concat(), FrameError::Fragments),
             (server_frame(0x81, &[0xFF]), FrameError::Utf8),
-            (
-                vec![0x81, 127, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF],
-                too_large,
-            ),
-            (
-                [
-                    server_frame(0x01, &vec![b'a'; 1 << 20]),
-                    server_frame(0x80, b"b"),
-                ]
-                .concat(),
-                too_large,
-            ),
+            (vec![0x81, 127, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF], too_large),
+            ([server_frame(0x01, &vec![b'a'; 1 << 20]), server_frame(0x80, b"b")].concat(), too_large),
         ];
         for (bytes, error) in cases {
             assert_eq!(decoder(&bytes).next(), Err(error));
@@ -392,24 +359,9 @@ mod tests {
 
     #[test]
     fn close_frames_may_be_empty_or_carry_code_and_reason() {
-        assert_eq!(
-            decoder(&server_frame(0x88, b"")).next(),
-            Ok(Some(Message::Close {
-                code: None,
-                reason: ""
-            }))
-        );
-        let full = server_frame(
-            0x88,
-            &[&1009_u16.to_be_bytes(), "zu groß".as_bytes()].concat(),
-        );
-        assert_eq!(
-            decoder(&full).next(),
-            Ok(Some(Message::Close {
-                code: Some(1009),
-                reason: "zu groß"
-            }))
-        );
+        assert_eq!(decoder(&server_frame(0x88, b"")).next(), Ok(Some(Message::Close { code: None, reason: "" })));
+        let full = server_frame(0x88, &[&1009_u16.to_be_bytes(), "zu groß".as_bytes()].concat());
+        assert_eq!(decoder(&full).next(), Ok(Some(Message::Close { code: Some(1009), reason: "zu groß" })));
     }
 
     #[test]

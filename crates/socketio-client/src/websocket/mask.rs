@@ -14,10 +14,7 @@ pub(crate) struct MaskSource {
 
 impl MaskSource {
     pub(crate) fn new() -> Self {
-        Self {
-            keyed: RandomState::new(),
-            counter: 0,
-        }
+        Self { keyed: RandomState::new(), counter: 0 }
     }
 
     fn next_u64(&mut self) -> u64 {
@@ -51,11 +48,7 @@ pub(super) fn apply(key: [u8; 4], payload: &mut [u8]) {
         word.copy_from_slice(chunk);
         chunk.copy_from_slice(&(u64::from_ne_bytes(word) ^ wide).to_ne_bytes());
     }
-    for (byte, key) in chunks
-        .into_remainder()
-        .iter_mut()
-        .zip([a, b, c, d].into_iter().cycle())
-    {
+    for (byte, key) in chunks.into_remainder().iter_mut().zip([a, b, c, d].into_iter().cycle()) {
         *byte ^= key;
     }
 }
@@ -84,9 +77,7 @@ mod tests {
     #[test]
     fn keys_differ_between_frames_and_sources() {
         let (mut one, mut other) = (MaskSource::new(), MaskSource::new());
-        let keys: std::collections::HashSet<_> = (0..64)
-            .flat_map(|_| [one.next_nonce(), other.next_nonce()])
-            .collect();
+        let keys: std::collections::HashSet<_> = (0..64).flat_map(|_| [one.next_nonce(), other.next_nonce()]).collect();
         assert_eq!(keys.len(), 128);
     }
 }

@@ -25,12 +25,7 @@ pub(crate) enum UpgradeAnswer {
     /// The connection now speaks WebSocket; the frames begin at `head` bytes into the input.
     Accepted { head: usize },
     /// The server answered with another status; the body begins at `head` bytes into the input.
-    Refused {
-        status: u16,
-        retry_after: Option<String>,
-        content_length: Option<usize>,
-        head: usize,
-    },
+    Refused { status: u16, retry_after: Option<String>, content_length: Option<usize>, head: usize },
 }
 
 /// Why an answer is no answer to this handshake.
@@ -48,9 +43,7 @@ pub(crate) enum UpgradeError {
 
 impl Upgrade {
     pub(crate) fn new(mask: &mut MaskSource) -> Self {
-        Self {
-            key: BASE64.encode(mask.next_nonce()),
-        }
+        Self { key: BASE64.encode(mask.next_nonce()) }
     }
 
     /// Returns the request; it offers no extension, so that no server compresses.
@@ -79,10 +72,7 @@ impl Upgrade {
             Ok(httparse::Status::Partial) | Err(_) => return Err(UpgradeError::NotHttp),
         };
         let header = |name: &str| {
-            let header = response
-                .headers
-                .iter()
-                .find(|header| header.name.eq_ignore_ascii_case(name))?;
+            let header = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
             std::str::from_utf8(header.value).ok()
         };
         let status = response.code.ok_or(UpgradeError::NotHttp)?;
@@ -90,18 +80,13 @@ impl Upgrade {
             return Ok(Some(UpgradeAnswer::Refused {
                 status,
                 retry_after: header("retry-after").map(str::to_owned),
-                content_length: header("content-length")
-                    .and_then(|length| length.trim().parse().ok()),
+                content_length: header("content-length").and_then(|length| length.trim().parse().ok()),
                 head,
             }));
         }
-        let upgrades =
-            header("upgrade").is_some_and(|value| value.trim().eq_ignore_ascii_case("websocket"));
-        let connection = header("connection").is_some_and(|value| {
-            value
-                .split(',')
-                .any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
-        });
+        let upgrades = header("upgrade").is_some_and(|value| value.trim().eq_ignore_ascii_case("websocket"));
+        let connection =
+            header("connection").is_some_and(|value| value.split(',').any(|token| token.trim().eq_ignore_ascii_case("upgrade")));
         if !upgrades || !connection {
             return Err(UpgradeError::MissingHeaders);
         }
@@ -128,9 +113,7 @@ mod tests {
     use super::*;
 
     fn upgrade() -> Upgrade {
-        Upgrade {
-            key: "dGhlIHNhbXBsZSBub25jZQ==".to_owned(),
-        }
+        Upgrade { key: "dGhlIHNhbXBsZSBub25jZQ==".to_owned() }
     }
 
     /// The answer to the sample key of RFC 6455 section 1.3.
@@ -140,10 +123,7 @@ mod tests {
     #[test]
     fn the_answer_of_the_rfc_is_accepted_and_the_rest_left() {
         let input = format!("{ANSWER}rest");
-        assert_eq!(
-            upgrade().judge(input.as_bytes()),
-            Ok(Some(UpgradeAnswer::Accepted { head: ANSWER.len() }))
-        );
+        assert_eq!(upgrade().judge(input.as_bytes()), Ok(Some(UpgradeAnswer::Accepted { head: ANSWER.len() })));
         for cut in 0..ANSWER.len() {
             assert_eq!(upgrade().judge(&ANSWER.as_bytes()[..cut]), Ok(None));
         }
@@ -154,24 +134,12 @@ mod tests {
         let cases = [
             ("garbage\r\n\r\n".to_owned(), UpgradeError::NotHttp),
             ("x".repeat(MAX_HEAD), UpgradeError::NotHttp),
-            (
-                format!("HTTP/1.1 101 x\r\nA: {}", "x".repeat(MAX_HEAD)),
-                UpgradeError::NotHttp,
-            ),
-            (
-                ANSWER.replace("Upgrade: websocket", "Upgrade: h2c"),
-                UpgradeError::MissingHeaders,
-            ),
-            (
-                ANSWER.replace("keep-alive, Upgrade", "close"),
-                UpgradeError::MissingHeaders,
-            ),
+            (format!("HTTP/1.1 101 x\r\nA: {}", "x".repeat(MAX_HEAD)), UpgradeError::NotHttp),
+            (ANSWER.replace("Upgrade: websocket", "Upgrade: h2c"), UpgradeError::MissingHeaders),
+            (ANSWER.replace("keep-alive, Upgrade", "close"), UpgradeError::MissingHeaders),
             (ANSWER.replace("s3pP", "XXXX"), UpgradeError::WrongKey),
             (
-                ANSWER.replace(
-                    "Upgrade: websocket",
-                    "Upgrade: websocket\r\nSec-WebSocket-Extensions: x",
-                ),
+                ANSWER.replace("Upgrade: websocket", "Upgrade: websocket\r\nSec-WebSocket-Extensions: x"),
                 UpgradeError::UnofferedExtension,
             ),
         ];
@@ -182,8 +150,7 @@ mod tests {
 
     #[test]
     fn a_refusal_tells_status_retry_after_and_where_the_body_is() {
-        let head =
-            "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Length: 4\r\n\r\n";
+        let head = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Length: 4\r\n\r\n";
         assert_eq!(
             upgrade().judge(format!("{head}body").as_bytes()),
             Ok(Some(UpgradeAnswer::Refused {

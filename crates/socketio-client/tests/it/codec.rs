@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use proptest::prelude::*;
 use socketio_client::Protocol;
 use socketio_client::codec::{
-    DecodeError, EnginePacket, Handshake, Packet, PacketBody, decode_attachment, decode_query,
-    encode_attachment, encode_query, is_valid_json,
+    DecodeError, EnginePacket, Handshake, Packet, PacketBody, decode_attachment, decode_query, encode_attachment, encode_query,
+    is_valid_json,
 };
 
 /// Decodes a whole frame; the codec's two steps in one.
@@ -22,154 +22,41 @@ fn packet<'a>(namespace: &'a str, body: PacketBody<'a>) -> Packet<'a> {
 }
 
 fn event<'a>(name: &'a str, args: &[&'a str], ack: Option<u64>) -> PacketBody<'a> {
-    PacketBody::Event {
-        name: Cow::Borrowed(name),
-        args: args.to_vec(),
-        ack,
-    }
+    PacketBody::Event { name: Cow::Borrowed(name), args: args.to_vec(), ack }
 }
 
 #[test]
-#[expect(
-    clippy::too_many_lines,
-    reason = "one table of all forms reads better than several"
-)]
+#[expect(clippy::too_many_lines, reason = "one table of all forms reads better than several")]
 fn every_packet_form_of_the_protocol_is_read_and_written() {
     let forms = [
-        (
-            "40",
-            packet(
-                "/",
-                PacketBody::Connect {
-                    query: None,
-                    payload: None,
-                },
-            ),
-        ),
-        (
-            "40/chat,",
-            packet(
-                "/chat",
-                PacketBody::Connect {
-                    query: None,
-                    payload: None,
-                },
-            ),
-        ),
+        ("40", packet("/", PacketBody::Connect { query: None, payload: None })),
+        ("40/chat,", packet("/chat", PacketBody::Connect { query: None, payload: None })),
         (
             "40/chat?token=TOKEN&tokenType=jwt,",
-            packet(
-                "/chat",
-                PacketBody::Connect {
-                    query: Some("token=TOKEN&tokenType=jwt"),
-                    payload: None,
-                },
-            ),
+            packet("/chat", PacketBody::Connect { query: Some("token=TOKEN&tokenType=jwt"), payload: None }),
         ),
         (
             r#"40/chat,{"token":"TOKEN"}"#,
-            packet(
-                "/chat",
-                PacketBody::Connect {
-                    query: None,
-                    payload: Some(r#"{"token":"TOKEN"}"#),
-                },
-            ),
+            packet("/chat", PacketBody::Connect { query: None, payload: Some(r#"{"token":"TOKEN"}"#) }),
         ),
-        (
-            r#"40{"sid":"x"}"#,
-            packet(
-                "/",
-                PacketBody::Connect {
-                    query: None,
-                    payload: Some(r#"{"sid":"x"}"#),
-                },
-            ),
-        ),
+        (r#"40{"sid":"x"}"#, packet("/", PacketBody::Connect { query: None, payload: Some(r#"{"sid":"x"}"#) })),
         ("41", packet("/", PacketBody::Disconnect)),
         ("41/chat,", packet("/chat", PacketBody::Disconnect)),
         (
             r#"42/chat,["CHANNEL_SUBSCRIBED",{"channel":{"_id":"room1"}}]"#,
-            packet(
-                "/chat",
-                event(
-                    "CHANNEL_SUBSCRIBED",
-                    &[r#"{"channel":{"_id":"room1"}}"#],
-                    None,
-                ),
-            ),
+            packet("/chat", event("CHANNEL_SUBSCRIBED", &[r#"{"channel":{"_id":"room1"}}"#], None)),
         ),
         (r#"42["root",1]"#, packet("/", event("root", &["1"], None))),
-        (
-            r#"42/chat,0["SEND",{}]"#,
-            packet("/chat", event("SEND", &["{}"], Some(0))),
-        ),
-        (
-            r#"42/chat,4294967296["SEND"]"#,
-            packet("/chat", event("SEND", &[], Some(4_294_967_296))),
-        ),
-        (
-            r#"42/chat,["NOARGS"]"#,
-            packet("/chat", event("NOARGS", &[], None)),
-        ),
-        (
-            r#"42/chat,["MULTI",1,"two",{"three":3}]"#,
-            packet(
-                "/chat",
-                event("MULTI", &["1", r#""two""#, r#"{"three":3}"#], None),
-            ),
-        ),
-        (
-            "42/chat,[\"TEXT\",\"\u{2028} \u{1F680} é\"]",
-            packet("/chat", event("TEXT", &["\"\u{2028} \u{1F680} é\""], None)),
-        ),
-        (
-            r#"43/chat,1["pong",{"x":1}]"#,
-            packet(
-                "/chat",
-                PacketBody::Ack {
-                    id: 1,
-                    args: vec![r#""pong""#, r#"{"x":1}"#],
-                },
-            ),
-        ),
-        (
-            "43/chat,1[]",
-            packet(
-                "/chat",
-                PacketBody::Ack {
-                    id: 1,
-                    args: vec![],
-                },
-            ),
-        ),
-        (
-            r#"44/chat,"Not authorized""#,
-            packet(
-                "/chat",
-                PacketBody::Error {
-                    payload: Some(r#""Not authorized""#),
-                },
-            ),
-        ),
-        (
-            r#"44"root refused""#,
-            packet(
-                "/",
-                PacketBody::Error {
-                    payload: Some(r#""root refused""#),
-                },
-            ),
-        ),
-        (
-            "44/chat,401",
-            packet(
-                "/chat",
-                PacketBody::Error {
-                    payload: Some("401"),
-                },
-            ),
-        ),
+        (r#"42/chat,0["SEND",{}]"#, packet("/chat", event("SEND", &["{}"], Some(0)))),
+        (r#"42/chat,4294967296["SEND"]"#, packet("/chat", event("SEND", &[], Some(4_294_967_296)))),
+        (r#"42/chat,["NOARGS"]"#, packet("/chat", event("NOARGS", &[], None))),
+        (r#"42/chat,["MULTI",1,"two",{"three":3}]"#, packet("/chat", event("MULTI", &["1", r#""two""#, r#"{"three":3}"#], None))),
+        ("42/chat,[\"TEXT\",\"\u{2028} \u{1F680} é\"]", packet("/chat", event("TEXT", &["\"\u{2028} \u{1F680} é\""], None))),
+        (r#"43/chat,1["pong",{"x":1}]"#, packet("/chat", PacketBody::Ack { id: 1, args: vec![r#""pong""#, r#"{"x":1}"#] })),
+        ("43/chat,1[]", packet("/chat", PacketBody::Ack { id: 1, args: vec![] })),
+        (r#"44/chat,"Not authorized""#, packet("/chat", PacketBody::Error { payload: Some(r#""Not authorized""#) })),
+        (r#"44"root refused""#, packet("/", PacketBody::Error { payload: Some(r#""root refused""#) })),
+        ("44/chat,401", packet("/chat", PacketBody::Error { payload: Some("401") })),
         (
             r#"451-/chat,["bin",{"_placeholder":true,"num":0}]"#,
             packet(
@@ -186,11 +73,7 @@ fn every_packet_form_of_the_protocol_is_read_and_written() {
             r#"461-/chat,7[{"_placeholder":true,"num":0},{"a":1}]"#,
             packet(
                 "/chat",
-                PacketBody::BinaryAck {
-                    attachments: 1,
-                    id: 7,
-                    args: vec![r#"{"_placeholder":true,"num":0}"#, r#"{"a":1}"#],
-                },
+                PacketBody::BinaryAck { attachments: 1, id: 7, args: vec![r#"{"_placeholder":true,"num":0}"#, r#"{"a":1}"#] },
             ),
         ),
     ];
@@ -203,39 +86,12 @@ fn every_packet_form_of_the_protocol_is_read_and_written() {
 #[test]
 fn spellings_that_are_never_written_are_read_all_the_same() {
     let spellings = [
-        (
-            "40/chat",
-            packet(
-                "/chat",
-                PacketBody::Connect {
-                    query: None,
-                    payload: None,
-                },
-            ),
-        ),
+        ("40/chat", packet("/chat", PacketBody::Connect { query: None, payload: None })),
         ("41/chat", packet("/chat", PacketBody::Disconnect)),
-        (
-            "40/",
-            packet(
-                "/",
-                PacketBody::Connect {
-                    query: None,
-                    payload: None,
-                },
-            ),
-        ),
-        (
-            r#"42/chat?token=x,["a"]"#,
-            packet("/chat", event("a", &[], None)),
-        ),
-        (
-            r#"42/chat, [ "a" , 1 ] "#,
-            packet("/chat", event("a", &["1"], None)),
-        ),
-        (
-            r#"42/chat,["a\u0062c"]"#,
-            packet("/chat", event("abc", &[], None)),
-        ),
+        ("40/", packet("/", PacketBody::Connect { query: None, payload: None })),
+        (r#"42/chat?token=x,["a"]"#, packet("/chat", event("a", &[], None))),
+        (r#"42/chat, [ "a" , 1 ] "#, packet("/chat", event("a", &["1"], None))),
+        (r#"42/chat,["a\u0062c"]"#, packet("/chat", event("abc", &[], None))),
     ];
     for (frame, expected) in spellings {
         assert_eq!(decode(frame), Ok(expected), "{frame}");
@@ -256,10 +112,7 @@ fn malformed_packets_are_errors() {
         (r#"42/chat,["a",]"#, DecodeError::InvalidPayload),
         (r#"42/chat,["a"]x"#, DecodeError::InvalidPayload),
         (r#"42/chat,["a""#, DecodeError::InvalidPayload),
-        (
-            r#"42/chat,99999999999999999999["a"]"#,
-            DecodeError::AckIdOutOfRange,
-        ),
+        (r#"42/chat,99999999999999999999["a"]"#, DecodeError::AckIdOutOfRange),
         ("43/chat,[]", DecodeError::MissingAckId),
         ("43/chat,1", DecodeError::InvalidPayload),
         ("43/chat,1{}", DecodeError::InvalidPayload),
@@ -268,10 +121,7 @@ fn malformed_packets_are_errors() {
         (r#"45/chat,["a"]"#, DecodeError::InvalidAttachmentCount),
         (r#"45-/chat,["a"]"#, DecodeError::InvalidAttachmentCount),
         (r#"45+1-["a"]"#, DecodeError::InvalidAttachmentCount),
-        (
-            r#"4599999999999-["a"]"#,
-            DecodeError::InvalidAttachmentCount,
-        ),
+        (r#"4599999999999-["a"]"#, DecodeError::InvalidAttachmentCount),
         ("461-[]", DecodeError::MissingAckId),
     ];
     for (frame, expected) in cases {
@@ -346,25 +196,13 @@ impl Parts {
         let ack = self.wants_ack.then_some(self.id);
         let payload = self.payload.as_deref();
         let body = match self.kind {
-            0 => PacketBody::Connect {
-                query: self.query.as_deref(),
-                payload,
-            },
+            0 => PacketBody::Connect { query: self.query.as_deref(), payload },
             1 => PacketBody::Disconnect,
             2 => PacketBody::Event { name, args, ack },
             3 => PacketBody::Ack { id: self.id, args },
             4 => PacketBody::Error { payload },
-            5 => PacketBody::BinaryEvent {
-                attachments: self.attachments,
-                name,
-                args,
-                ack,
-            },
-            _ => PacketBody::BinaryAck {
-                attachments: self.attachments,
-                id: self.id,
-                args,
-            },
+            5 => PacketBody::BinaryEvent { attachments: self.attachments, name, args, ack },
+            _ => PacketBody::BinaryAck { attachments: self.attachments, id: self.id, args },
         };
         packet(&self.namespace, body)
     }

@@ -1,7 +1,7 @@
 //! Against real servers: Socket.IO 2.0.4, 2.5 and 4, the last one with and without its Engine.IO 3 side.
 //!
 //! They need Node.js and `npm ci` in `tests/servers`. Where that is missing each test says so and passes, unless
-//! `SPACES_BRIDGE_REQUIRE_NODE=1` makes it a failure.
+//! `REQUIRE_NODE=1` makes it a failure.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use socketio_client::{
-    Backoff, ConnectError, ConnectOptions, ConnectPhase, Connection, Disconnect, FailureClass,
-    Incoming, Protocol, RefusedBy, connect,
+    Backoff, ConnectError, ConnectOptions, ConnectPhase, Connection, Disconnect, FailureClass, Incoming, Protocol, RefusedBy,
+    connect,
 };
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -18,12 +18,8 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use crate::support::{TOKEN, end_of, next_event, soon};
 
 /// Server version and the protocol to speak with it.
-const PAIRS: [(&str, Protocol); 4] = [
-    ("2.0", Protocol::EngineIo3),
-    ("2.5", Protocol::EngineIo3),
-    ("4", Protocol::EngineIo3),
-    ("4", Protocol::EngineIo4),
-];
+const PAIRS: [(&str, Protocol); 4] =
+    [("2.0", Protocol::EngineIo3), ("2.5", Protocol::EngineIo3), ("4", Protocol::EngineIo3), ("4", Protocol::EngineIo4)];
 
 /// A running server; it ends when this is dropped.
 struct NodeServer {
@@ -54,35 +50,21 @@ impl NodeServer {
         };
         let stdin = child.stdin.take().expect("a pipe");
         let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-        let mut server = Self {
-            port: 0,
-            stdin,
-            lines,
-            child,
-        };
+        let mut server = Self { port: 0, stdin, lines, child };
         let started = server.line().await;
-        server.port = started["port"]
-            .as_u64()
-            .and_then(|port| u16::try_from(port).ok())
-            .expect("a port");
+        server.port = started["port"].as_u64().and_then(|port| u16::try_from(port).ok()).expect("a port");
         Some(server)
     }
 
     fn skip(reason: &str) -> Option<Self> {
-        assert!(
-            std::env::var_os("SPACES_BRIDGE_REQUIRE_NODE").is_none_or(|value| value != "1"),
-            "{reason}"
-        );
+        assert!(std::env::var_os("REQUIRE_NODE").is_none_or(|value| value != "1"), "{reason}");
         eprintln!("skipped: {reason}");
         None
     }
 
     /// Reads the next line that the server prints.
     async fn line(&mut self) -> Value {
-        let line = soon(self.lines.next_line())
-            .await
-            .expect("to read")
-            .expect("a server that lives");
+        let line = soon(self.lines.next_line()).await.expect("to read").expect("a server that lives");
         serde_json::from_str(&line).expect("JSON")
     }
 
@@ -97,9 +79,7 @@ impl NodeServer {
     }
 
     async fn connect(&self, protocol: Protocol) -> Connection {
-        soon(connect(&self.options(protocol)))
-            .await
-            .expect("to join")
+        soon(connect(&self.options(protocol))).await.expect("to join")
     }
 
     /// Kills the process, as a crash does.
@@ -134,74 +114,39 @@ async fn every_packet_form_is_understood_by_every_version() {
         };
         let mut connection = server.connect(protocol).await;
 
-        connection
-            .emit_args(
-                "echo",
-                &["1", r#""two""#, "{\"three\":\"\u{2028}\u{1F680}\"}"],
-            )
-            .expect("room");
+        connection.emit_args("echo", &["1", r#""two""#, "{\"three\":\"\u{2028}\u{1F680}\"}"]).expect("room");
         let echo = next_event(&mut connection).await;
         let args: Vec<_> = echo.args().iter().collect();
-        assert_eq!(
-            args,
-            ["1", r#""two""#, "{\"three\":\"\u{2028}\u{1F680}\"}"],
-            "{version} {protocol:?}"
-        );
+        assert_eq!(args, ["1", r#""two""#, "{\"three\":\"\u{2028}\u{1F680}\"}"], "{version} {protocol:?}");
 
         connection.emit_args("echo", &[]).expect("room");
         assert!(next_event(&mut connection).await.args().is_empty());
 
         let id = connection.emit_with_ack("echo", "[1]").expect("room");
-        let Ok(Incoming::Ack(ack)) = soon(connection.next()).await else {
-            panic!("an ack")
-        };
+        let Ok(Incoming::Ack(ack)) = soon(connection.next()).await else { panic!("an ack") };
         assert_eq!((ack.id(), ack.arg(0)), (id, Some("[1]")));
 
         connection.emit("ask", r#""why""#).expect("room");
         let question = next_event(&mut connection).await;
-        connection
-            .ack(question.ack_id().expect("an id"), &[r#""because""#, "42"])
-            .expect("room");
+        connection.ack(question.ack_id().expect("an id"), &[r#""because""#, "42"]).expect("room");
         let answered = next_event(&mut connection).await;
-        assert_eq!(
-            answered.args().iter().collect::<Vec<_>>(),
-            [r#""because""#, "42"]
-        );
+        assert_eq!(answered.args().iter().collect::<Vec<_>>(), [r#""because""#, "42"]);
 
         connection.emit_args("binary", &[]).expect("room");
-        let Ok(Incoming::BinarySkipped(skipped)) = soon(connection.next()).await else {
-            panic!("a binary event")
-        };
-        assert_eq!(
-            (skipped.event.as_deref(), skipped.attachments),
-            (Some("binary"), 2)
-        );
-        connection
-            .emit_args_with_ack("binary-ack", &[])
-            .expect("room");
-        let Ok(Incoming::BinarySkipped(skipped)) = soon(connection.next()).await else {
-            panic!("a binary ack")
-        };
+        let Ok(Incoming::BinarySkipped(skipped)) = soon(connection.next()).await else { panic!("a binary event") };
+        assert_eq!((skipped.event.as_deref(), skipped.attachments), (Some("binary"), 2));
+        connection.emit_args_with_ack("binary-ack", &[]).expect("room");
+        let Ok(Incoming::BinarySkipped(skipped)) = soon(connection.next()).await else { panic!("a binary ack") };
         assert_eq!((skipped.event, skipped.attachments), (None, 1));
 
         connection.emit("burst", "1000").expect("room");
         for index in 0..1000 {
-            assert_eq!(
-                next_event(&mut connection)
-                    .await
-                    .args()
-                    .parse::<u32>(0)
-                    .expect("a number"),
-                index
-            );
+            assert_eq!(next_event(&mut connection).await.args().parse::<u32>(0).expect("a number"), index);
         }
 
         let large = Value::from("x".repeat(900_000)).to_string();
         connection.emit("echo", &large).expect("room");
-        assert_eq!(
-            next_event(&mut connection).await.arg(0).map(str::len),
-            Some(900_002)
-        );
+        assert_eq!(next_event(&mut connection).await.arg(0).map(str::len), Some(900_002));
     }
 }
 
@@ -214,35 +159,19 @@ async fn messages_are_confirmed_to_their_sender_and_shown_to_the_others() {
         let mut alice = server.connect(protocol).await;
         let mut bob = server.connect(protocol).await;
         for connection in [&mut alice, &mut bob] {
-            connection
-                .emit(
-                    "SUBSCRIBE_CHANNEL",
-                    r#"{"channel":{"_id":"room1","type":"topic"}}"#,
-                )
-                .expect("room");
+            connection.emit("SUBSCRIBE_CHANNEL", r#"{"channel":{"_id":"room1","type":"topic"}}"#).expect("room");
             let subscribed = next_event(connection).await;
             assert_eq!(subscribed.name(), "CHANNEL_SUBSCRIBED");
         }
-        alice
-            .emit(
-                "SUBSCRIBE_CHANNEL",
-                r#"{"channel":{"_id":"room2","type":"topic"}}"#,
-            )
-            .expect("room");
-        assert_eq!(
-            next_event(&mut alice).await.name(),
-            "SUBSCRIBE_CHANNEL_FAILED"
-        );
+        alice.emit("SUBSCRIBE_CHANNEL", r#"{"channel":{"_id":"room2","type":"topic"}}"#).expect("room");
+        assert_eq!(next_event(&mut alice).await.name(), "SUBSCRIBE_CHANNEL_FAILED");
 
         let message = r#"{"category":"chat","topicId":"room1","content":{"bodyText":"hi"},"loopbackMetadata":"lb"}"#;
         alice.emit("SEND_MESSAGE", message).expect("room");
         let (own, other) = tokio::join!(next_event(&mut alice), next_event(&mut bob));
         let own: Value = own.args().parse(0).expect("an object");
         let other: Value = other.args().parse(0).expect("an object");
-        assert_eq!(
-            (&own["loopbackMetadata"], &other["loopbackMetadata"]),
-            (&json!("lb"), &Value::Null)
-        );
+        assert_eq!((&own["loopbackMetadata"], &other["loopbackMetadata"]), (&json!("lb"), &Value::Null));
         assert_eq!(own["_id"], other["_id"]);
         assert_eq!(own["sender"]["type"], "user");
     }
@@ -266,17 +195,9 @@ async fn each_refusal_of_each_version_is_recognised() {
             let Some(server) = NodeServer::start(version, options).await else {
                 return;
             };
-            let error = soon(connect(&server.options(protocol)))
-                .await
-                .expect_err("a refusal");
-            assert_eq!(
-                error.class(),
-                FailureClass::Auth,
-                "{version} {protocol:?} {refuse}: {error:?}"
-            );
-            let ConnectError::Refused(refusal) = error else {
-                panic!("{error:?}")
-            };
+            let error = soon(connect(&server.options(protocol))).await.expect_err("a refusal");
+            assert_eq!(error.class(), FailureClass::Auth, "{version} {protocol:?} {refuse}: {error:?}");
+            let ConnectError::Refused(refusal) = error else { panic!("{error:?}") };
             match by {
                 RefusedBy::Http { .. } => {
                     assert!(matches!(refusal.by, RefusedBy::Http { .. }), "{refusal:?}");
@@ -294,48 +215,25 @@ async fn silence_and_unknown_namespaces_are_recognised() {
         let Some(server) = NodeServer::start(version, options).await else {
             return;
         };
-        let patient = server
-            .options(protocol)
-            .connect_timeout(Duration::from_secs(1));
+        let patient = server.options(protocol).connect_timeout(Duration::from_secs(1));
         let error = soon(connect(&patient)).await.expect_err("silence");
-        assert!(
-            matches!(
-                error,
-                ConnectError::Timeout {
-                    phase: ConnectPhase::Join
-                }
-            ),
-            "{version}: {error:?}"
-        );
+        assert!(matches!(error, ConnectError::Timeout { phase: ConnectPhase::Join }), "{version}: {error:?}");
 
-        let elsewhere = server
-            .options(protocol)
-            .namespace("/elsewhere")
-            .expect("a valid namespace");
-        let error = soon(connect(&elsewhere))
-            .await
-            .expect_err("no such namespace");
-        assert!(
-            matches!(error, ConnectError::InvalidNamespace),
-            "{version} {protocol:?}: {error:?}"
-        );
+        let elsewhere = server.options(protocol).namespace("/elsewhere").expect("a valid namespace");
+        let error = soon(connect(&elsewhere)).await.expect_err("no such namespace");
+        assert!(matches!(error, ConnectError::InvalidNamespace), "{version} {protocol:?}: {error:?}");
     }
 }
 
 #[tokio::test]
 async fn a_slow_root_namespace_delays_nothing() {
     for (version, protocol) in PAIRS {
-        let Some(server) = NodeServer::start(version, json!({ "rootMiddleware": 200 })).await
-        else {
+        let Some(server) = NodeServer::start(version, json!({ "rootMiddleware": 200 })).await else {
             return;
         };
         let mut connection = server.connect(protocol).await;
         connection.emit("echo", "1").expect("room");
-        assert_eq!(
-            next_event(&mut connection).await.name(),
-            "echo",
-            "{version} {protocol:?}"
-        );
+        assert_eq!(next_event(&mut connection).await.name(), "echo", "{version} {protocol:?}");
     }
 }
 
@@ -344,37 +242,22 @@ async fn the_wrong_version_is_recognised() {
     let Some(server) = NodeServer::start("4", json!({ "allowEIO3": false })).await else {
         return;
     };
-    let error = soon(connect(&server.options(Protocol::EngineIo3)))
-        .await
-        .expect_err("a mismatch");
+    let error = soon(connect(&server.options(Protocol::EngineIo3))).await.expect_err("a mismatch");
     assert!(matches!(error, ConnectError::ProtocolMismatch), "{error:?}");
 
     let Some(server) = NodeServer::start("2.5", json!({})).await else {
         return;
     };
-    let error = soon(connect(&server.options(Protocol::EngineIo4)))
-        .await
-        .expect_err("a mismatch");
+    let error = soon(connect(&server.options(Protocol::EngineIo4))).await.expect_err("a mismatch");
     assert!(matches!(error, ConnectError::ProtocolMismatch), "{error:?}");
 
     // 2.0.4 drops the CONNECT packet of the other version, but joins everyone to the root.
     let Some(server) = NodeServer::start("2.0", json!({})).await else {
         return;
     };
-    let hasty = server
-        .options(Protocol::EngineIo4)
-        .connect_timeout(Duration::from_secs(1));
+    let hasty = server.options(Protocol::EngineIo4).connect_timeout(Duration::from_secs(1));
     let error = soon(connect(&hasty)).await.expect_err("a mismatch");
-    assert!(
-        matches!(
-            error,
-            ConnectError::ProtocolMismatch
-                | ConnectError::Timeout {
-                    phase: ConnectPhase::Join
-                }
-        ),
-        "{error:?}"
-    );
+    assert!(matches!(error, ConnectError::ProtocolMismatch | ConnectError::Timeout { phase: ConnectPhase::Join }), "{error:?}");
 }
 
 #[tokio::test]
@@ -383,15 +266,9 @@ async fn a_wrong_path_is_a_matter_of_configuration() {
         let Some(server) = NodeServer::start(version, json!({})).await else {
             return;
         };
-        let wrong = ConnectOptions::new(&format!("http://127.0.0.1:{}/wrong", server.port))
-            .expect("a valid URL");
-        let error = soon(connect(&wrong.protocol(protocol)))
-            .await
-            .expect_err("nothing there");
-        assert!(
-            matches!(error, ConnectError::Misconfigured { .. }),
-            "{version}: {error:?}"
-        );
+        let wrong = ConnectOptions::new(&format!("http://127.0.0.1:{}/wrong", server.port)).expect("a valid URL");
+        let error = soon(connect(&wrong.protocol(protocol))).await.expect_err("nothing there");
+        assert!(matches!(error, ConnectError::Misconfigured { .. }), "{version}: {error:?}");
     }
 }
 
@@ -410,11 +287,7 @@ async fn an_idle_connection_outlives_many_heartbeats_and_a_blocked_owner() {
         assert!(paused.is_err(), "{version} {protocol:?}: {paused:?}");
         connection.pause_reading(false);
         connection.emit("echo", "1").expect("room");
-        assert_eq!(
-            next_event(&mut connection).await.name(),
-            "echo",
-            "{version} {protocol:?}"
-        );
+        assert_eq!(next_event(&mut connection).await.name(), "echo", "{version} {protocol:?}");
     }
 }
 
@@ -429,34 +302,22 @@ async fn each_way_to_end_is_recognised() {
         let mut connection = server.connect(protocol).await;
         connection.emit("kick", "false").expect("room");
         let end = end_of(&mut connection).await;
-        assert!(
-            matches!(end, Disconnect::Kicked { whole: false }),
-            "{version} {protocol:?}: {end:?}"
-        );
+        assert!(matches!(end, Disconnect::Kicked { whole: false }), "{version} {protocol:?}: {end:?}");
 
         let mut connection = server.connect(protocol).await;
         connection.emit("kick", "true").expect("room");
         let end = end_of(&mut connection).await;
-        assert!(
-            matches!(end, Disconnect::Kicked { whole: true }),
-            "{version} {protocol:?}: {end:?}"
-        );
+        assert!(matches!(end, Disconnect::Kicked { whole: true }), "{version} {protocol:?}: {end:?}");
 
         let mut connection = server.connect(protocol).await;
         connection.emit_args("cut", &[]).expect("room");
         let end = end_of(&mut connection).await;
-        assert!(
-            matches!(end, Disconnect::Lost(_)),
-            "{version} {protocol:?}: {end:?}"
-        );
+        assert!(matches!(end, Disconnect::Lost(_)), "{version} {protocol:?}: {end:?}");
 
         let mut connection = server.connect(protocol).await;
         connection.emit_args("freeze", &[]).expect("room");
         let end = end_of(&mut connection).await;
-        assert!(
-            matches!(end, Disconnect::HeartbeatTimeout | Disconnect::Lost(_)),
-            "{version} {protocol:?}: {end:?}"
-        );
+        assert!(matches!(end, Disconnect::HeartbeatTimeout | Disconnect::Lost(_)), "{version} {protocol:?}: {end:?}");
 
         // 2.0.4 hands the limit to nobody.
         if version != "2.0" && protocol == Protocol::EngineIo3 {
@@ -466,10 +327,7 @@ async fn each_way_to_end_is_recognised() {
             if limit > oversized.len() {
                 connection.emit("echo", &oversized).expect("room");
                 let end = end_of(&mut connection).await;
-                assert!(
-                    matches!(end, Disconnect::ServerClosed { .. } | Disconnect::Lost(_)),
-                    "{version} {protocol:?}: {end:?}"
-                );
+                assert!(matches!(end, Disconnect::ServerClosed { .. } | Disconnect::Lost(_)), "{version} {protocol:?}: {end:?}");
             }
         }
     }
@@ -482,16 +340,9 @@ async fn a_shutdown_of_the_server_ends_the_connection() {
             return;
         };
         let mut connection = server.connect(protocol).await;
-        server
-            .stdin
-            .write_all(b"close\n")
-            .await
-            .expect("to command the server");
+        server.stdin.write_all(b"close\n").await.expect("to command the server");
         let end = end_of(&mut connection).await;
-        let kick_or_close = matches!(
-            end,
-            Disconnect::ServerClosed { .. } | Disconnect::Kicked { whole: true }
-        );
+        let kick_or_close = matches!(end, Disconnect::ServerClosed { .. } | Disconnect::Kicked { whole: true });
         assert!(kick_or_close, "{version} {protocol:?}: {end:?}");
     }
 }
@@ -506,16 +357,9 @@ async fn an_owner_comes_back_after_the_server_was_killed() {
         let options = server.options(protocol);
         let port = server.kill().await;
         let end = end_of(&mut connection).await;
-        assert!(
-            matches!(end, Disconnect::Lost(_) | Disconnect::ServerClosed { .. }),
-            "{version}: {end:?}"
-        );
+        assert!(matches!(end, Disconnect::Lost(_) | Disconnect::ServerClosed { .. }), "{version}: {end:?}");
 
-        let mut backoff = Backoff::new(
-            Duration::from_millis(50),
-            Duration::from_millis(200),
-            Duration::from_secs(30),
-        );
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(200), Duration::from_secs(30));
         let error = soon(connect(&options)).await.expect_err("nobody there");
         assert_eq!(error.class(), FailureClass::Unavailable);
         let restart = NodeServer::start(version, json!({ "port": port }));
@@ -529,10 +373,6 @@ async fn an_owner_comes_back_after_the_server_was_killed() {
         };
         let (_server, mut connection) = soon(async { tokio::join!(restart, rejoin) }).await;
         connection.emit("echo", "1").expect("room");
-        assert_eq!(
-            next_event(&mut connection).await.name(),
-            "echo",
-            "{version} {protocol:?}"
-        );
+        assert_eq!(next_event(&mut connection).await.name(), "echo", "{version} {protocol:?}");
     }
 }

@@ -1,9 +1,7 @@
 //! Opening, joining, and every way in which that can fail, against a scripted server.
 
 use crate::support::{ENCODED_TOKEN, Server, TOKEN, joined, next_event, open, read_head, soon};
-use socketio_client::{
-    ConnectError, ConnectOptions, ConnectPhase, FailureClass, Protocol, RefusedBy, connect,
-};
+use socketio_client::{ConnectError, ConnectOptions, ConnectPhase, FailureClass, Protocol, RefusedBy, connect};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio_tungstenite::tungstenite::Message;
@@ -19,24 +17,11 @@ async fn the_request_and_the_connect_packet_carry_the_query_of_engine_io_3() {
         peer.send("40/chat,").await;
         (peer, connect)
     };
-    let (connection, (peer, connect_packet)) =
-        soon(async { tokio::join!(connect(&options), serve) }).await;
+    let (connection, (peer, connect_packet)) = soon(async { tokio::join!(connect(&options), serve) }).await;
     let connection = connection.expect("to join");
-    assert_eq!(
-        peer.path_and_query,
-        format!("/socket.io/?token={ENCODED_TOKEN}&tokenType=jwt&EIO=3&transport=websocket")
-    );
-    assert_eq!(
-        connect_packet,
-        format!("40/chat?token={ENCODED_TOKEN}&tokenType=jwt,")
-    );
-    assert!(
-        !peer
-            .headers
-            .iter()
-            .any(|(name, _)| name == "sec-websocket-extensions"),
-        "no compression is offered"
-    );
+    assert_eq!(peer.path_and_query, format!("/socket.io/?token={ENCODED_TOKEN}&tokenType=jwt&EIO=3&transport=websocket"));
+    assert_eq!(connect_packet, format!("40/chat?token={ENCODED_TOKEN}&tokenType=jwt,"));
+    assert!(!peer.headers.iter().any(|(name, _)| name == "sec-websocket-extensions"), "no compression is offered");
     assert_eq!(connection.sid(), "abc");
     assert_eq!(connection.ping_interval(), Duration::from_secs(25));
     assert_eq!(connection.ping_timeout(), Duration::from_mins(1));
@@ -51,40 +36,25 @@ async fn the_connect_packet_carries_an_auth_object_in_engine_io_4() {
         peer.send(joined(Protocol::EngineIo4)).await;
         (peer, connect)
     };
-    let (connection, (peer, connect_packet)) =
-        soon(async { tokio::join!(connect(&options), serve) }).await;
+    let (connection, (peer, connect_packet)) = soon(async { tokio::join!(connect(&options), serve) }).await;
     connection.expect("to join");
-    assert!(
-        peer.path_and_query.ends_with("&EIO=4&transport=websocket"),
-        "{}",
-        peer.path_and_query
-    );
-    assert_eq!(
-        connect_packet,
-        format!(r#"40/chat,{{"token":"{TOKEN}","tokenType":"jwt"}}"#)
-    );
+    assert!(peer.path_and_query.ends_with("&EIO=4&transport=websocket"), "{}", peer.path_and_query);
+    assert_eq!(connect_packet, format!(r#"40/chat,{{"token":"{TOKEN}","tokenType":"jwt"}}"#));
 }
 
 #[tokio::test]
 async fn without_a_query_the_connect_packet_is_bare() {
-    for (protocol, packet) in [
-        (Protocol::EngineIo3, "40/chat,"),
-        (Protocol::EngineIo4, "40/chat,"),
-    ] {
+    for (protocol, packet) in [(Protocol::EngineIo3, "40/chat,"), (Protocol::EngineIo4, "40/chat,")] {
         let server = Server::start().await;
         let address = server.options(protocol);
-        let bare = ConnectOptions::new(&base_url(&address))
-            .expect("a URL")
-            .namespace("/chat")
-            .expect("a namespace");
+        let bare = ConnectOptions::new(&base_url(&address)).expect("a URL").namespace("/chat").expect("a namespace");
         let serve = async {
             let (mut peer, connect) = server.accept_opened(25_000, 20_000).await;
             peer.send(joined(protocol)).await;
             connect
         };
         let options = bare.protocol(protocol);
-        let (connection, connect_packet) =
-            soon(async { tokio::join!(connect(&options), serve) }).await;
+        let (connection, connect_packet) = soon(async { tokio::join!(connect(&options), serve) }).await;
         connection.expect("to join");
         assert_eq!(connect_packet, packet);
     }
@@ -93,23 +63,14 @@ async fn without_a_query_the_connect_packet_is_bare() {
 /// Takes the address out of the options' `Debug` output, which shows it.
 fn base_url(options: &ConnectOptions) -> String {
     let shown = format!("{options:?}");
-    let port = shown
-        .split("port: ")
-        .nth(1)
-        .and_then(|rest| rest.split(',').next())
-        .expect("a port");
+    let port = shown.split("port: ").nth(1).and_then(|rest| rest.split(',').next()).expect("a port");
     format!("http://127.0.0.1:{port}")
 }
 
 #[tokio::test]
 async fn the_root_packet_may_come_before_after_or_never() {
-    let orders: [&[&str]; 5] = [
-        &["40", "40/chat,"],
-        &["40/chat,", "40"],
-        &["40/chat,"],
-        &["40/chat"],
-        &["40", r#"40/chat,{"sid":"defensive"}"#],
-    ];
+    let orders: [&[&str]; 5] =
+        [&["40", "40/chat,"], &["40/chat,", "40"], &["40/chat,"], &["40/chat"], &["40", r#"40/chat,{"sid":"defensive"}"#]];
     for order in orders {
         let server = Server::start().await;
         let options = server.options(Protocol::EngineIo3);
@@ -130,10 +91,7 @@ async fn the_root_packet_may_come_before_after_or_never() {
 #[tokio::test]
 async fn the_root_namespace_of_engine_io_3_is_joined_without_asking() {
     let server = Server::start().await;
-    let options = server
-        .options(Protocol::EngineIo3)
-        .namespace("/")
-        .expect("the root");
+    let options = server.options(Protocol::EngineIo3).namespace("/").expect("the root");
     let serve = async {
         let mut peer = server.accept().await;
         peer.send(&open(25_000, 60_000)).await;
@@ -143,10 +101,7 @@ async fn the_root_namespace_of_engine_io_3_is_joined_without_asking() {
     let (connection, mut peer) = soon(async { tokio::join!(connect(&options), serve) }).await;
     let mut connection = connection.expect("to join");
     connection.emit("first", "1").expect("room");
-    let (_, first) = tokio::join!(
-        tokio::time::timeout(Duration::from_millis(50), connection.next()),
-        peer.text()
-    );
+    let (_, first) = tokio::join!(tokio::time::timeout(Duration::from_millis(50), connection.next()), peer.text());
     assert_eq!(first, r#"42["first",1]"#);
 }
 
@@ -156,13 +111,7 @@ async fn events_that_follow_the_joined_packet_in_the_same_read_are_not_lost() {
     let options = server.options(Protocol::EngineIo3);
     let serve = async {
         let (mut peer, _) = server.accept_opened(25_000, 60_000).await;
-        peer.send_together(&[
-            "40/chat,",
-            r#"42/chat,["one"]"#,
-            r#"42/other,["not ours"]"#,
-            r#"42/chat,["two"]"#,
-        ])
-        .await;
+        peer.send_together(&["40/chat,", r#"42/chat,["one"]"#, r#"42/other,["not ours"]"#, r#"42/chat,["two"]"#]).await;
         peer
     };
     let (connection, _peer) = soon(async { tokio::join!(connect(&options), serve) }).await;
@@ -192,16 +141,8 @@ async fn a_ping_right_after_the_open_packet_is_answered() {
 #[tokio::test]
 async fn a_namespace_that_refuses_is_reported_with_its_words() {
     let cases = [
-        (
-            Protocol::EngineIo3,
-            r#"44/chat,"Not authorized""#,
-            r#""Not authorized""#,
-        ),
-        (
-            Protocol::EngineIo3,
-            r#"44/chat,{"status":401,"reason":"expired"}"#,
-            r#"{"status":401,"reason":"expired"}"#,
-        ),
+        (Protocol::EngineIo3, r#"44/chat,"Not authorized""#, r#""Not authorized""#),
+        (Protocol::EngineIo3, r#"44/chat,{"status":401,"reason":"expired"}"#, r#"{"status":401,"reason":"expired"}"#),
         (Protocol::EngineIo3, "44/chat,401", "401"),
         (
             Protocol::EngineIo4,
@@ -218,9 +159,7 @@ async fn a_namespace_that_refuses_is_reported_with_its_words() {
             })
             .await;
         assert_eq!(error.class(), FailureClass::Auth);
-        let ConnectError::Refused(refusal) = error else {
-            panic!("{error:?}")
-        };
+        let ConnectError::Refused(refusal) = error else { panic!("{error:?}") };
         assert_eq!(refusal.by, RefusedBy::Namespace);
         assert_eq!(refusal.payload.expect("the server's words").get(), words);
     }
@@ -235,14 +174,9 @@ async fn a_root_namespace_that_refuses_is_reported_although_chat_never_answers()
             peer.until_closed().await;
         })
         .await;
-    let ConnectError::Refused(refusal) = error else {
-        panic!("{error:?}")
-    };
+    let ConnectError::Refused(refusal) = error else { panic!("{error:?}") };
     assert_eq!(refusal.by, RefusedBy::Root);
-    assert_eq!(
-        refusal.payload.expect("the server's words").get(),
-        r#""root refused""#
-    );
+    assert_eq!(refusal.payload.expect("the server's words").get(), r#""root refused""#);
 }
 
 #[tokio::test]
@@ -250,31 +184,20 @@ async fn a_token_that_the_server_repeats_is_masked() {
     let server = Server::start().await;
     let error = server
         .refuse(Protocol::EngineIo3, async |mut peer| {
-            peer.send(&format!(
-                r#"44/chat,{{"error":"bad token {TOKEN} of type jwt"}}"#
-            ))
-            .await;
+            peer.send(&format!(r#"44/chat,{{"error":"bad token {TOKEN} of type jwt"}}"#)).await;
             peer.until_closed().await;
         })
         .await;
     assert!(!format!("{error:?} {error}").contains(TOKEN));
-    let ConnectError::Refused(refusal) = error else {
-        panic!("{error:?}")
-    };
-    assert_eq!(
-        refusal.payload.expect("words").get(),
-        r#"{"error":"bad token *** of type jwt"}"#
-    );
+    let ConnectError::Refused(refusal) = error else { panic!("{error:?}") };
+    assert_eq!(refusal.payload.expect("words").get(), r#"{"error":"bad token *** of type jwt"}"#);
 }
 
 #[tokio::test]
 async fn an_unknown_namespace_is_a_matter_of_configuration() {
     let cases = [
         (Protocol::EngineIo3, r#"44/chat,"Invalid namespace""#),
-        (
-            Protocol::EngineIo4,
-            r#"44/chat,{"message":"Invalid namespace"}"#,
-        ),
+        (Protocol::EngineIo4, r#"44/chat,{"message":"Invalid namespace"}"#),
     ];
     for (protocol, packet) in cases {
         let server = Server::start().await;
@@ -293,47 +216,27 @@ async fn an_unknown_namespace_is_a_matter_of_configuration() {
 async fn http(answer: &str) -> ConnectError {
     let server = Server::start().await;
     let options = server.options(Protocol::EngineIo3);
-    let (result, ()) =
-        soon(async { tokio::join!(connect(&options), server.answer_raw(answer)) }).await;
+    let (result, ()) = soon(async { tokio::join!(connect(&options), server.answer_raw(answer)) }).await;
     result.expect_err("no connection")
 }
 
 fn answer(status: &str, headers: &str, body: &str) -> String {
-    format!(
-        "HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
+    format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
 }
 
 #[tokio::test]
 async fn http_refusals_of_the_credentials_are_authentication_failures() {
     for (status, body, payload) in [
         ("400 Bad Request", "Forbidden", Some(r#""Forbidden""#)),
-        (
-            "400 Bad Request",
-            r#"{"code":4,"message":"Forbidden"}"#,
-            Some(r#"{"code":4,"message":"Forbidden"}"#),
-        ),
+        ("400 Bad Request", r#"{"code":4,"message":"Forbidden"}"#, Some(r#"{"code":4,"message":"Forbidden"}"#)),
         ("401 Unauthorized", "", None),
-        (
-            "403 Forbidden",
-            &format!("not with {TOKEN}"),
-            Some(r#""not with ***""#),
-        ),
+        ("403 Forbidden", &format!("not with {TOKEN}"), Some(r#""not with ***""#)),
     ] {
         let error = http(&answer(status, "", body)).await;
         assert_eq!(error.class(), FailureClass::Auth, "{status}");
-        let ConnectError::Refused(refusal) = error else {
-            panic!("{error:?}")
-        };
+        let ConnectError::Refused(refusal) = error else { panic!("{error:?}") };
         assert!(matches!(refusal.by, RefusedBy::Http { .. }));
-        assert_eq!(
-            refusal
-                .payload
-                .as_deref()
-                .map(serde_json::value::RawValue::get),
-            payload
-        );
+        assert_eq!(refusal.payload.as_deref().map(serde_json::value::RawValue::get), payload);
     }
 }
 
@@ -348,10 +251,7 @@ async fn http_answers_of_something_else_are_matters_of_configuration() {
         ("200 OK", "hello"),
     ] {
         let error = http(&answer(status, "", body)).await;
-        assert!(
-            matches!(error, ConnectError::Misconfigured { status: Some(_) }),
-            "{status}: {error:?}"
-        );
+        assert!(matches!(error, ConnectError::Misconfigured { status: Some(_) }), "{status}: {error:?}");
         assert_eq!(error.class(), FailureClass::Config);
     }
 }
@@ -359,44 +259,20 @@ async fn http_answers_of_something_else_are_matters_of_configuration() {
 #[tokio::test]
 async fn a_connection_closed_without_an_http_answer_is_a_wrong_path() {
     let error = http("").await;
-    assert!(
-        matches!(error, ConnectError::Misconfigured { status: None }),
-        "{error:?}"
-    );
+    assert!(matches!(error, ConnectError::Misconfigured { status: None }), "{error:?}");
 }
 
 #[tokio::test]
 async fn servers_that_cannot_serve_now_say_when_to_come_back() {
     for (status, headers, wait) in [
-        (
-            "503 Service Unavailable",
-            "Retry-After: 7\r\n",
-            Some(Duration::from_secs(7)),
-        ),
-        (
-            "429 Too Many Requests",
-            "retry-after: 60\r\n",
-            Some(Duration::from_mins(1)),
-        ),
+        ("503 Service Unavailable", "Retry-After: 7\r\n", Some(Duration::from_secs(7))),
+        ("429 Too Many Requests", "retry-after: 60\r\n", Some(Duration::from_mins(1))),
         ("500 Internal Server Error", "", None),
-        (
-            "502 Bad Gateway",
-            "Retry-After: Fri, 31 Dec 1999 23:59:59 GMT\r\n",
-            None,
-        ),
+        ("502 Bad Gateway", "Retry-After: Fri, 31 Dec 1999 23:59:59 GMT\r\n", None),
     ] {
         let error = http(&answer(status, headers, "busy")).await;
         assert_eq!(error.class(), FailureClass::Unavailable);
-        assert!(
-            matches!(
-                error,
-                ConnectError::Unavailable {
-                    status: Some(_),
-                    ..
-                }
-            ),
-            "{error:?}"
-        );
+        assert!(matches!(error, ConnectError::Unavailable { status: Some(_), .. }), "{error:?}");
         assert_eq!(error.retry_after(), wait);
     }
 }
@@ -413,17 +289,7 @@ async fn a_port_where_nobody_listens_is_unavailable() {
     let options = server.options(Protocol::EngineIo3);
     drop(server);
     let error = soon(connect(&options)).await.expect_err("no connection");
-    assert!(
-        matches!(
-            error,
-            ConnectError::Unavailable {
-                status: None,
-                source: Some(_),
-                ..
-            }
-        ),
-        "{error:?}"
-    );
+    assert!(matches!(error, ConnectError::Unavailable { status: None, source: Some(_), .. }), "{error:?}");
 }
 
 #[tokio::test]
@@ -437,73 +303,30 @@ async fn a_tls_handshake_with_a_plain_server_fails_as_unavailable() {
         .expect("default versions")
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let options = ConnectOptions::new(&url)
-        .expect("a URL")
-        .tls(std::sync::Arc::new(tls));
+    let options = ConnectOptions::new(&url).expect("a URL").tls(std::sync::Arc::new(tls));
     let serve = async {
         let mut stream = server.accept_tcp().await;
-        stream
-            .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-            .await
-            .expect("to write");
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.expect("to write");
         stream
     };
     let (result, _stream) = soon(async { tokio::join!(connect(&options), serve) }).await;
     let error = result.expect_err("no connection");
-    assert!(
-        matches!(
-            error,
-            ConnectError::Unavailable {
-                status: None,
-                source: Some(_),
-                ..
-            }
-        ),
-        "{error:?}"
-    );
+    assert!(matches!(error, ConnectError::Unavailable { status: None, source: Some(_), .. }), "{error:?}");
 }
 
 #[tokio::test]
 async fn silence_is_told_apart_by_when_it_sets_in() {
     let server = Server::start().await;
-    let options = server
-        .options(Protocol::EngineIo3)
-        .connect_timeout(Duration::from_millis(300));
+    let options = server.options(Protocol::EngineIo3).connect_timeout(Duration::from_millis(300));
 
-    let (result, _stream) =
-        soon(async { tokio::join!(connect(&options), server.accept_tcp()) }).await;
-    assert!(
-        matches!(
-            result,
-            Err(ConnectError::Timeout {
-                phase: ConnectPhase::Handshake
-            })
-        ),
-        "{result:?}"
-    );
+    let (result, _stream) = soon(async { tokio::join!(connect(&options), server.accept_tcp()) }).await;
+    assert!(matches!(result, Err(ConnectError::Timeout { phase: ConnectPhase::Handshake })), "{result:?}");
 
     let (result, _peer) = soon(async { tokio::join!(connect(&options), server.accept()) }).await;
-    assert!(
-        matches!(
-            result,
-            Err(ConnectError::Timeout {
-                phase: ConnectPhase::Open
-            })
-        ),
-        "{result:?}"
-    );
+    assert!(matches!(result, Err(ConnectError::Timeout { phase: ConnectPhase::Open })), "{result:?}");
 
-    let (result, _peer) =
-        soon(async { tokio::join!(connect(&options), server.accept_opened(25_000, 60_000)) }).await;
-    assert!(
-        matches!(
-            result,
-            Err(ConnectError::Timeout {
-                phase: ConnectPhase::Join
-            })
-        ),
-        "{result:?}"
-    );
+    let (result, _peer) = soon(async { tokio::join!(connect(&options), server.accept_opened(25_000, 60_000)) }).await;
+    assert!(matches!(result, Err(ConnectError::Timeout { phase: ConnectPhase::Join })), "{result:?}");
 }
 
 #[tokio::test]
@@ -511,30 +334,16 @@ async fn leaving_before_joining_is_told_apart_by_how_it_happens() {
     let server = Server::start().await;
     let error = server
         .refuse(Protocol::EngineIo3, async |mut peer| {
-            let frame = CloseFrame {
-                code: CloseCode::Policy,
-                reason: format!("bad {TOKEN}").into(),
-            };
+            let frame = CloseFrame { code: CloseCode::Policy, reason: format!("bad {TOKEN}").into() };
             peer.send_message(Message::Close(Some(frame))).await;
             peer.until_closed().await;
         })
         .await;
-    let ConnectError::Closed {
-        code: Some(1008),
-        reason,
-    } = error
-    else {
-        panic!("{error:?}")
-    };
+    let ConnectError::Closed { code: Some(1008), reason } = error else { panic!("{error:?}") };
     assert_eq!(reason, "bad ***");
 
-    let error = server
-        .refuse(Protocol::EngineIo3, async |peer| drop(peer))
-        .await;
-    assert!(
-        matches!(error, ConnectError::Closed { code: None, .. }),
-        "{error:?}"
-    );
+    let error = server.refuse(Protocol::EngineIo3, async |peer| drop(peer)).await;
+    assert!(matches!(error, ConnectError::Closed { code: None, .. }), "{error:?}");
 
     let error = server
         .refuse(Protocol::EngineIo3, async |mut peer| {
@@ -542,10 +351,7 @@ async fn leaving_before_joining_is_told_apart_by_how_it_happens() {
             peer.until_closed().await;
         })
         .await;
-    assert!(
-        matches!(error, ConnectError::Closed { code: None, .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, ConnectError::Closed { code: None, .. }), "{error:?}");
 
     let error = server
         .refuse(Protocol::EngineIo3, async |mut peer| {
@@ -578,36 +384,20 @@ async fn an_engine_io_3_client_recognises_an_engine_io_4_server() {
     let options = server.options(Protocol::EngineIo3);
     let serve = async {
         let mut stream = server.accept().await.into_stream();
-        let answer =
-            "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\nUnsupported protocol version";
+        let answer = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\nUnsupported protocol version";
         stream.write_all(answer.as_bytes()).await.expect("to write");
         stream
     };
     let (result, _stream) = soon(async { tokio::join!(connect(&options), serve) }).await;
-    assert!(
-        matches!(result, Err(ConnectError::ProtocolMismatch)),
-        "{result:?}"
-    );
+    assert!(matches!(result, Err(ConnectError::ProtocolMismatch)), "{result:?}");
 
-    let error = http(&answer(
-        "400 Bad Request",
-        "",
-        r#"{"code":5,"message":"Unsupported protocol version"}"#,
-    ))
-    .await;
+    let error = http(&answer("400 Bad Request", "", r#"{"code":5,"message":"Unsupported protocol version"}"#)).await;
     assert!(matches!(error, ConnectError::ProtocolMismatch), "{error:?}");
 }
 
 #[tokio::test]
 async fn what_must_not_come_while_joining_breaks_the_protocol() {
-    let packets = [
-        "x",
-        "",
-        "47",
-        "42/chat,[",
-        r#"0{"sid":"x","pingInterval":1,"pingTimeout":1}"#,
-        "40/chat,{",
-    ];
+    let packets = ["x", "", "47", "42/chat,[", r#"0{"sid":"x","pingInterval":1,"pingTimeout":1}"#, "40/chat,{"];
     for packet in packets {
         let server = Server::start().await;
         let error = server
@@ -616,10 +406,7 @@ async fn what_must_not_come_while_joining_breaks_the_protocol() {
                 peer.until_closed().await;
             })
             .await;
-        assert!(
-            matches!(error, ConnectError::Protocol(_)),
-            "{packet}: {error:?}"
-        );
+        assert!(matches!(error, ConnectError::Protocol(_)), "{packet}: {error:?}");
         assert_eq!(error.class(), FailureClass::Protocol);
     }
 }
@@ -635,10 +422,7 @@ async fn the_first_message_must_be_the_open_packet() {
             peer.until_closed().await;
         };
         let (result, ()) = soon(async { tokio::join!(connect(&options), serve) }).await;
-        assert!(
-            matches!(result, Err(ConnectError::Protocol(_))),
-            "{packet}: {result:?}"
-        );
+        assert!(matches!(result, Err(ConnectError::Protocol(_))), "{packet}: {result:?}");
     }
 }
 
@@ -655,9 +439,7 @@ async fn dropping_the_attempt_closes_its_connection() {
 #[tokio::test]
 async fn the_request_is_plain_http_without_extras() {
     let server = Server::start().await;
-    let options = server
-        .options(Protocol::EngineIo3)
-        .connect_timeout(Duration::from_millis(500));
+    let options = server.options(Protocol::EngineIo3).connect_timeout(Duration::from_millis(500));
     let serve = async {
         let mut stream = server.accept_tcp().await;
         read_head(&mut stream).await

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use crate::support::{Peer, Server, TOKEN, end_of, joined, next_event, soon};
 use socketio_client::{
-    AckError, Client, Connection, Disconnect, EmitError, Incoming, Protocol, ProtocolError,
-    Received, RefusedBy, connect,
+    AckError, Client, Connection, Disconnect, EmitError, Incoming, Protocol, ProtocolError, Received, RefusedBy, connect,
 };
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
@@ -36,13 +35,9 @@ async fn driving<F: Future>(connection: &mut Connection, future: F) -> F::Output
 async fn emitted_events_have_the_forms_of_the_protocol() {
     let server = Server::start().await;
     let (mut connection, mut peer) = server.join(Protocol::EngineIo3, 25_000, 60_000).await;
-    connection
-        .emit("SEND", r#"{"a": "ü\u2028"}"#)
-        .expect("room");
+    connection.emit("SEND", r#"{"a": "ü\u2028"}"#).expect("room");
     connection.emit_args("NONE", &[]).expect("room");
-    connection
-        .emit_args("MULTI", &["1", r#""two""#])
-        .expect("room");
+    connection.emit_args("MULTI", &["1", r#""two""#]).expect("room");
     connection.emit("na\"me\n", "null").expect("room");
     let first = connection.emit_with_ack("ASK", "{}").expect("room");
     let second = connection.emit_args_with_ack("ASK", &[]).expect("room");
@@ -73,20 +68,13 @@ async fn acks_go_both_ways() {
     let (mut connection, mut peer) = server.join(Protocol::EngineIo3, 25_000, 60_000).await;
     let id = connection.emit_with_ack("ASK", "{}").expect("room");
     peer.send(r#"43/chat,0["pong",{"x":1}]"#).await;
-    let Ok(Incoming::Ack(ack)) = soon(connection.next()).await else {
-        panic!("an ack")
-    };
+    let Ok(Incoming::Ack(ack)) = soon(connection.next()).await else { panic!("an ack") };
     assert_eq!(ack.id(), id);
-    assert_eq!(
-        ack.args().iter().collect::<Vec<_>>(),
-        [r#""pong""#, r#"{"x":1}"#]
-    );
+    assert_eq!(ack.args().iter().collect::<Vec<_>>(), [r#""pong""#, r#"{"x":1}"#]);
 
     peer.send(r#"42/chat,4294967296["question"]"#).await;
     let question = next_event(&mut connection).await;
-    connection
-        .ack(question.ack_id().expect("an id"), &["true"])
-        .expect("room");
+    connection.ack(question.ack_id().expect("an id"), &["true"]).expect("room");
     driving(&mut connection, async {
         assert_eq!(peer.text().await, r#"42/chat,0["ASK",{}]"#);
         assert_eq!(peer.text().await, "43/chat,4294967296[true]");
@@ -99,29 +87,18 @@ async fn binary_events_are_skipped_and_the_stream_stays_in_step() {
     for protocol in BOTH {
         let server = Server::start().await;
         let (mut connection, mut peer) = server.join(protocol, 25_000, 60_000).await;
-        peer.send(
-            r#"452-/chat,3["bin",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#,
-        )
-        .await;
+        peer.send(r#"452-/chat,3["bin",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#).await;
         peer.send_binary(&[4, 1]).await;
         peer.send("6").await;
         peer.send_binary(&[4, 2]).await;
-        peer.send(r#"461-/other,7[{"_placeholder":true,"num":0}]"#)
-            .await;
+        peer.send(r#"461-/other,7[{"_placeholder":true,"num":0}]"#).await;
         peer.send_binary(&[]).await;
         peer.send(r#"450-/chat,["none"]"#).await;
-        peer.send(r#"461-/chat,7[{"_placeholder":true,"num":0}]"#)
-            .await;
+        peer.send(r#"461-/chat,7[{"_placeholder":true,"num":0}]"#).await;
         peer.send_binary(&[4]).await;
         peer.send(r#"42/chat,["text"]"#).await;
-        for (event, ack, attachments) in [
-            (Some("bin"), Some(3), 2),
-            (Some("none"), None, 0),
-            (None, Some(7), 1),
-        ] {
-            let Ok(Incoming::BinarySkipped(skipped)) = soon(connection.next()).await else {
-                panic!("a binary event")
-            };
+        for (event, ack, attachments) in [(Some("bin"), Some(3), 2), (Some("none"), None, 0), (None, Some(7), 1)] {
+            let Ok(Incoming::BinarySkipped(skipped)) = soon(connection.next()).await else { panic!("a binary event") };
             assert_eq!(skipped.event.as_deref(), event);
             assert_eq!(skipped.ack.map(socketio_client::AckId::get), ack);
             assert_eq!(skipped.attachments, attachments);
@@ -149,10 +126,7 @@ async fn messages_out_of_step_break_the_protocol() {
         for message in messages {
             peer.send_message(message.clone()).await;
         }
-        assert!(matches!(
-            end_of(&mut connection).await,
-            Disconnect::Protocol(_)
-        ));
+        assert!(matches!(end_of(&mut connection).await, Disconnect::Protocol(_)));
         assert!(peer.until_closed().await, "the client closes the WebSocket");
     }
 }
@@ -161,27 +135,17 @@ async fn messages_out_of_step_break_the_protocol() {
 async fn bytes_that_are_no_frames_break_the_protocol() {
     let server = Server::start().await;
     let (mut connection, peer) = server.join(Protocol::EngineIo3, 25_000, 60_000).await;
-    peer.into_stream()
-        .write_all(&[0xFF; 8])
-        .await
-        .expect("to write");
-    assert!(matches!(
-        end_of(&mut connection).await,
-        Disconnect::Protocol(ProtocolError::Frame(_))
-    ));
+    peer.into_stream().write_all(&[0xFF; 8]).await.expect("to write");
+    assert!(matches!(end_of(&mut connection).await, Disconnect::Protocol(ProtocolError::Frame(_))));
 }
 
 #[tokio::test]
 async fn websocket_pings_are_answered() {
     let server = Server::start().await;
     let (mut connection, mut peer) = server.join(Protocol::EngineIo3, 25_000, 60_000).await;
-    peer.send_message(Message::Ping(b"are you there".to_vec().into()))
-        .await;
+    peer.send_message(Message::Ping(b"are you there".to_vec().into())).await;
     let answer = driving(&mut connection, peer.message()).await;
-    assert_eq!(
-        answer,
-        Some(Message::Pong(b"are you there".to_vec().into()))
-    );
+    assert_eq!(answer, Some(Message::Pong(b"are you there".to_vec().into())));
 }
 
 #[tokio::test]
@@ -232,10 +196,7 @@ async fn the_client_of_engine_io_3_pings_on_schedule_whatever_else_it_sends() {
         }
     })
     .await;
-    assert!(
-        start.elapsed() >= Duration::from_millis(150),
-        "not more often than agreed"
-    );
+    assert!(start.elapsed() >= Duration::from_millis(150), "not more often than agreed");
 }
 
 #[tokio::test]
@@ -254,8 +215,7 @@ async fn a_ping_of_the_server_is_answered_even_in_engine_io_3() {
 async fn a_pong_passes_queued_events() {
     let server = Server::start().await;
     let (mut connection, mut peer) = server.join(Protocol::EngineIo4, 25_000, 20_000).await;
-    peer.send_together(&[r#"42/chat,["before"]"#, "2", r#"42/chat,["after"]"#])
-        .await;
+    peer.send_together(&[r#"42/chat,["before"]"#, "2", r#"42/chat,["after"]"#]).await;
     assert_eq!(next_event(&mut connection).await.name(), "before");
     connection.emit("first", "1").expect("room");
     assert_eq!(next_event(&mut connection).await.name(), "after");
@@ -271,15 +231,9 @@ async fn a_silent_server_is_dead_after_interval_and_timeout() {
     for protocol in BOTH {
         let server = Server::start().await;
         let (mut connection, mut peer) = server.join(protocol, 100, 150).await;
-        assert!(matches!(
-            end_of(&mut connection).await,
-            Disconnect::HeartbeatTimeout
-        ));
+        assert!(matches!(end_of(&mut connection).await, Disconnect::HeartbeatTimeout));
         peer.until_closed().await;
-        assert!(matches!(
-            soon(connection.next()).await,
-            Err(Disconnect::Closed)
-        ));
+        assert!(matches!(soon(connection.next()).await, Err(Disconnect::Closed)));
         assert_eq!(connection.emit("late", "1"), Err(EmitError::Closed));
     }
 }
@@ -318,11 +272,7 @@ async fn an_owner_that_pauses_keeps_its_connection_and_misses_nothing() {
     driving(&mut connection, async {
         assert_eq!(peer.text().await, r#"42/chat,["written",1]"#);
         for _ in 0..6 {
-            assert_eq!(
-                peer.text().await,
-                "2",
-                "pings go on, though no answer is read"
-            );
+            assert_eq!(peer.text().await, "2", "pings go on, though no answer is read");
         }
     })
     .await;
@@ -345,10 +295,7 @@ async fn a_paused_engine_io_4_connection_answers_pings_and_keeps_events_for_late
     // The end is not handed out before what came first.
     drop(peer);
     let paused = tokio::time::timeout(Duration::from_millis(50), connection.next()).await;
-    assert!(
-        paused.is_err(),
-        "nothing is handed out while paused: {paused:?}"
-    );
+    assert!(paused.is_err(), "nothing is handed out while paused: {paused:?}");
     connection.pause_reading(false);
     for _ in 0..6 {
         assert_eq!(next_event(&mut connection).await.name(), "kept");
@@ -375,16 +322,9 @@ async fn a_paused_engine_io_4_connection_keeps_no_more_than_its_bound() {
         } => false,
     };
     assert!(!flooded, "the server is held up once the bound is reached");
-    assert!(
-        connection.counters().frames_in < 40,
-        "{:?}",
-        connection.counters()
-    );
+    assert!(connection.counters().frames_in < 40, "{:?}", connection.counters());
     connection.pause_reading(false);
-    assert_eq!(
-        next_event(&mut connection).await.arg(0).map(str::len),
-        Some(100_002)
-    );
+    assert_eq!(next_event(&mut connection).await.arg(0).map(str::len), Some(100_002));
 }
 
 #[tokio::test]
@@ -406,10 +346,7 @@ async fn a_kick_from_the_namespace_is_told_apart_from_one_from_the_server() {
             Disconnect::Kicked { whole } => assert_eq!(whole, expected, "{packets:?}"),
             other => panic!("{other:?}"),
         }
-        assert!(
-            peer.until_closed().await || closes,
-            "the client closes the WebSocket"
-        );
+        assert!(peer.until_closed().await || closes, "the client closes the WebSocket");
     }
 }
 
@@ -418,9 +355,7 @@ async fn a_namespace_that_is_withdrawn_later_is_a_refusal() {
     let server = Server::start().await;
     let (mut connection, mut peer) = server.join(Protocol::EngineIo3, 25_000, 60_000).await;
     peer.send(&format!(r#"44/chat,"{TOKEN} expired""#)).await;
-    let Disconnect::Refused(refusal) = end_of(&mut connection).await else {
-        panic!("a refusal")
-    };
+    let Disconnect::Refused(refusal) = end_of(&mut connection).await else { panic!("a refusal") };
     assert_eq!(refusal.by, RefusedBy::Namespace);
     assert_eq!(refusal.payload.expect("words").get(), r#""*** expired""#);
     assert!(peer.until_closed().await);
@@ -428,29 +363,20 @@ async fn a_namespace_that_is_withdrawn_later_is_a_refusal() {
 
 #[tokio::test]
 async fn a_close_of_the_server_tells_code_and_reason() {
-    let too_big = CloseFrame {
-        code: CloseCode::Size,
-        reason: "too big".into(),
-    };
+    let too_big = CloseFrame { code: CloseCode::Size, reason: "too big".into() };
     for (frame, code, reason) in [(None, None, ""), (Some(too_big), Some(1009), "too big")] {
         let server = Server::start().await;
         let (mut connection, mut peer) = server.join(Protocol::EngineIo3, 25_000, 60_000).await;
         peer.send_message(Message::Close(frame)).await;
         match end_of(&mut connection).await {
-            Disconnect::ServerClosed {
-                code: seen,
-                reason: text,
-            } => assert_eq!((seen, text.as_str()), (code, reason)),
+            Disconnect::ServerClosed { code: seen, reason: text } => assert_eq!((seen, text.as_str()), (code, reason)),
             other => panic!("{other:?}"),
         }
     }
     let server = Server::start().await;
     let (mut connection, mut peer) = server.join(Protocol::EngineIo3, 25_000, 60_000).await;
     peer.send("1").await;
-    assert!(matches!(
-        end_of(&mut connection).await,
-        Disconnect::ServerClosed { code: None, .. }
-    ));
+    assert!(matches!(end_of(&mut connection).await, Disconnect::ServerClosed { code: None, .. }));
 }
 
 #[tokio::test]
@@ -493,19 +419,13 @@ async fn dropping_a_connection_closes_it() {
     let server = Server::start().await;
     let (connection, mut peer) = server.join(Protocol::EngineIo3, 25_000, 60_000).await;
     drop(connection);
-    assert!(
-        !peer.until_closed().await,
-        "there is no time for a close frame"
-    );
+    assert!(!peer.until_closed().await, "there is no time for a close frame");
 }
 
 #[tokio::test]
 async fn what_cannot_be_sent_is_refused_before_it_is_queued() {
     let server = Server::start().await;
-    let options = server
-        .options(Protocol::EngineIo3)
-        .max_message_bytes(40)
-        .outbound_queue(2, 60);
+    let options = server.options(Protocol::EngineIo3).max_message_bytes(40).outbound_queue(2, 60);
     let serve = async {
         let (mut peer, _) = server.accept_opened(25_000, 60_000).await;
         peer.send(joined(Protocol::EngineIo3)).await;
@@ -514,20 +434,10 @@ async fn what_cannot_be_sent_is_refused_before_it_is_queued() {
     let (connection, mut peer) = soon(async { tokio::join!(connect(&options), serve) }).await;
     let mut connection = connection.expect("to join");
     for payload in ["", "{", "1 2", "1,2", "]", "undefined"] {
-        assert_eq!(
-            connection.emit("bad", payload),
-            Err(EmitError::InvalidJson),
-            "{payload}"
-        );
+        assert_eq!(connection.emit("bad", payload), Err(EmitError::InvalidJson), "{payload}");
     }
     let long = format!("\"{}\"", "x".repeat(40));
-    assert_eq!(
-        connection.emit("big", &long),
-        Err(EmitError::TooLarge {
-            size: 58,
-            limit: 40
-        })
-    );
+    assert_eq!(connection.emit("big", &long), Err(EmitError::TooLarge { size: 58, limit: 40 }));
     assert!(connection.has_room());
     connection.emit("a", "1").expect("room");
     connection.emit("b", "2").expect("room");
@@ -539,11 +449,7 @@ async fn what_cannot_be_sent_is_refused_before_it_is_queued() {
         assert_eq!(peer.text().await, r#"42/chat,["b",2]"#);
     })
     .await;
-    assert_eq!(
-        connection.emit_with_ack("c", "3").expect("room").get(),
-        0,
-        "no id is lost to a failure"
-    );
+    assert_eq!(connection.emit_with_ack("c", "3").expect("room").get(), 0, "no id is lost to a failure");
 }
 
 #[tokio::test]
@@ -568,16 +474,12 @@ async fn a_message_above_the_inbound_limit_ends_the_connection() {
     let serve = async {
         let (mut peer, _) = server.accept_opened(25_000, 60_000).await;
         peer.send(joined(Protocol::EngineIo3)).await;
-        peer.send(&format!(r#"42/chat,["{}"]"#, "x".repeat(1_000)))
-            .await;
+        peer.send(&format!(r#"42/chat,["{}"]"#, "x".repeat(1_000))).await;
         peer
     };
     let (connection, _peer) = soon(async { tokio::join!(connect(&options), serve) }).await;
     let end = end_of(&mut connection.expect("to join")).await;
-    assert!(
-        matches!(end, Disconnect::Protocol(ProtocolError::Frame(_))),
-        "{end:?}"
-    );
+    assert!(matches!(end, Disconnect::Protocol(ProtocolError::Frame(_))), "{end:?}");
 }
 
 #[tokio::test]
@@ -590,24 +492,15 @@ async fn a_client_handle_emits_and_waits_for_acks() {
         async move { client.emit_with_ack("ASK", "1").await }
     });
     assert_eq!(peer.text().await, r#"42/chat,0["ASK",1]"#);
-    peer.send_together(&[r#"42/chat,9["event"]"#, "43/chat,0[true]"])
-        .await;
+    peer.send_together(&[r#"42/chat,9["event"]"#, "43/chat,0[true]"]).await;
     let ack = soon(asking).await.expect("no panic").expect("an ack");
     assert_eq!(ack.arg(0), Some("true"));
-    let Ok(Received::Event(event)) = soon(events.next()).await else {
-        panic!("an event")
-    };
-    client
-        .ack(event.ack_id().expect("an id"), &[])
-        .await
-        .expect("to send");
+    let Ok(Received::Event(event)) = soon(events.next()).await else { panic!("an event") };
+    client.ack(event.ack_id().expect("an id"), &[]).await.expect("to send");
     assert_eq!(peer.text().await, "43/chat,9[]");
     assert_eq!(client.emit("bad", "{").await, Err(EmitError::InvalidJson));
     let big = format!("\"{}\"", "x".repeat(1_000_000));
-    assert!(matches!(
-        client.emit("big", &big).await,
-        Err(EmitError::TooLarge { .. })
-    ));
+    assert!(matches!(client.emit("big", &big).await, Err(EmitError::TooLarge { .. })));
 
     let unanswered = tokio::spawn({
         let client = client.clone();
@@ -617,14 +510,8 @@ async fn a_client_handle_emits_and_waits_for_acks() {
     peer.send("461-/chat,5[]").await;
     peer.send_binary(&[4]).await;
     drop(peer);
-    assert_eq!(
-        soon(unanswered).await.expect("no panic").map(drop),
-        Err(AckError::ConnectionEnded)
-    );
-    assert!(matches!(
-        soon(events.next()).await,
-        Err(Disconnect::Lost(_))
-    ));
+    assert_eq!(soon(unanswered).await.expect("no panic").map(drop), Err(AckError::ConnectionEnded));
+    assert!(matches!(soon(events.next()).await, Err(Disconnect::Lost(_))));
     assert!(matches!(soon(events.next()).await, Err(Disconnect::Closed)));
     assert_eq!(client.emit("late", "1").await, Err(EmitError::Closed));
 }
@@ -636,13 +523,9 @@ async fn a_binary_ack_fails_its_waiter() {
     let (client, _events) = Client::spawn(connection, 4);
     let asking = tokio::spawn(async move { client.emit_with_ack("ASK", "1").await });
     peer.text().await;
-    peer.send(r#"461-/chat,0[{"_placeholder":true,"num":0}]"#)
-        .await;
+    peer.send(r#"461-/chat,0[{"_placeholder":true,"num":0}]"#).await;
     peer.send_binary(&[1]).await;
-    assert_eq!(
-        soon(asking).await.expect("no panic").map(drop),
-        Err(AckError::Binary)
-    );
+    assert_eq!(soon(asking).await.expect("no panic").map(drop), Err(AckError::Binary));
 }
 
 #[tokio::test]
@@ -660,17 +543,11 @@ async fn a_consumer_that_blocks_costs_no_heartbeat_and_no_event() {
     while peer.text().await == "2" {}
     let serving = tokio::spawn(async move { serve_pings(&mut peer).await });
     for index in 0..20 {
-        let Ok(Received::Event(event)) = soon(events.next()).await else {
-            panic!("event {index}")
-        };
+        let Ok(Received::Event(event)) = soon(events.next()).await else { panic!("event {index}") };
         assert_eq!(event.arg(0), Some(index.to_string().as_str()));
     }
     drop(client);
-    assert_eq!(
-        soon(serving).await.expect("no panic"),
-        ["41/chat,"],
-        "the last handle says goodbye"
-    );
+    assert_eq!(soon(serving).await.expect("no panic"), ["41/chat,"], "the last handle says goodbye");
     assert!(matches!(soon(events.next()).await, Err(Disconnect::Closed)));
 }
 
@@ -715,8 +592,7 @@ async fn no_secret_shows_in_any_debug_output() {
     let server = Server::start().await;
     let (mut connection, mut peer) = server.join(Protocol::EngineIo3, 25_000, 60_000).await;
     connection.emit("x", "1").expect("room");
-    peer.send(&format!(r#"42/chat,["private","{TOKEN}"]"#))
-        .await;
+    peer.send(&format!(r#"42/chat,["private","{TOKEN}"]"#)).await;
     let event = next_event(&mut connection).await;
     assert!(!format!("{event:?}").contains(TOKEN));
     assert!(!format!("{connection:?}").contains(TOKEN));

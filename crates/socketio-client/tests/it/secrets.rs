@@ -29,10 +29,7 @@ impl io::Write for Log {
 async fn no_secret_is_logged_or_part_of_an_error() {
     let log = Log::default();
     let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
     let mut shown = Vec::new();
     let server = Server::start().await;
@@ -60,16 +57,12 @@ async fn no_secret_is_logged_or_part_of_an_error() {
     let end = end_of(&mut connection).await;
     shown.push(format!("{end} {end:?}"));
 
-    let log =
-        String::from_utf8(log.0.lock().expect("no panic while logging").clone()).expect("UTF-8");
+    let log = String::from_utf8(log.0.lock().expect("no panic while logging").clone()).expect("UTF-8");
     assert!(log.contains("joined namespace"), "{log}");
     assert!(log.contains("Engine.IO 4"), "{log}");
     shown.push(log);
     for text in &shown {
-        assert!(
-            !text.contains(TOKEN) && !text.contains(ENCODED_TOKEN),
-            "{text}"
-        );
+        assert!(!text.contains(TOKEN) && !text.contains(ENCODED_TOKEN), "{text}");
     }
 }
 
@@ -86,9 +79,7 @@ async fn connections_over_tls_share_one_configuration() {
         .expect("a usable certificate");
     let acceptor = TlsAcceptor::from(Arc::new(server_tls));
     let mut roots = rustls::RootCertStore::empty();
-    roots
-        .add(made.cert.der().clone())
-        .expect("a usable certificate");
+    roots.add(made.cert.der().clone()).expect("a usable certificate");
     let client_tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("default versions")
@@ -96,9 +87,7 @@ async fn connections_over_tls_share_one_configuration() {
         .with_no_client_auth();
     let client_tls = Arc::new(client_tls);
 
-    let listener = TcpListener::bind(("127.0.0.1", 0))
-        .await
-        .expect("a free port");
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
     let port = listener.local_addr().expect("a bound listener").port();
     let options = ConnectOptions::new(&format!("wss://localhost:{port}"))
         .expect("a valid URL")
@@ -109,27 +98,16 @@ async fn connections_over_tls_share_one_configuration() {
         let serve = async {
             let (stream, _) = listener.accept().await.expect("a connection");
             let stream = acceptor.accept(stream).await.expect("a TLS client");
-            let mut socket = Box::pin(tokio_tungstenite::accept_async(stream))
-                .await
-                .expect("a WebSocket client");
-            for text in [
-                &open(25_000, 60_000),
-                joined(Protocol::EngineIo3),
-                r#"42/chat,["over TLS"]"#,
-            ] {
+            let mut socket = Box::pin(tokio_tungstenite::accept_async(stream)).await.expect("a WebSocket client");
+            for text in [&open(25_000, 60_000), joined(Protocol::EngineIo3), r#"42/chat,["over TLS"]"#] {
                 let message = tokio_tungstenite::tungstenite::Message::text(text);
-                futures_util::SinkExt::send(&mut socket, message)
-                    .await
-                    .expect("to send");
+                futures_util::SinkExt::send(&mut socket, message).await.expect("to send");
             }
             socket
         };
         let (connection, _socket) = soon(async { tokio::join!(connect(&options), serve) }).await;
         let mut connection = connection.expect("to join");
-        assert_eq!(
-            crate::support::next_event(&mut connection).await.name(),
-            "over TLS"
-        );
+        assert_eq!(crate::support::next_event(&mut connection).await.name(), "over TLS");
     }
     assert!(Arc::strong_count(&client_tls) >= 2);
 }

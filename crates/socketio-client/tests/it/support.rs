@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use socketio_client::{
-    ConnectError, ConnectOptions, Connection, Disconnect, Event, Incoming, Protocol, connect,
-};
+use socketio_client::{ConnectError, ConnectOptions, Connection, Disconnect, Event, Incoming, Protocol, connect};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
@@ -19,9 +17,7 @@ pub(crate) const ENCODED_TOKEN: &str = "tok%2Cen%2Fs3cret";
 
 /// Fails the test when something does not happen.
 pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(DEADLINE, future)
-        .await
-        .expect("this to happen before the deadline")
+    tokio::time::timeout(DEADLINE, future).await.expect("this to happen before the deadline")
 }
 
 pub(crate) struct Server {
@@ -37,11 +33,7 @@ pub(crate) struct Peer {
 
 impl Server {
     pub(crate) async fn start() -> Self {
-        Self {
-            listener: TcpListener::bind(("127.0.0.1", 0))
-                .await
-                .expect("a free port"),
-        }
+        Self { listener: TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port") }
     }
 
     pub(crate) fn options(&self, protocol: Protocol) -> ConnectOptions {
@@ -64,10 +56,7 @@ impl Server {
         let stream = self.accept_tcp().await;
         let mut path_and_query = String::new();
         let mut headers = Vec::new();
-        #[expect(
-            clippy::result_large_err,
-            reason = "the callback's type is the library's"
-        )]
+        #[expect(clippy::result_large_err, reason = "the callback's type is the library's")]
         let record = |request: &Request, response: Response| {
             path_and_query = request.uri().to_string();
             headers = request
@@ -77,22 +66,12 @@ impl Server {
                 .collect();
             Ok(response)
         };
-        let socket = soon(Box::pin(accept_hdr_async(stream, record)))
-            .await
-            .expect("a valid handshake");
-        Peer {
-            socket,
-            path_and_query,
-            headers,
-        }
+        let socket = soon(Box::pin(accept_hdr_async(stream, record))).await.expect("a valid handshake");
+        Peer { socket, path_and_query, headers }
     }
 
     /// Accepts a WebSocket, sends an open packet and reads the CONNECT packet.
-    pub(crate) async fn accept_opened(
-        &self,
-        ping_interval: u64,
-        ping_timeout: u64,
-    ) -> (Peer, String) {
+    pub(crate) async fn accept_opened(&self, ping_interval: u64, ping_timeout: u64) -> (Peer, String) {
         let mut peer = self.accept().await;
         peer.send(&open(ping_interval, ping_timeout)).await;
         let connect = peer.text().await;
@@ -100,12 +79,7 @@ impl Server {
     }
 
     /// Joins a client and returns both ends.
-    pub(crate) async fn join(
-        &self,
-        protocol: Protocol,
-        ping_interval: u64,
-        ping_timeout: u64,
-    ) -> (Connection, Peer) {
+    pub(crate) async fn join(&self, protocol: Protocol, ping_interval: u64, ping_timeout: u64) -> (Connection, Peer) {
         let options = self.options(protocol);
         let serve = async {
             let (mut peer, _) = self.accept_opened(ping_interval, ping_timeout).await;
@@ -127,11 +101,7 @@ impl Server {
     }
 
     /// Lets a client connect to a script, and returns how connecting failed.
-    pub(crate) async fn refuse<F>(
-        &self,
-        protocol: Protocol,
-        script: impl FnOnce(Peer) -> F,
-    ) -> ConnectError
+    pub(crate) async fn refuse<F>(&self, protocol: Protocol, script: impl FnOnce(Peer) -> F) -> ConnectError
     where
         F: Future<Output = ()>,
     {
@@ -147,17 +117,11 @@ impl Server {
 
 impl Peer {
     pub(crate) async fn send(&mut self, text: &str) {
-        self.socket
-            .send(Message::text(text))
-            .await
-            .expect("to send");
+        self.socket.send(Message::text(text)).await.expect("to send");
     }
 
     pub(crate) async fn send_binary(&mut self, bytes: &[u8]) {
-        self.socket
-            .send(Message::binary(bytes.to_vec()))
-            .await
-            .expect("to send");
+        self.socket.send(Message::binary(bytes.to_vec())).await.expect("to send");
     }
 
     pub(crate) async fn send_message(&mut self, message: Message) {
@@ -167,10 +131,7 @@ impl Peer {
     /// Sends messages in one write.
     pub(crate) async fn send_together(&mut self, texts: &[&str]) {
         for text in texts {
-            self.socket
-                .feed(Message::text(*text))
-                .await
-                .expect("to send");
+            self.socket.feed(Message::text(*text)).await.expect("to send");
         }
         self.socket.flush().await.expect("to send");
     }
@@ -203,9 +164,7 @@ impl Peer {
 }
 
 pub(crate) fn open(ping_interval: u64, ping_timeout: u64) -> String {
-    format!(
-        r#"0{{"sid":"abc","upgrades":[],"pingInterval":{ping_interval},"pingTimeout":{ping_timeout}}}"#
-    )
+    format!(r#"0{{"sid":"abc","upgrades":[],"pingInterval":{ping_interval},"pingTimeout":{ping_timeout}}}"#)
 }
 
 pub(crate) fn joined(protocol: Protocol) -> &'static str {

@@ -19,19 +19,12 @@ pub(crate) struct Reply {
 
 impl Reply {
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.text)
-            .unwrap_or_else(|_| panic!("expected JSON, got {}", self.text))
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("expected JSON, got {}", self.text))
     }
 }
 
 /// Calls with a token and an optional JSON body; the call must be answered.
-pub(crate) async fn call(
-    upstream: &FakeUpstream,
-    token: &Token,
-    method: Method,
-    path: &str,
-    body: Option<Value>,
-) -> Reply {
+pub(crate) async fn call(upstream: &FakeUpstream, token: &Token, method: Method, path: &str, body: Option<Value>) -> Reply {
     let body = body.map_or_else(Vec::new, |body| body.to_string().into_bytes());
     let headers = [("authorization", token.authorization())];
     call_with(upstream, method, path, &headers, body).await
@@ -44,9 +37,7 @@ pub(crate) async fn call_with(
     headers: &[(&str, String)],
     body: Vec<u8>,
 ) -> Reply {
-    send_rest(upstream, method, path, headers, body)
-        .await
-        .expect("an answer")
+    send_rest(upstream, method, path, headers, body).await.expect("an answer")
 }
 
 /// Sends a call that may be cut.
@@ -58,22 +49,14 @@ pub(crate) async fn send_rest(
     body: Vec<u8>,
 ) -> Result<Reply, hyper_util::client::legacy::Error> {
     let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
-    let mut request = Request::builder()
-        .method(method)
-        .uri(format!("{}{path}", upstream.rest_url()));
+    let mut request = Request::builder().method(method).uri(format!("{}{path}", upstream.rest_url()));
     for (name, value) in headers {
         request = request.header(*name, value);
     }
     let request = request.body(Body::from(body)).expect("a valid request");
-    let response = timeout(DEADLINE, client.request(request))
-        .await
-        .expect("an answer in time")?;
+    let response = timeout(DEADLINE, client.request(request)).await.expect("an answer in time")?;
     let (parts, body) = response.into_parts();
     let bytes = body.collect().await.expect("a whole body").to_bytes();
     let text = String::from_utf8(bytes.to_vec()).expect("UTF-8");
-    Ok(Reply {
-        status: parts.status.as_u16(),
-        headers: parts.headers,
-        text,
-    })
+    Ok(Reply { status: parts.status.as_u16(), headers: parts.headers, text })
 }

@@ -39,14 +39,7 @@ impl Scene {
         let anas = upstream.token_for(&ana, TokenKind::Jwt);
         let bos = upstream.token_for(&bo, TokenKind::Oauth);
         let ops = upstream.space("Ops", &[&ana, &bo]);
-        Self {
-            upstream,
-            ana,
-            bo,
-            anas,
-            bos,
-            ops,
-        }
+        Self { upstream, ana, bo, anas, bos, ops }
     }
 
     /// Connects and joins; the open frames are consumed.

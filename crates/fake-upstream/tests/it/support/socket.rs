@@ -16,41 +16,24 @@ pub(crate) struct Client {
 /// How an upgrade was refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    Http {
-        status: u16,
-        body: String,
-        retry_after: Option<String>,
-    },
+    Http { status: u16, body: String, retry_after: Option<String> },
     Hangup,
 }
 
 pub(crate) fn query(token: &Token) -> String {
-    format!(
-        "token={}&tokenType={}",
-        token.value,
-        token.kind.socket_type()
-    )
+    format!("token={}&tokenType={}", token.value, token.kind.socket_type())
 }
 
 /// Tries to open a WebSocket with the given path and query.
 pub(crate) async fn connect_url(upstream: &FakeUpstream, path: &str) -> Result<Client, Refused> {
-    let stream = TcpStream::connect(upstream.address())
-        .await
-        .expect("the upstream listens");
+    let stream = TcpStream::connect(upstream.address()).await.expect("the upstream listens");
     let url = format!("ws://{}{path}", upstream.address());
-    match timeout(DEADLINE, client_async(url, stream))
-        .await
-        .expect("an answer in time")
-    {
+    match timeout(DEADLINE, client_async(url, stream)).await.expect("an answer in time") {
         Ok((socket, _)) => Ok(Client { socket }),
         Err(Error::Http(response)) => Err(Refused::Http {
             status: response.status().as_u16(),
-            body: String::from_utf8_lossy(response.body().as_deref().unwrap_or_default())
-                .into_owned(),
-            retry_after: response
-                .headers()
-                .get("retry-after")
-                .map(|value| value.to_str().expect("text").to_owned()),
+            body: String::from_utf8_lossy(response.body().as_deref().unwrap_or_default()).into_owned(),
+            retry_after: response.headers().get("retry-after").map(|value| value.to_str().expect("text").to_owned()),
         }),
         Err(_) => Err(Refused::Hangup),
     }
@@ -59,17 +42,11 @@ pub(crate) async fn connect_url(upstream: &FakeUpstream, path: &str) -> Result<C
 impl Client {
     /// Opens a WebSocket; nothing is read yet.
     pub(crate) async fn open(upstream: &FakeUpstream, token: &Token) -> Self {
-        Self::try_open(upstream, token)
-            .await
-            .expect("the upgrade is accepted")
+        Self::try_open(upstream, token).await.expect("the upgrade is accepted")
     }
 
     pub(crate) async fn try_open(upstream: &FakeUpstream, token: &Token) -> Result<Self, Refused> {
-        connect_url(
-            upstream,
-            &format!("/socket.io/?{}&EIO=3&transport=websocket", query(token)),
-        )
-        .await
+        connect_url(upstream, &format!("/socket.io/?{}&EIO=3&transport=websocket", query(token))).await
     }
 
     /// Sends the join packet.
@@ -85,10 +62,7 @@ impl Client {
     }
 
     pub(crate) async fn send(&mut self, frame: &str) {
-        self.socket
-            .send(Message::text(frame))
-            .await
-            .expect("the socket is open");
+        self.socket.send(Message::text(frame)).await.expect("the socket is open");
     }
 
     /// Sends a frame; answers whether the socket still took it.
@@ -97,16 +71,11 @@ impl Client {
     }
 
     pub(crate) async fn emit(&mut self, event: &str, payload: &Value) {
-        self.send(&format!("42/chat,{}", json!([event, payload])))
-            .await;
+        self.send(&format!("42/chat,{}", json!([event, payload]))).await;
     }
 
     pub(crate) async fn ask_to_subscribe(&mut self, space_id: &str) {
-        self.emit(
-            "SUBSCRIBE_CHANNEL",
-            &json!({"channel": {"type": "topic", "_id": space_id}}),
-        )
-        .await;
+        self.emit("SUBSCRIBE_CHANNEL", &json!({"channel": {"type": "topic", "_id": space_id}})).await;
     }
 
     pub(crate) async fn subscribe(&mut self, space_id: &str) {
@@ -117,14 +86,13 @@ impl Client {
 
     /// Sends a chat message with its text also as the loopback.
     pub(crate) async fn chat(&mut self, space_id: &str, text: &str) {
-        let payload = json!({"category": "chat", "topicId": space_id, "content": {"bodyText": text}, "loopbackMetadata": {"ref": text}});
+        let payload =
+            json!({"category": "chat", "topicId": space_id, "content": {"bodyText": text}, "loopbackMetadata": {"ref": text}});
         self.emit("SEND_MESSAGE", &payload).await;
     }
 
     async fn message(&mut self) -> Option<Message> {
-        let message = timeout(DEADLINE, self.socket.next())
-            .await
-            .expect("a message in time");
+        let message = timeout(DEADLINE, self.socket.next()).await.expect("a message in time");
         message.and_then(Result::ok)
     }
 
@@ -139,9 +107,7 @@ impl Client {
     /// The payload of the next frame, which must be this event.
     pub(crate) async fn event(&mut self, name: &str) -> Value {
         let frame = self.frame().await;
-        let array = frame
-            .strip_prefix("42/chat,")
-            .unwrap_or_else(|| panic!("expected {name}, got {frame}"));
+        let array = frame.strip_prefix("42/chat,").unwrap_or_else(|| panic!("expected {name}, got {frame}"));
         let mut array: Vec<Value> = serde_json::from_str(array).expect("a JSON array");
         assert_eq!(array[0], name, "in {frame}");
         assert_eq!(array.len(), 2, "in {frame}");
@@ -153,12 +119,7 @@ impl Client {
         let mut texts = Vec::new();
         for _ in 0..count {
             let message = self.event("MESSAGE_SENT").await;
-            texts.push(
-                message["content"]["bodyText"]
-                    .as_str()
-                    .expect("a text")
-                    .to_owned(),
-            );
+            texts.push(message["content"]["bodyText"].as_str().expect("a text").to_owned());
         }
         texts
     }
@@ -190,10 +151,7 @@ impl Client {
 
     /// The connection ends without a close frame; answers whether by a reset.
     pub(crate) async fn abrupt_end(&mut self) -> bool {
-        match timeout(DEADLINE, self.socket.next())
-            .await
-            .expect("an end in time")
-        {
+        match timeout(DEADLINE, self.socket.next()).await.expect("an end in time") {
             Some(Err(Error::Io(error))) => error.kind() == std::io::ErrorKind::ConnectionReset,
             None | Some(Err(_)) => false,
             Some(Ok(message)) => panic!("expected an abrupt end, got {message:?}"),
