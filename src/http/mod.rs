@@ -1,4 +1,4 @@
-//! The HTTP API: all routes on this page, one file per resource, and around them [`edge`], which every request passes.
+//! The HTTP API: all routes on this page, one file per resource, and around them `edge`, which every request passes.
 //!
 //! A handler takes (extractors: who calls, what is asked), calls (sessions, registries, the store) and answers; whatever fails is an
 //! [`ApiError`], which becomes problem details. The `OpenAPI` document is made from the same handlers that serve.

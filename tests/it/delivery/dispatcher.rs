@@ -37,7 +37,11 @@ async fn the_official_library_verifies_a_live_delivery() {
     assert_eq!(request.header("content-type"), "application/json");
     assert_eq!(request.header("user-agent"), concat!("spaces-bridge/", env!("CARGO_PKG_VERSION")));
     assert!(!request.header("webhook-id").contains('.'));
-    assert!(rig.metrics.render().contains(r#"spaces_bridge_deliveries_total{outcome="delivered"} 1"#));
+    // Counted right after it is durable.
+    eventually("the delivery is counted", async || {
+        rig.metrics.render().contains(r#"spaces_bridge_deliveries_total{outcome="delivered"} 1"#).then_some(())
+    })
+    .await;
     rig.stop(GRACE).await;
 }
 

@@ -26,7 +26,6 @@ fn event<'a>(name: &'a str, args: &[&'a str], ack: Option<u64>) -> PacketBody<'a
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "one table of all forms reads better than several")]
 fn every_packet_form_of_the_protocol_is_read_and_written() {
     let forms = [
         ("40", packet("/", PacketBody::Connect { query: None, payload: None })),
