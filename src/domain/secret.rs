@@ -1,6 +1,7 @@
 //! [`Secret`]: a text that shows itself nowhere by accident; [`Sealed`]: the form in which it may be stored.
 
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,22 +10,26 @@ use zeroize::Zeroize as _;
 
 /// A token, key or password. `Debug` and `Display` print a placeholder, comparing takes constant time, dropping wipes the memory,
 /// and there is deliberately no `Serialize`.
+///
+/// Clones share the one copy in memory.
 #[derive(Clone)]
-pub struct Secret(Box<str>);
+pub struct Secret(Arc<Wiped>);
+
+struct Wiped(Box<str>);
 
 impl Secret {
     /// Takes `text` into custody.
     pub fn new(text: impl Into<Box<str>>) -> Self {
-        Self(text.into())
+        Self(Arc::new(Wiped(text.into())))
     }
 
     /// The secret itself, for the one place that needs it.
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.0.0
     }
 }
 
-impl Drop for Secret {
+impl Drop for Wiped {
     fn drop(&mut self) {
         self.0.zeroize();
     }
@@ -32,7 +37,7 @@ impl Drop for Secret {
 
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
-        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+        self.expose().as_bytes().ct_eq(other.expose().as_bytes()).into()
     }
 }
 
