@@ -36,6 +36,9 @@ const MAINTENANCE_EVERY: Duration = Duration::from_mins(1);
 /// Most rows that one round of maintenance removes.
 const MAINTENANCE_BUDGET: usize = 1_000;
 
+/// What sessions and deliveries get to end in any case, also if requests used up the grace time.
+const LAST_GRACE: Duration = Duration::from_secs(1);
+
 const DAY: Duration = Duration::from_hours(24);
 
 /// Why the service could not start.
@@ -248,8 +251,9 @@ impl App {
         if tokio::time::timeout_at(deadline, self.http_tasks.wait()).await.is_err() {
             warn!("some work of the API did not finish within the grace time");
         }
-        self.sessions.shut_down(deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1))).await;
-        dispatcher.shutdown(deadline.saturating_duration_since(Instant::now())).await;
+        // Both at once, so that each has the whole of what is left.
+        let left = deadline.saturating_duration_since(Instant::now()).max(LAST_GRACE);
+        tokio::join!(self.sessions.shut_down(left), dispatcher.shutdown(left));
         internal_stop.request();
         log_panic("the internal listener", internal.await);
         background.cancel();
