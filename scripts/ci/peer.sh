@@ -4,5 +4,8 @@
 source "$(dirname "$0")/lib.sh"
 
 debian_packages libssl-dev pkg-config
+node_tools
+say "installing the Socket.IO servers of tests/servers"
+npm ci --prefix tests/servers --no-audit --no-fund --loglevel=error
 say "tests against rust_socketio"
-cargo test --manifest-path crates/socketio-client/peer/Cargo.toml --locked
+REQUIRE_NODE=1 cargo test --manifest-path crates/socketio-client/peer/Cargo.toml --locked

@@ -1,5 +1,8 @@
 //! `rust_socketio` as an independent client of the same servers: what it sees, `socketio-client` sees.
 
+use std::future::Future;
+use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -8,6 +11,8 @@ use rust_socketio::{Payload, TransportType};
 use serde_json::json;
 use socketio_client::{ConnectOptions, Incoming, Protocol, connect};
 use socketio_client_peer::server::Server;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
 #[tokio::test]
@@ -47,4 +52,106 @@ async fn both_clients_get_the_same_answers_from_a_server_on_our_codec() {
         panic!("{answer:?}")
     };
     assert_eq!((event.name(), event.arg(0)), ("done", Some(r#"{"a":1}"#)));
+}
+
+/// A real socket.io 4 server, or nothing where there is no Node.js.
+struct RealServer {
+    port: u64,
+    /// The server ends when its standard input does.
+    _process: Child,
+}
+
+impl RealServer {
+    async fn start() -> Option<Self> {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/servers");
+        if !directory.join("node_modules").exists() {
+            return Self::skip("`npm ci` has not been run in tests/servers");
+        }
+        let spawned = Command::new("node")
+            .arg(directory.join("server.js"))
+            .args(["4", "{}"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn();
+        let Ok(mut process) = spawned else {
+            return Self::skip("Node.js is not installed");
+        };
+        let mut lines = BufReader::new(process.stdout.take().expect("a pipe")).lines();
+        let line = soon(lines.next_line()).await.expect("to read").expect("a line");
+        let started: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        Some(Self {
+            port: started["port"].as_u64().expect("a port"),
+            _process: process,
+        })
+    }
+
+    fn skip(reason: &str) -> Option<Self> {
+        assert!(
+            std::env::var_os("REQUIRE_NODE").is_none_or(|value| value != "1"),
+            "{reason}"
+        );
+        eprintln!("skipped: {reason}");
+        None
+    }
+}
+
+async fn soon<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), work)
+        .await
+        .expect("in time")
+}
+
+#[tokio::test]
+async fn both_clients_get_each_message_of_a_real_socket_io_4_server() {
+    let Some(server) = RealServer::start().await else {
+        return;
+    };
+    let url = format!("http://127.0.0.1:{}", server.port);
+    let channel = json!({ "channel": { "type": "topic", "_id": "room1" } });
+
+    let (sender, mut theirs_got) = mpsc::unbounded_channel();
+    let subscribed = sender.clone();
+    let theirs = ClientBuilder::new(&url)
+        .namespace("/chat")
+        .auth(json!({ "token": "tok", "tokenType": "jwt" }))
+        .transport_type(TransportType::Websocket)
+        .reconnect(false)
+        .on("CHANNEL_SUBSCRIBED", move |_: Payload, _: Client| {
+            subscribed.send("subscribed".to_owned()).expect("a listener");
+            async {}.boxed()
+        })
+        .on("MESSAGE_SENT", move |payload: Payload, _: Client| {
+            sender.send(format!("{payload:?}")).expect("a listener");
+            async {}.boxed()
+        })
+        .connect()
+        .await
+        .expect("to connect");
+    theirs
+        .emit("SUBSCRIBE_CHANNEL", channel.clone())
+        .await
+        .expect("to emit");
+    assert_eq!(soon(theirs_got.recv()).await.as_deref(), Some("subscribed"));
+
+    let options = ConnectOptions::new(&url)
+        .and_then(|options| options.namespace("/chat"))
+        .expect("options")
+        .protocol(Protocol::EngineIo4)
+        .query("token", "tok");
+    let mut ours = connect(&options).await.expect("to join");
+    ours.emit("SUBSCRIBE_CHANNEL", &channel.to_string()).expect("room");
+    let Ok(Incoming::Event(event)) = soon(ours.next()).await else {
+        panic!("an event")
+    };
+    assert_eq!(event.name(), "CHANNEL_SUBSCRIBED");
+
+    let message = r#"{"category":"chat","topicId":"room1","content":{"bodyText":"to both"}}"#;
+    ours.emit("SEND_MESSAGE", message).expect("room");
+    let Ok(Incoming::Event(event)) = soon(ours.next()).await else {
+        panic!("an event")
+    };
+    assert_eq!(event.name(), "MESSAGE_SENT");
+    assert!(event.arg(0).is_some_and(|payload| payload.contains("to both")));
+    assert!(soon(theirs_got.recv()).await.is_some_and(|payload| payload.contains("to both")));
 }
