@@ -3,6 +3,7 @@
 //! Needs Node.js and `npm ci` in `tests/servers`. Where that is missing each test says so and passes, unless
 //! `REQUIRE_NODE=1` makes it a failure.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -55,7 +56,8 @@ impl NodeServer {
     fn skip(reason: &str) -> Option<Self> {
         let required = std::env::var_os("REQUIRE_NODE").is_some_and(|value| value == "1");
         assert!(!required, "{reason}");
-        eprintln!("skipped: {reason}");
+        // Not by `eprintln!`, which the test harness keeps to itself when a test passes.
+        std::io::stderr().write_all(format!("skipped: {reason}\n").as_bytes()).expect("standard error takes a line");
         None
     }
 

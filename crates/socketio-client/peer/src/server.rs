@@ -28,9 +28,7 @@ pub struct Server {
 impl Server {
     /// Starts a server on a free port; with an acceptor it speaks TLS.
     pub async fn start(tls: Option<TlsAcceptor>) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0))
-            .await
-            .expect("a free port");
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let port = listener.local_addr().expect("a bound listener").port();
         let open = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&open);
@@ -54,9 +52,7 @@ impl Server {
 }
 
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> Result<(), Error> {
-    let config = WebSocketConfig::default()
-        .read_buffer_size(16 * 1024)
-        .write_buffer_size(16 * 1024);
+    let config = WebSocketConfig::default().read_buffer_size(16 * 1024).write_buffer_size(16 * 1024);
     let mut socket = accept_async_with_config(stream, Some(config)).await?;
     socket.send(Message::text(OPEN)).await?;
     let mut ping = tokio::time::interval(PING_INTERVAL);
@@ -98,15 +94,8 @@ fn answer(text: &str) -> Option<String> {
     };
     let Packet { namespace, body } = Packet::decode(text).ok()?;
     let body = match body {
-        PacketBody::Connect { .. } => PacketBody::Connect {
-            query: None,
-            payload: Some(r#"{"sid":"joined"}"#),
-        },
-        PacketBody::Event {
-            ack: Some(id),
-            args,
-            ..
-        } => PacketBody::Ack { id, args },
+        PacketBody::Connect { .. } => PacketBody::Connect { query: None, payload: Some(r#"{"sid":"joined"}"#) },
+        PacketBody::Event { ack: Some(id), args, .. } => PacketBody::Ack { id, args },
         PacketBody::Event { ref name, .. } if name == "done" => body,
         _ => return None,
     };

@@ -3,6 +3,7 @@
 //! They need Node.js and `npm ci` in `tests/servers`. Where that is missing each test says so and passes, unless
 //! `REQUIRE_NODE=1` makes it a failure.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -58,7 +59,8 @@ impl NodeServer {
 
     fn skip(reason: &str) -> Option<Self> {
         assert!(std::env::var_os("REQUIRE_NODE").is_none_or(|value| value != "1"), "{reason}");
-        eprintln!("skipped: {reason}");
+        // Not by `eprintln!`, which the test harness keeps to itself when a test passes.
+        std::io::stderr().write_all(format!("skipped: {reason}\n").as_bytes()).expect("standard error takes a line");
         None
     }
 

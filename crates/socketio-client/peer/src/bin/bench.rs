@@ -50,37 +50,24 @@ struct Figures {
 }
 
 fn compare() {
-    let directory =
-        std::env::temp_dir().join(format!("socketio-client-bench-{}", std::process::id()));
+    let directory = std::env::temp_dir().join(format!("socketio-client-bench-{}", std::process::id()));
     std::fs::create_dir_all(&directory).expect("a temporary directory");
-    let names = [
-        "server".to_owned(),
-        directory.to_str().expect("a UTF-8 path").to_owned(),
-    ];
+    let names = ["server".to_owned(), directory.to_str().expect("a UTF-8 path").to_owned()];
     let mut server = spawn(&names);
     let ports: Value = serde_json::from_str(&first_line(&mut server)).expect("JSON");
     let certificate = directory.join("certificate.der");
     println!("| measured | socketio-client | rust_socketio 0.6 | ratio |\n|---|---|---|---|");
     for what in ["one-way", "confirmed", "sessions", "idle", "idle-tls"] {
-        let port = if what == "idle-tls" {
-            &ports["tls"]
-        } else {
-            &ports["plain"]
-        };
+        let port = if what == "idle-tls" { &ports["tls"] } else { &ports["plain"] };
         let mut results = [Vec::new(), Vec::new()];
         for _ in 0..ROUNDS {
             for (who, results) in ["ours", "theirs"].iter().zip(&mut results) {
                 let path = certificate.to_str().expect("a UTF-8 path").to_owned();
-                let mut child =
-                    spawn(&[(*who).to_owned(), what.to_owned(), port.to_string(), path]);
+                let mut child = spawn(&[(*who).to_owned(), what.to_owned(), port.to_string(), path]);
                 let figures: Value = serde_json::from_str(&first_line(&mut child)).expect("JSON");
                 child.wait().expect("an end");
                 let number = |name: &str| figures[name].as_f64().unwrap_or(f64::NAN);
-                results.push(Figures {
-                    rate: number("rate"),
-                    cpu: number("cpu"),
-                    memory: number("memory"),
-                });
+                results.push(Figures { rate: number("rate"), cpu: number("cpu"), memory: number("memory") });
             }
         }
         print_row(what, &results);
@@ -98,39 +85,24 @@ fn print_row(what: &str, [ours, theirs]: &[Vec<Figures>; 2]) {
     };
     let row = |name: &str, unit: &str, pick: fn(&Figures) -> f64| {
         let (ours, theirs) = (median(ours, pick), median(theirs, pick));
-        println!(
-            "| {name} | {ours:.1} {unit} | {theirs:.1} {unit} | {:.2} |",
-            ours / theirs
-        );
+        println!("| {name} | {ours:.1} {unit} | {theirs:.1} {unit} | {:.2} |", ours / theirs);
     };
     if what.starts_with("idle") {
-        row(&format!("{what}: memory a session"), "KiB", |figures| {
-            figures.memory
-        });
+        row(&format!("{what}: memory a session"), "KiB", |figures| figures.memory);
     } else {
         row(&format!("{what}: rate"), "/s", |figures| figures.rate);
-        row(
-            &format!("{what}: processor time an event"),
-            "µs",
-            |figures| figures.cpu,
-        );
+        row(&format!("{what}: processor time an event"), "µs", |figures| figures.cpu);
     }
 }
 
 fn spawn(args: &[String]) -> Child {
     let program = std::env::current_exe().expect("a path");
-    Command::new(program)
-        .args(args)
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("a process")
+    Command::new(program).args(args).stdout(Stdio::piped()).spawn().expect("a process")
 }
 
 fn first_line(child: &mut Child) -> String {
     let mut line = String::new();
-    std::io::BufReader::new(child.stdout.take().expect("a pipe"))
-        .read_line(&mut line)
-        .expect("a line");
+    std::io::BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
     line
 }
 
@@ -153,17 +125,9 @@ async fn serve(directory: &str) {
 
 async fn measure(who: &str, what: &str, port: &str, certificate: &str) {
     let certificate = std::fs::read(certificate).expect("the server's certificate");
-    let url = if what == "idle-tls" {
-        format!("https://localhost:{port}")
-    } else {
-        format!("http://127.0.0.1:{port}")
-    };
+    let url = if what == "idle-tls" { format!("https://localhost:{port}") } else { format!("http://127.0.0.1:{port}") };
     if what.starts_with("idle") {
-        let sessions = if (who, what) == ("theirs", "idle-tls") {
-            IDLE_THEIRS_TLS
-        } else {
-            IDLE
-        };
+        let sessions = if (who, what) == ("theirs", "idle-tls") { IDLE_THEIRS_TLS } else { IDLE };
         let before = resident_bytes();
         let held = match who {
             "ours" => hold_ours(&url, certificate, sessions).await,
@@ -172,10 +136,7 @@ async fn measure(who: &str, what: &str, port: &str, certificate: &str) {
         // Let what is left of connecting be given back.
         tokio::time::sleep(Duration::from_secs(1)).await;
         let bytes = resident_bytes() - before;
-        println!(
-            "{}",
-            json!({ "memory": bytes as f64 / 1024.0 / sessions as f64 })
-        );
+        println!("{}", json!({ "memory": bytes as f64 / 1024.0 / sessions as f64 }));
         drop(held);
         std::process::exit(0);
     }
@@ -186,24 +147,16 @@ async fn measure(who: &str, what: &str, port: &str, certificate: &str) {
         _ => run_theirs(what, &url, sessions, payload).await,
     };
     let events = events as f64;
-    let figures =
-        json!({ "rate": events / elapsed.as_secs_f64(), "cpu": cpu.as_secs_f64() * 1e6 / events });
+    let figures = json!({ "rate": events / elapsed.as_secs_f64(), "cpu": cpu.as_secs_f64() * 1e6 / events });
     println!("{figures}");
     std::process::exit(0);
 }
 
 fn options(url: &str) -> ConnectOptions {
-    ConnectOptions::new(url)
-        .expect("a URL")
-        .protocol(Protocol::EngineIo4)
+    ConnectOptions::new(url).expect("a URL").protocol(Protocol::EngineIo4)
 }
 
-async fn run_ours(
-    what: &str,
-    url: &str,
-    sessions: usize,
-    payload: Value,
-) -> (Duration, Duration, usize) {
+async fn run_ours(what: &str, url: &str, sessions: usize, payload: Value) -> (Duration, Duration, usize) {
     let options = options(url);
     let mut connections = Vec::new();
     for _ in 0..sessions {
@@ -231,9 +184,7 @@ async fn run_ours(
         _ => {
             let tasks = connections.into_iter().map(|connection| {
                 let payload = payload.clone();
-                tokio::spawn(
-                    async move { confirm_ours(connection, &payload, PER_SESSION, 1).await },
-                )
+                tokio::spawn(async move { confirm_ours(connection, &payload, PER_SESSION, 1).await })
             });
             for done in join_all(tasks).await {
                 done.expect("no panic");
@@ -260,37 +211,25 @@ async fn confirm_ours(mut connection: Connection, payload: &Value, count: usize,
     }
 }
 
-async fn theirs(
-    url: &str,
-    certificate: Option<&[u8]>,
-    done: Option<mpsc::UnboundedSender<()>>,
-) -> Theirs {
-    let mut builder = ClientBuilder::new(url)
-        .transport_type(TransportType::Websocket)
-        .reconnect(false)
-        .on("done", move |_: Payload, _: Theirs| {
+async fn theirs(url: &str, certificate: Option<&[u8]>, done: Option<mpsc::UnboundedSender<()>>) -> Theirs {
+    let mut builder = ClientBuilder::new(url).transport_type(TransportType::Websocket).reconnect(false).on(
+        "done",
+        move |_: Payload, _: Theirs| {
             if let Some(done) = &done {
                 let _ = done.send(());
             }
             async {}.boxed()
-        });
+        },
+    );
     if let Some(certificate) = certificate {
         let root = native_tls::Certificate::from_der(certificate).expect("a certificate");
-        let tls = native_tls::TlsConnector::builder()
-            .add_root_certificate(root)
-            .build()
-            .expect("TLS");
+        let tls = native_tls::TlsConnector::builder().add_root_certificate(root).build().expect("TLS");
         builder = builder.tls_config(tls);
     }
     builder.connect().await.expect("to connect")
 }
 
-async fn run_theirs(
-    what: &str,
-    url: &str,
-    sessions: usize,
-    payload: Value,
-) -> (Duration, Duration, usize) {
+async fn run_theirs(what: &str, url: &str, sessions: usize, payload: Value) -> (Duration, Duration, usize) {
     let mut clients = Vec::new();
     for _ in 0..sessions {
         let (done, is_done) = mpsc::unbounded_channel();
@@ -317,9 +256,7 @@ async fn run_theirs(
         _ => {
             let tasks = clients.into_iter().map(|(client, mut is_done)| {
                 let payload = payload.clone();
-                tokio::spawn(async move {
-                    confirm_theirs(&client, &mut is_done, &payload, PER_SESSION, 1).await
-                })
+                tokio::spawn(async move { confirm_theirs(&client, &mut is_done, &payload, PER_SESSION, 1).await })
             });
             for done in join_all(tasks).await {
                 done.expect("no panic");
@@ -352,15 +289,9 @@ async fn confirm_theirs(
     }
 }
 
-async fn hold_ours(
-    url: &str,
-    certificate: Vec<u8>,
-    sessions: usize,
-) -> Vec<Box<dyn std::any::Any>> {
+async fn hold_ours(url: &str, certificate: Vec<u8>, sessions: usize) -> Vec<Box<dyn std::any::Any>> {
     let mut roots = rustls::RootCertStore::empty();
-    roots
-        .add(CertificateDer::from(certificate))
-        .expect("a certificate");
+    roots.add(CertificateDer::from(certificate)).expect("a certificate");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -380,11 +311,7 @@ async fn idle(mut connection: Connection) {
     while connection.next().await.is_ok() {}
 }
 
-async fn hold_theirs(
-    url: &str,
-    certificate: &[u8],
-    sessions: usize,
-) -> Vec<Box<dyn std::any::Any>> {
+async fn hold_theirs(url: &str, certificate: &[u8], sessions: usize) -> Vec<Box<dyn std::any::Any>> {
     let certificate = url.starts_with("https").then_some(certificate);
     let mut held: Vec<Box<dyn std::any::Any>> = Vec::new();
     for _ in 0..sessions {

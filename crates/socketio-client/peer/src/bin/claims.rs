@@ -46,14 +46,8 @@ async fn node(version: &str, options: Value) -> (Child, u16, mpsc::UnboundedRece
             let _ = sender.send(serde_json::from_str::<Value>(&line).expect("JSON"));
         }
     });
-    let started = receiver
-        .recv()
-        .await
-        .expect("a started server; was `npm ci` run in tests/servers?");
-    let port = started["port"]
-        .as_u64()
-        .and_then(|port| u16::try_from(port).ok())
-        .expect("a port");
+    let started = receiver.recv().await.expect("a started server; was `npm ci` run in tests/servers?");
+    let port = started["port"].as_u64().and_then(|port| u16::try_from(port).ok()).expect("a port");
     (child, port, receiver)
 }
 
@@ -65,13 +59,8 @@ fn builder(port: u16, namespace: &str) -> ClientBuilder {
 
 /// Engine.IO 4 is a constant, and an Engine.IO 3 server never pings.
 async fn cuts_its_own_connection_to_socket_io_2() {
-    let (_server, port, mut lines) =
-        node("2.0", json!({ "pingInterval": 1000, "pingTimeout": 1000 })).await;
-    let client = builder(port, "/chat")
-        .reconnect(true)
-        .reconnect_delay(100, 200)
-        .connect()
-        .await;
+    let (_server, port, mut lines) = node("2.0", json!({ "pingInterval": 1000, "pingTimeout": 1000 })).await;
+    let client = builder(port, "/chat").reconnect(true).reconnect_delay(100, 200).connect().await;
     tokio::time::sleep(Duration::from_secs(9)).await;
     let mut counts = (0, 0);
     while let Ok(line) = lines.try_recv() {
@@ -81,49 +70,30 @@ async fn cuts_its_own_connection_to_socket_io_2() {
             _ => {}
         }
     }
-    println!(
-        "socket.io 2.0.4, pingInterval + pingTimeout = 2 s, idle for 9 s: {} joins, {} losses",
-        counts.0, counts.1
-    );
+    println!("socket.io 2.0.4, pingInterval + pingTimeout = 2 s, idle for 9 s: {} joins, {} losses", counts.0, counts.1);
     drop(client);
 }
 
 async fn reports_success_for_a_refused_token() {
     let (_server, port, _lines) = node("4", json!({ "token": "right", "refuse": "string" })).await;
     let result = builder(port, "/chat").reconnect(false).connect().await;
-    println!(
-        "refused token: connect() returned {}",
-        if result.is_ok() { "Ok" } else { "Err" }
-    );
+    println!("refused token: connect() returned {}", if result.is_ok() { "Ok" } else { "Err" });
 }
 
 async fn keeps_the_socket_of_a_dropped_client() {
     let server = Server::start(None).await;
     for _ in 0..10 {
-        drop(
-            builder(server.port, "/")
-                .reconnect(false)
-                .connect()
-                .await
-                .expect("to connect"),
-        );
+        drop(builder(server.port, "/").reconnect(false).connect().await.expect("to connect"));
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
-    println!(
-        "10 clients dropped, 3 s later: {} sockets open",
-        server.open.load(Ordering::Relaxed)
-    );
+    println!("10 clients dropped, 3 s later: {} sockets open", server.open.load(Ordering::Relaxed));
 }
 
 /// Ack ids are drawn at random from 0 to 998.
 async fn confuses_answers() {
     const EVENTS: usize = 500;
     let server = Server::start(None).await;
-    let client = builder(server.port, "/")
-        .reconnect(false)
-        .connect()
-        .await
-        .expect("to connect");
+    let client = builder(server.port, "/").reconnect(false).connect().await.expect("to connect");
     tokio::time::sleep(Duration::from_millis(300)).await;
     let (answers, wrong) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     for index in 0..EVENTS {
@@ -134,10 +104,7 @@ async fn confuses_answers() {
             wrong.fetch_add(usize::from(!right), Ordering::Relaxed);
             async {}.boxed()
         };
-        client
-            .emit_with_ack("ask", json!(index), Duration::from_secs(30), callback)
-            .await
-            .expect("to emit");
+        client.emit_with_ack("ask", json!(index), Duration::from_secs(30), callback).await.expect("to emit");
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
     println!(
@@ -149,19 +116,14 @@ async fn confuses_answers() {
 
 /// Looks for the number, in an array or not.
 fn holds(values: &[Value], index: usize) -> bool {
-    values.iter().any(|value| {
-        *value == json!(index) || value.as_array().is_some_and(|values| holds(values, index))
-    })
+    values.iter().any(|value| *value == json!(index) || value.as_array().is_some_and(|values| holds(values, index)))
 }
 
 async fn lets_callbacks_block_the_heartbeat() {
-    let (_server, port, mut lines) =
-        node("4", json!({ "pingInterval": 300, "pingTimeout": 300 })).await;
+    let (_server, port, mut lines) = node("4", json!({ "pingInterval": 300, "pingTimeout": 300 })).await;
     let client = builder(port, "/chat")
         .reconnect(false)
-        .on("echo", |_: Payload, _: Client| {
-            async { tokio::time::sleep(Duration::from_secs(3)).await }.boxed()
-        })
+        .on("echo", |_: Payload, _: Client| async { tokio::time::sleep(Duration::from_secs(3)).await }.boxed())
         .connect()
         .await
         .expect("to connect");
@@ -174,20 +136,14 @@ async fn lets_callbacks_block_the_heartbeat() {
             reason = line["reason"].to_string();
         }
     }
-    println!(
-        "a callback that takes 3 s, pingInterval + pingTimeout = 0.6 s: disconnected for {reason}"
-    );
+    println!("a callback that takes 3 s, pingInterval + pingTimeout = 0.6 s: disconnected for {reason}");
 }
 
 /// Without `TCP_NODELAY` the second of two small writes waits until the first is acknowledged.
 async fn waits_for_delayed_acknowledgements() {
     const ROUNDS: u32 = 50;
     let server = Server::start(None).await;
-    let client = builder(server.port, "/")
-        .reconnect(false)
-        .connect()
-        .await
-        .expect("to connect");
+    let client = builder(server.port, "/").reconnect(false).connect().await.expect("to connect");
     tokio::time::sleep(Duration::from_millis(300)).await;
     let (sender, mut answers) = mpsc::unbounded_channel();
     let start = Instant::now();
@@ -198,14 +154,8 @@ async fn waits_for_delayed_acknowledgements() {
             let _ = sender.send(());
             async {}.boxed()
         };
-        client
-            .emit_with_ack("ask", json!(1), Duration::from_secs(5), callback)
-            .await
-            .expect("to emit");
+        client.emit_with_ack("ask", json!(1), Duration::from_secs(5), callback).await.expect("to emit");
         answers.recv().await.expect("an answer");
     }
-    println!(
-        "an event and a confirmed one right behind it: {:.1?} until the answer",
-        start.elapsed() / ROUNDS
-    );
+    println!("an event and a confirmed one right behind it: {:.1?} until the answer", start.elapsed() / ROUNDS);
 }
