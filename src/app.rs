@@ -13,14 +13,14 @@ use crate::config::{Config, ConfigError, Protocol};
 use crate::delivery::{
     AddressGuard, AllowList, ClientSettings, DeliveryDispatcher, DeliveryParts, DeliverySettings, SystemResolver, WebhookClient,
 };
-use crate::domain::{AccountId, Clock, SystemClock};
+use crate::domain::{AccountId, Clock, Interest, SystemClock};
 use crate::event_log::EventLog;
 use crate::http::{self, AppParts, AppState, HttpSettings, Readiness, ReadyState};
 use crate::master_key::{self, KeyError};
 use crate::metrics::Metrics;
 use crate::send_log::SendLog;
 use crate::server::Listener;
-use crate::session::{Interest, InterestSource, SessionDependencies, SessionRegistry, SessionSettings};
+use crate::session::{InterestSource, SessionDependencies, SessionRegistry, SessionSettings};
 use crate::shutdown::Shutdown;
 use crate::store::{EmbeddedSettings, EmbeddedStore, Engine, Heartbeat, Incarnation, Maintenance, StoreError};
 use crate::subscriptions::SubscriptionRegistry;
@@ -103,8 +103,7 @@ struct Interests {
 
 impl InterestSource for Interests {
     fn interest(&self, account: &AccountId) -> Interest {
-        let wanted = self.webhooks.wanted_spaces(account);
-        let mut interest = Interest { all: wanted.all, direct: wanted.direct, spaces: wanted.spaces };
+        let mut interest = self.webhooks.interest(account);
         interest.spaces.extend(self.subscriptions.of_account(account));
         interest
     }

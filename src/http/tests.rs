@@ -13,12 +13,12 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::delivery::AddressGuard;
-use crate::domain::{AccountId, Clock, Secret, SystemClock};
+use crate::domain::{AccountId, Clock, Interest, Secret, SystemClock};
 use crate::event_log::EventLog;
 use crate::metrics::Metrics;
 use crate::seal::Keyring;
 use crate::send_log::SendLog;
-use crate::session::{Interest, InterestSource, SessionDependencies, SessionRegistry, SessionSettings};
+use crate::session::{InterestSource, SessionDependencies, SessionRegistry, SessionSettings};
 use crate::store::{Engine, MemoryStore};
 use crate::subscriptions::SubscriptionRegistry;
 use crate::upstream::{Connector, RestClient, RestSettings, SocketSettings};

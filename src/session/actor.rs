@@ -25,12 +25,11 @@ use super::budget::EmitBudget;
 use super::channels::{Channels, Readiness};
 use super::handle::{Command, SessionHandle};
 use super::inbox::{AppendStep, Inbox};
-use super::interest::Interest;
 use super::link::{Link, LinkHealth, LinkStep};
 use super::pending::{PendingSends, Reply};
 use super::shared::Shared;
 use super::types::{Identity, OutgoingMessage, SessionStatus};
-use crate::domain::{AccountId, ClosedReason, Credential, SessionId, SessionState, SpaceId, Timestamp, TokenKind};
+use crate::domain::{AccountId, ClosedReason, Credential, Interest, SessionId, SessionState, SpaceId, Timestamp, TokenKind};
 use crate::store::{Fence, StoreError, Wanted};
 use crate::upstream::{Profile, RestError, SpaceInfo};
 

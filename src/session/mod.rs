@@ -20,7 +20,7 @@ mod types;
 use std::time::Duration;
 
 pub use handle::SessionHandle;
-pub use interest::{Interest, InterestSource};
+pub use interest::InterestSource;
 pub use registry::SessionRegistry;
 pub use shared::SessionDependencies;
 pub use types::{

@@ -1,38 +1,10 @@
 //! The webhooks in memory: by id, and by account for matching.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::domain::{AccountId, Ordering, SpaceId, SpaceSelector, Webhook, WebhookId, WebhookStatus};
+use crate::domain::{AccountId, Interest, Ordering, SpaceId, Webhook, WebhookId, WebhookStatus};
 use crate::store::{Lane, Target, Version};
-
-/// The spaces that the webhooks of an account want to hear of.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct WantedSpaces {
-    /// Whether all group and personal spaces are wanted.
-    pub all: bool,
-    /// Whether all direct spaces are wanted.
-    pub direct: bool,
-    /// The spaces wanted by name.
-    pub spaces: BTreeSet<SpaceId>,
-}
-
-impl WantedSpaces {
-    /// Whether nothing is wanted.
-    pub fn is_empty(&self) -> bool {
-        !self.all && !self.direct && self.spaces.is_empty()
-    }
-
-    fn add(&mut self, selector: &SpaceSelector) {
-        match selector {
-            SpaceSelector::All => self.all = true,
-            SpaceSelector::Direct => self.direct = true,
-            SpaceSelector::One(space) => {
-                self.spaces.insert(space.clone());
-            }
-        }
-    }
-}
 
 /// A webhook and the version of its document.
 #[derive(Debug, Clone)]
@@ -86,8 +58,8 @@ impl Index {
         self.by_account.keys()
     }
 
-    pub(super) fn wanted_spaces(&self, account: &AccountId) -> WantedSpaces {
-        let mut wanted = WantedSpaces::default();
+    pub(super) fn interest(&self, account: &AccountId) -> Interest {
+        let mut wanted = Interest::default();
         for webhook in self.of_account(account).filter(|webhook| webhook.status == WebhookStatus::Enabled) {
             webhook.spaces.iter().for_each(|selector| wanted.add(selector));
         }

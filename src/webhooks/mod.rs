@@ -10,6 +10,5 @@ mod registry;
 mod tests;
 mod url;
 
-pub use index::WantedSpaces;
 pub use registry::{DEFAULT_LIMIT, NewWebhook, WebhookError, WebhookPatch, WebhookRegistry};
 pub use url::{MAX_URL, UrlError, WebhookUrl};

@@ -9,9 +9,10 @@ use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use super::WebhookUrl;
-use super::index::{Entry, Index, WantedSpaces, target};
+use super::index::{Entry, Index, target};
 use crate::domain::{
-    AccountId, Clock, EventPattern, EventType, Ordering, Secret, SpaceId, SpaceSelector, Webhook, WebhookId, WebhookStatus,
+    AccountId, Clock, EventPattern, EventType, Interest, Ordering, Secret, SpaceId, SpaceSelector, Webhook, WebhookId,
+    WebhookStatus,
 };
 use crate::seal::{Keyring, Purpose, UnsealError};
 use crate::store::{DocKind, DocList, DocWrite, Document, Engine, Expected, Flow, PutOutcome, StoreError, Target, Version};
@@ -174,8 +175,8 @@ impl WebhookRegistry {
     }
 
     /// The spaces that the enabled webhooks of `account` want to hear of.
-    pub fn wanted_spaces(&self, account: &AccountId) -> WantedSpaces {
-        self.read().wanted_spaces(account)
+    pub fn interest(&self, account: &AccountId) -> Interest {
+        self.read().interest(account)
     }
 
     /// Who gets an event of `account`. `direct` tells that `space` is a direct one, `own` that the account sent the message

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{NewWebhook, WantedSpaces, WebhookError, WebhookPatch, WebhookRegistry, WebhookUrl};
+use super::{NewWebhook, WebhookError, WebhookPatch, WebhookRegistry, WebhookUrl};
 use crate::delivery::AddressGuard;
 use crate::domain::{AccountId, EventType, Ordering, SpaceSelector, SystemClock, Webhook, WebhookStatus};
 use crate::seal::Keyring;
@@ -118,9 +118,9 @@ async fn an_event_goes_to_the_webhooks_that_want_its_space() {
     assert_eq!(targets(&registry, "space3", true), names(&[&direct]));
 
     let space1 = "space1".parse().expect("an id");
-    let wanted = WantedSpaces { all: true, direct: true, spaces: [space1].into() };
-    assert_eq!(registry.wanted_spaces(&account("acc_1")), wanted);
-    assert!(registry.wanted_spaces(&account("acc_3")).is_empty());
+    let wanted = crate::domain::Interest { all: true, direct: true, spaces: [space1].into() };
+    assert_eq!(registry.interest(&account("acc_1")), wanted);
+    assert!(registry.interest(&account("acc_3")).is_empty());
 }
 
 #[tokio::test]
@@ -150,7 +150,7 @@ async fn a_webhook_that_is_off_gets_no_events_and_wants_no_spaces() {
     let switch = |on| WebhookPatch { enabled: Some(on), ..WebhookPatch::default() };
     registry.update(&webhook.id, switch(false)).await.expect("updated");
     assert_eq!(targets(&registry, "space1", false), []);
-    assert!(registry.wanted_spaces(&account("acc_1")).is_empty());
+    assert!(registry.interest(&account("acc_1")).is_empty());
     registry.update(&webhook.id, switch(true)).await.expect("updated");
     assert_eq!(targets(&registry, "space1", false), names(&[&webhook]));
     registry.mark_gone(&webhook.id).await.expect("updated");
