@@ -156,7 +156,7 @@ impl App {
         let guard = Arc::new(AddressGuard::new(AllowList::new(config.webhooks.allow_networks.clone()), listeners));
         let client_settings = ClientSettings {
             timeout: Duration::from_secs(config.webhooks.timeout_seconds),
-            idle_connections: config.webhooks.concurrency_per_webhook,
+            idle_connections: config.webhooks.concurrency,
         };
         let client = Arc::new(WebhookClient::new(client_settings, Arc::clone(&guard), Arc::new(SystemResolver), tls));
         let delivery = DeliveryParts {

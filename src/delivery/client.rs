@@ -32,7 +32,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 pub struct ClientSettings {
     /// How long one request may take in all.
     pub timeout: Duration,
-    /// Unused connections kept per receiver; as many as requests to one receiver run at a time.
+    /// Unused connections kept per host; as many as requests run at a time, since many webhooks may share a host.
     pub idle_connections: usize,
 }
 

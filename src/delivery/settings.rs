@@ -41,7 +41,7 @@ impl Default for DeliverySettings {
 impl DeliverySettings {
     /// What the client needs to know of this.
     pub fn client(&self) -> ClientSettings {
-        ClientSettings { timeout: self.timeout, idle_connections: self.per_webhook }
+        ClientSettings { timeout: self.timeout, idle_connections: self.concurrency }
     }
 
     /// How long a claim holds.
