@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use rust_socketio::asynchronous::{Client, ClientBuilder};
-use rust_socketio::{Payload, TransportType};
+use rust_socketio::{Event, Payload, TransportType};
 use serde_json::json;
 use socketio_client::{ConnectOptions, Incoming, Protocol, connect};
 use socketio_client_peer::server::Server;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::mpsc;
 
 #[tokio::test]
@@ -47,8 +47,9 @@ async fn both_clients_get_the_same_answers_from_a_server_on_our_codec() {
 /// A real socket.io 4 server, or nothing where there is no Node.js.
 struct RealServer {
     port: u64,
-    /// The server ends when its standard input does.
+    /// The server ends when its standard input does, and cannot write to a pipe that nobody holds.
     _process: Child,
+    _lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl RealServer {
@@ -70,7 +71,7 @@ impl RealServer {
         let mut lines = BufReader::new(process.stdout.take().expect("a pipe")).lines();
         let line = soon(lines.next_line()).await.expect("to read").expect("a line");
         let started: serde_json::Value = serde_json::from_str(&line).expect("JSON");
-        Some(Self { port: started["port"].as_u64().expect("a port"), _process: process })
+        Some(Self { port: started["port"].as_u64().expect("a port"), _process: process, _lines: lines })
     }
 
     fn skip(reason: &str) -> Option<Self> {
@@ -94,12 +95,17 @@ async fn both_clients_get_each_message_of_a_real_socket_io_4_server() {
     let channel = json!({ "channel": { "type": "topic", "_id": "room1" } });
 
     let (sender, mut theirs_got) = mpsc::unbounded_channel();
-    let subscribed = sender.clone();
+    let (joined, subscribed) = (sender.clone(), sender.clone());
     let theirs = ClientBuilder::new(&url)
         .namespace("/chat")
         .auth(json!({ "token": "tok", "tokenType": "jwt" }))
         .transport_type(TransportType::Websocket)
         .reconnect(false)
+        // Its `connect` returns before the namespace is joined, and an early event costs the connection.
+        .on(Event::Connect, move |_: Payload, _: Client| {
+            joined.send("joined".to_owned()).expect("a listener");
+            async {}.boxed()
+        })
         .on("CHANNEL_SUBSCRIBED", move |_: Payload, _: Client| {
             subscribed.send("subscribed".to_owned()).expect("a listener");
             async {}.boxed()
@@ -111,6 +117,7 @@ async fn both_clients_get_each_message_of_a_real_socket_io_4_server() {
         .connect()
         .await
         .expect("to connect");
+    assert_eq!(soon(theirs_got.recv()).await.as_deref(), Some("joined"));
     theirs.emit("SUBSCRIBE_CHANNEL", channel.clone()).await.expect("to emit");
     assert_eq!(soon(theirs_got.recv()).await.as_deref(), Some("subscribed"));
 
