@@ -9,13 +9,16 @@ use http::request::Parts;
 use super::AppState;
 use super::error::ApiError;
 use crate::domain::{AccountId, Credential, Secret, TokenKind};
-use crate::session::{Identity, SessionHandle};
+use crate::session::{Identity, SessionError, SessionHandle};
 
 /// Overrides the kind of token that `Authorization` lets one suppose.
 pub(super) const TOKEN_TYPE: &str = "x-spaces-token-type";
 
 /// Longest token that is taken, in bytes; those of Spaces take far less than half.
 const MAX_TOKEN: usize = 8 << 10;
+
+/// Sessions that one call opens at most, if each closes under its hands.
+const OPENINGS: usize = 3;
 
 /// What the keys of bridge accounts begin with.
 const BRIDGE_KEY_PREFIX: &str = "sbk_";
@@ -45,11 +48,29 @@ impl SpacesCaller {
         Ok(app.sessions.open(self.credential.clone())?)
     }
 
+    /// Does `work` with the caller's session; with a newly opened one if the session closed before the work had any effect, which
+    /// is what [`SessionError::Closed`] says of it. The caller did nothing wrong and need not know.
+    pub(super) async fn with_session<T, F>(&self, app: &AppState, work: impl Fn(SessionHandle) -> F) -> Result<T, ApiError>
+    where
+        F: Future<Output = Result<T, SessionError>>,
+    {
+        for _ in 1..OPENINGS {
+            match work(self.session(app)?).await {
+                Err(SessionError::Closed) => {}
+                result => return Ok(result?),
+            }
+        }
+        Ok(work(self.session(app)?).await?)
+    }
+
     /// The caller's session and who it acts for.
     pub(super) async fn identity(&self, app: &AppState) -> Result<(SessionHandle, Identity), ApiError> {
-        let session = self.session(app)?;
-        let identity = session.identity(app.settings.default_wait).await?;
-        Ok((session, identity))
+        let wait = app.settings.default_wait;
+        let identify = move |session: SessionHandle| async move {
+            let identity = session.identity(wait).await?;
+            Ok((session, identity))
+        };
+        self.with_session(app, identify).await
     }
 
     /// The caller's account.

@@ -239,23 +239,21 @@ pub(super) async fn send(
     answer(record, wait)
 }
 
-/// Hands the message to the session; once more to a new one if the session closed in between, because then nothing was emitted.
+/// Hands the message to the session; to a new one if the session closed in between, because then nothing was emitted.
 async fn emit(
     app: &AppState,
     caller: &SpacesCaller,
     message: OutgoingMessage,
     deadline: Instant,
 ) -> Result<(SessionHandle, SendOutcome), ApiError> {
-    let left = || deadline.saturating_duration_since(Instant::now());
-    let session = caller.session(app)?;
-    match session.send(message.clone(), left()).await {
-        Err(SessionError::Closed) => {
-            let session = caller.session(app)?;
-            let outcome = session.send(message, left()).await?;
+    let send = |session: SessionHandle| {
+        let message = message.clone();
+        async move {
+            let outcome = session.send(message, deadline.saturating_duration_since(Instant::now())).await?;
             Ok((session, outcome))
         }
-        outcome => Ok((session, outcome?)),
-    }
+    };
+    caller.with_session(app, send).await
 }
 
 async fn record_unconfirmed(app: &AppState, record: SendRecord) -> Result<SendRecord, ApiError> {

@@ -12,7 +12,7 @@ use super::error::{ApiError, Resource};
 use super::extract::{ApiPath, ApiQuery};
 use super::page::{Page, PageQuery};
 use crate::domain::SpaceId;
-use crate::session::{ChannelState, SpaceChannel};
+use crate::session::{ChannelState, SessionHandle, SpaceChannel};
 
 /// A space that a session listens to.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -76,8 +76,16 @@ pub(super) async fn put_subscription(
     caller: SpacesCaller,
     ApiPath(space): ApiPath<SpaceId>,
 ) -> Result<Json<Subscription>, ApiError> {
-    let (session, identity) = caller.identity(&app).await?;
-    session.subscribe(space.clone(), app.settings.default_wait).await?;
+    let wait = app.settings.default_wait;
+    let subscribe = |session: SessionHandle| {
+        let space = space.clone();
+        async move {
+            let identity = session.identity(wait).await?;
+            session.subscribe(space, wait).await?;
+            Ok((session, identity))
+        }
+    };
+    let (session, identity) = caller.with_session(&app, subscribe).await?;
     let subscribed = Subscription { space_id: space.clone(), state: SubscriptionState::Subscribed, detail: None };
     let work = {
         let app = app.clone();

@@ -16,6 +16,7 @@ use super::error::{ApiError, Resource};
 use super::extract::{ApiJson, ApiPath, ApiQuery};
 use super::page::{Page, PageQuery};
 use crate::domain::{self, AccountId, EventId, EventPattern, Ordering, Secret, SpaceSelector, Timestamp, WebhookId};
+use crate::session::{SessionError, SessionHandle};
 use crate::webhooks::{NewWebhook, WebhookPatch, WebhookUrl};
 
 /// Most event patterns, and most spaces, of one webhook.
@@ -414,9 +415,13 @@ pub(super) async fn test_webhook(
     caller: SpacesCaller,
     ApiPath(id): ApiPath<WebhookId>,
 ) -> Result<(StatusCode, Json<WebhookTest>), ApiError> {
-    let (session, identity) = caller.identity(&app).await?;
+    let wait = app.settings.default_wait;
+    let identify = move |session: SessionHandle| async move {
+        let identity = session.identity(wait).await?;
+        Ok((session.fence().ok_or(SessionError::Closed)?, identity))
+    };
+    let (fence, identity) = caller.with_session(&app, identify).await?;
     owned(&app, &identity.account, &id)?;
-    let fence = session.fence().ok_or(ApiError::Session(crate::session::SessionError::Closed))?;
     let event_id = app.event_log.append_test(fence, &id).await?;
     Ok((StatusCode::ACCEPTED, Json(WebhookTest { event_id })))
 }

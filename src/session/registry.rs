@@ -69,7 +69,9 @@ impl SessionRegistry {
             error!(error = &error as &dyn std::error::Error, session.id = %handle.id(), "failed to store a sealed token");
             SessionError::Store
         })?;
-        handle.interest_changed().await;
+        // It may have closed in the meantime, and is needed from now on.
+        let kept = self.find_or_spawn(handle.id().clone(), handle.credential().clone(), Some(identity.clone()))?;
+        kept.interest_changed().await;
         Ok(())
     }
 

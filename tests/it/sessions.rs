@@ -391,6 +391,26 @@ async fn calls_while_a_session_closes_get_a_session_that_stays() {
 }
 
 #[tokio::test]
+async fn a_subscription_whose_session_is_closed_meanwhile_comes_about_in_the_next() {
+    let scene = Scene::new().await;
+    scene.upstream.script(|script| {
+        script.subscribe.next(1, SubscribeFault::Ignored);
+    });
+    let bridge = Bridge::start(&scene.upstream).await;
+    let closed = async {
+        seen(&scene.upstream, |seen| seen.emits_of("SUBSCRIBE_CHANNEL").count() == 1).await;
+        let path = format!("/sessions/{}", bridge.session().await["id"].as_str().expect("an id"));
+        assert_eq!(bridge.operator(Method::DELETE, &path).await.status, StatusCode::NO_CONTENT);
+    };
+    let path = subscription(&scene.space);
+    let (put, ()) = tokio::join!(bridge.put(&path, &scene.token), closed);
+    assert_eq!((put.status, &put.json()["state"]), (StatusCode::OK, &json!("subscribed")), "{}", put.text);
+    assert!(scene.upstream.seen(|seen| seen.is_subscribed(&scene.token, scene.space.as_ref())));
+    assert_eq!(scene.upstream.seen(|seen| seen.peak_with(&scene.token)), 1);
+    bridge.stop().await;
+}
+
+#[tokio::test]
 async fn a_process_full_of_sessions_tells_callers_to_come_again() {
     let scene = Scene::new().await;
     let bridge = Bridge::start_with(&scene.upstream, |config| config.session.max_sessions = 1).await;
