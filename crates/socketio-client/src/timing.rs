@@ -62,7 +62,7 @@ async fn joined(protocol: Protocol) -> (Connection, Peer) {
         peer.send(r#"40/chat,{"sid":"joined"}"#).await;
         peer
     };
-    let (connection, peer) = tokio::join!(connect_over(async { Ok(Transport::Memory(stream)) }, &options), serve);
+    let (connection, peer) = tokio::join!(connect_over(async || Ok(Transport::Memory(stream)), &options), serve);
     (connection.expect("to join"), peer)
 }
 
@@ -233,7 +233,7 @@ async fn silence_before_joining_is_told_apart_by_when_it_sets_in() {
             (Some(peer), None)
         };
         let start = Instant::now();
-        let (result, _held) = tokio::join!(connect_over(async { Ok(Transport::Memory(stream)) }, &options), serve);
+        let (result, _held) = tokio::join!(connect_over(async || Ok(Transport::Memory(stream)), &options), serve);
         assert!(matches!(result, Err(ConnectError::Timeout { phase: seen }) if seen == phase), "{phase:?}: {result:?}");
         assert_eq!(start.elapsed().as_secs(), patience.as_secs());
     }

@@ -127,14 +127,14 @@ impl Wake for Wakes {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_has_ended_wakes_nobody_any_more() {
-    let wakes = Arc::new(Wakes::default());
-    let waker = Waker::from(Arc::clone(&wakes));
+    let woken = Arc::new(Wakes::default());
+    let waker = Waker::from(Arc::clone(&woken));
     let mut context = Context::from_waker(&waker);
 
     let (mut living, _server) = joined(25_000).await;
     assert!(living.poll_signal(&mut context).is_pending());
     tokio::time::advance(Duration::from_secs(26)).await;
-    assert_eq!(wakes.count(), 1, "for its ping");
+    assert_eq!(woken.count(), 1, "for its ping");
 
     let (mut lost, server) = joined(25_000).await;
     assert!(lost.poll_signal(&mut context).is_pending());
@@ -143,7 +143,7 @@ async fn a_connection_that_has_ended_wakes_nobody_any_more() {
     let (mut left, _server) = joined(25_000).await;
     assert!(left.poll_signal(&mut context).is_pending());
     left.leave("41/chat,").await;
-    let before = wakes.count();
+    let before = woken.count();
     tokio::time::advance(Duration::from_hours(1)).await;
-    assert_eq!(wakes.count(), before);
+    assert_eq!(woken.count(), before);
 }
