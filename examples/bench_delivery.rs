@@ -188,8 +188,10 @@ async fn register(registry: &WebhookRegistry, url: &str, count: usize) -> Result
         url: WebhookUrl::parse(url, &*guard()?)?,
         events: vec!["*".parse()?],
         spaces: vec![SpaceSelector::All],
+        filter: None,
         ordering: Ordering::Parallel,
         ignore_own: false,
+        reply: false,
         description: None,
         enabled: true,
     };

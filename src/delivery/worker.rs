@@ -189,8 +189,10 @@ mod tests {
             url: WebhookUrl::parse("https://receiver.example/", &guard).expect("a URL"),
             events: Vec::new(),
             spaces: Vec::new(),
+            filter: None,
             ordering: Ordering::Parallel,
             ignore_own: false,
+            reply: false,
             description: None,
             enabled: true,
         };

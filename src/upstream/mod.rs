@@ -14,6 +14,7 @@ pub use message::{
     Content, LOOPBACK_BRIDGE, Loopback, OutgoingContent, OutgoingPayload, Parent, ReceivedLoopback, ReceivedMessage,
     ReceivedParent, Sender, TopicType,
 };
+pub(crate) use message::{lenient, lenient_text};
 pub use rest::{DirectKind, Profile, RestClient, RestError, RestSettings, SpaceInfo, SpacePage};
 pub use socket::{Connector, Refusal, RefusedMessage, SUBSCRIPTION_REQUIRED, Socket, SocketEvent, SocketSettings};
 pub use text::plain_text;

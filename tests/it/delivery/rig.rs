@@ -144,8 +144,10 @@ impl Rig {
             url: WebhookUrl::parse(url, &guard()).expect("an allowed URL"),
             events: vec!["message.*".parse().expect("a pattern")],
             spaces: vec![SpaceSelector::All],
+            filter: None,
             ordering,
             ignore_own: false,
+            reply: false,
             description: None,
             enabled: true,
         };
