@@ -29,7 +29,7 @@ pub(super) struct ExplainedEvent {
     #[serde(rename = "type")]
     #[schema(value_type = String, example = "message.created")]
     event_type: EventType,
-    /// Where it happened.
+    /// Where it happened; `null` if in no space.
     #[schema(value_type = Option<String>, required, example = "64f0a1b2c3d4e5f601020304")]
     space_id: Option<SpaceId>,
     /// When it happened, as Spaces says.
@@ -118,7 +118,7 @@ pub(super) async fn get_event(
     Ok(Json(ExplainedEvent {
         id: event.id,
         event_type: event.event_type,
-        space_id: Some(event.space),
+        space_id: event.space.somewhere(),
         occurred_at: event.occurred_at,
         appended_at: event.appended_at,
         event: body,

@@ -18,7 +18,7 @@ use crate::domain::{
     AccountId, EventId, EventPattern, EventType, Expression, Filter, Rules, SpaceId, SpaceSelector, Webhook, WebhookId,
 };
 use crate::store::{Query, Rows, StoredEvent};
-use crate::upstream::{Circumstances, LOOPBACK_BRIDGE, ReceivedMessage, lenient, normalise};
+use crate::upstream::{Circumstances, LOOPBACK_BRIDGE, ReceivedMessage, normalise};
 use crate::webhooks::{Envelope, EventView, Match, Reason, decide_by_rules};
 
 /// The filter that `expression` in the member `filter` makes.
@@ -243,7 +243,7 @@ impl Sample {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Place {
-            #[serde(default, deserialize_with = "lenient")]
+            #[serde(default)]
             space_id: Option<SpaceId>,
         }
         let no_object = || ApiError::field("/event", "it must be a JSON object");
@@ -254,9 +254,12 @@ impl Sample {
         let (Some(event_type), Some(data)) = (head.event_type, head.data) else { return Ok(Self::Upstream(event)) };
         let event_type: EventType =
             serde_json::from_str(event_type.get()).map_err(|_| ApiError::field("/event/type", "it must be an event type"))?;
-        let place = if data.get().starts_with('{') { serde_json::from_str::<Place>(data.get()).ok() } else { None };
-        let place = place.ok_or_else(|| ApiError::field("/event/data", "it must be a JSON object"))?;
-        let space = place.space_id.ok_or_else(|| ApiError::field("/event/data/spaceId", "it must be the id of a space"))?;
+        if !data.get().starts_with('{') {
+            return Err(ApiError::field("/event/data", "it must be a JSON object"));
+        }
+        let place: Place = serde_json::from_str(data.get())
+            .map_err(|_| ApiError::field("/event/data/spaceId", "it must be the id of a space, or `null`"))?;
+        let space = place.space_id.unwrap_or_else(SpaceId::nowhere);
         Ok(Self::Envelope { event_type, space, text: event })
     }
 

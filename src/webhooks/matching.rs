@@ -2,7 +2,7 @@
 //! here, so that they cannot disagree.
 
 use super::EventView;
-use crate::domain::{Rules, Webhook, WebhookStatus};
+use crate::domain::{Filter, Rules, Webhook, WebhookStatus};
 
 /// The answer for a webhook and an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub fn decide_by_rules(rules: Rules<'_>, event: &EventView<'_>) -> Match {
     if let Some(reason) = objection(rules, event) {
         return Match::NotMatched(reason);
     }
-    match rules.filter.and_then(|filter| filter.failing(event.facts())) {
+    match filter_for(rules, event).and_then(|filter| filter.failing(event.facts())) {
         Some(path) => Match::NotMatched(Reason::Filter { path }),
         None => Match::Matched,
     }
@@ -94,7 +94,12 @@ pub(super) fn may_match(webhook: &Webhook, event: &EventView<'_>) -> bool {
 
 /// The rest of [`decide`] after [`may_match`].
 pub(super) fn filter_agrees(webhook: &Webhook, event: &EventView<'_>) -> bool {
-    webhook.filter.as_ref().is_none_or(|filter| filter.matches(event.facts()))
+    filter_for(webhook.rules(), event).is_none_or(|filter| filter.matches(event.facts()))
+}
+
+/// The filter that `event` has to pass. What happened in no space, and so is no message, is chosen by its type alone.
+fn filter_for<'a>(rules: Rules<'a>, event: &EventView<'_>) -> Option<&'a Filter> {
+    rules.filter.filter(|_| !event.space.is_nowhere())
 }
 
 #[cfg(test)]
@@ -155,6 +160,17 @@ mod tests {
             let wanted = Wanted::new(spaces, filter.clone());
             assert_eq!(wanted.of(event_type, direct, own, &chat), expected, "{spaces} {filter:?} {event_type} {direct} {own}");
         }
+    }
+
+    #[test]
+    fn what_happened_in_no_space_is_chosen_by_its_type_alone() {
+        let account: AccountId = "acc_u1".parse().expect("an id");
+        let nowhere = SpaceId::nowhere();
+        let event = EventView::new(&account, &EventType::SEND_FAILED, &nowhere, (false, false), b"{}");
+        let mut wanted = Wanted::new("s2", Some(json!({"category": "chat"})));
+        assert_eq!(decide_by_rules(wanted.rules(), &event), Match::NotMatched(Reason::Type));
+        wanted.events.push("send.failed".parse().expect("a pattern"));
+        assert_eq!(decide_by_rules(wanted.rules(), &event), Match::Matched);
     }
 
     #[test]

@@ -72,6 +72,8 @@ pub struct Envelope<'a> {
     pub own: bool,
     /// Whether the space is a direct one.
     pub direct: bool,
+    /// The space.
+    pub space: Option<Cow<'a, str>>,
     /// The message's category.
     pub category: Option<Cow<'a, str>>,
     /// The message's id.
@@ -94,10 +96,11 @@ impl<'a> Envelope<'a> {
         let Ok(body) = serde_json::from_slice::<Body<'a>>(body) else { return Self::default() };
         let Some(data) = body.data else { return Self::default() };
         let message = data.message.unwrap_or_default();
-        let sender = message.sender.unwrap_or_default();
+        let sender = message.sender.or(data.sender).unwrap_or_default();
         Self {
             own: data.own.unwrap_or(false),
             direct: data.space_type.as_deref() == Some("direct"),
+            space: data.space_id,
             category: data.category,
             message: message.id,
             text: message.text,
@@ -141,11 +144,16 @@ struct Data<'a> {
     #[serde(default, deserialize_with = "lenient")]
     own: Option<bool>,
     #[serde(borrow, default, deserialize_with = "lenient_text")]
+    space_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient_text")]
     space_type: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "lenient_text")]
     category: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "lenient")]
     message: Option<Message<'a>>,
+    /// Whose doing it is, where it is no message.
+    #[serde(borrow, default, deserialize_with = "lenient")]
+    sender: Option<Sender<'a>>,
     #[serde(borrow, default)]
     upstream: Option<&'a RawValue>,
 }

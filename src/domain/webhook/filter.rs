@@ -293,7 +293,9 @@ impl Check {
         let compiled = RegexBuilder::new(text).size_limit(self.most_compiled).dfa_size_limit(MAX_SEARCH_CACHE).build().map_err(
             |refused| {
                 let detail = match refused {
-                    regex::Error::CompiledTooBig(_) => "the regular expression takes too much room; `(?-u:\\w)` takes less than `\\w`".to_owned(),
+                    regex::Error::CompiledTooBig(_) => {
+                        "the regular expression takes too much room; `(?-u:\\w)` takes less than `\\w`".to_owned()
+                    }
                     other => format!("no valid regular expression: {}", summary(&other)),
                 };
                 error(pointer, detail)

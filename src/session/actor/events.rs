@@ -32,6 +32,7 @@ impl SessionActor {
                 self.channels_changed = true;
             }
             SocketEvent::SubscribeFailed { space, refusal } => self.on_subscription_refused(space, refusal),
+            SocketEvent::Activity(kind, raw) => self.on_activity(kind, &raw),
             SocketEvent::Other => {}
         }
     }
@@ -165,6 +166,7 @@ impl SessionActor {
             }
             None => {
                 self.count_send("refused");
+                self.tell_failed(&send.message, &refusal);
                 self.record(&send.message, SendStatus::Failed { code: refusal.code, message: refusal.message });
             }
         }
