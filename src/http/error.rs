@@ -134,6 +134,8 @@ pub enum Resource {
     Webhook,
     /// A delivery.
     Delivery,
+    /// An event.
+    Event,
 }
 
 impl Resource {
@@ -144,6 +146,7 @@ impl Resource {
             Self::Subscription => "subscription",
             Self::Webhook => "webhook",
             Self::Delivery => "delivery",
+            Self::Event => "event",
         }
     }
 
@@ -154,6 +157,7 @@ impl Resource {
             Self::Subscription => "subscription_not_found",
             Self::Webhook => "webhook_not_found",
             Self::Delivery => "delivery_not_found",
+            Self::Event => "event_not_found",
         }
     }
 }

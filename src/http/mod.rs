@@ -9,7 +9,10 @@ mod direct;
 mod docs;
 mod edge;
 mod error;
+mod explain;
 mod extract;
+mod filter;
+mod filter_schema;
 mod health;
 mod html;
 mod message_body;
@@ -56,6 +59,8 @@ fn public_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(webhooks::get_webhook, webhooks::update_webhook, webhooks::delete_webhook))
         .routes(routes!(webhooks::get_webhook_secret))
         .routes(routes!(webhooks::test_webhook))
+        .routes(routes!(filter::test_filter))
+        .routes(routes!(explain::get_event))
         .routes(routes!(deliveries::list_deliveries))
         .routes(routes!(deliveries::get_delivery))
         .merge(session_routes())
