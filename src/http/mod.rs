@@ -21,6 +21,7 @@ mod openapi;
 mod page;
 mod problem;
 mod recent;
+mod recovery;
 mod sessions;
 mod spaces;
 mod state;
@@ -63,6 +64,10 @@ fn public_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(explain::get_event))
         .routes(routes!(deliveries::list_deliveries))
         .routes(routes!(deliveries::get_delivery))
+        .routes(routes!(recovery::retry_delivery))
+        .routes(routes!(recovery::recover_webhook))
+        .routes(routes!(recovery::replay_webhook))
+        .routes(routes!(recovery::list_dead_letters))
         .merge(session_routes())
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))

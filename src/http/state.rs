@@ -19,6 +19,7 @@ use crate::domain::{Clock, Secret};
 use crate::event_log::EventLog;
 use crate::metrics::Metrics;
 use crate::replies::Replies;
+use crate::recovery::Recovery;
 use crate::send_log::SendLog;
 use crate::session::SessionRegistry;
 use crate::store::Engine;
@@ -78,6 +79,8 @@ pub struct AppParts {
     pub event_log: Arc<EventLog>,
     /// The store, for reading deliveries.
     pub engine: Arc<dyn Engine>,
+    /// Makes deliveries again.
+    pub recovery: Recovery,
     /// The upstream's REST API.
     pub rest: RestClient,
     /// Which targets webhooks may have.

@@ -16,6 +16,7 @@ use crate::delivery::AddressGuard;
 use crate::domain::{AccountId, Clock, Interest, Secret, SystemClock};
 use crate::event_log::EventLog;
 use crate::metrics::Metrics;
+use crate::recovery::Recovery;
 use crate::replies::{Replies, ReplyParts, ReplySettings};
 use crate::seal::Keyring;
 use crate::send_log::SendLog;
@@ -101,6 +102,7 @@ async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
         sends,
         replies,
         event_log,
+        recovery: Recovery::new(Arc::clone(&engine), Arc::clone(&clock)),
         engine,
         rest,
         address_guard: Arc::new(AddressGuard::default()),
