@@ -1,5 +1,7 @@
 //! Small documents: webhooks, sealed tokens, records of sends. The store does not look inside them.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::domain::{AccountId, Timestamp, WebhookId};
@@ -19,11 +21,14 @@ pub enum DocKind {
     Send,
     /// The record of a call with an idempotency key.
     Idempotency,
+    /// The record of an answer that a webhook's receiver gave in words.
+    Reply,
 }
 
 impl DocKind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [Self::Keyring, Self::Token, Self::Webhook, Self::Subscription, Self::Send, Self::Idempotency];
+    pub const ALL: [Self; 7] =
+        [Self::Keyring, Self::Token, Self::Webhook, Self::Subscription, Self::Send, Self::Idempotency, Self::Reply];
 
     /// The kind's name in the store.
     pub fn as_str(self) -> &'static str {
@@ -34,6 +39,7 @@ impl DocKind {
             Self::Subscription => "subscription",
             Self::Send => "send",
             Self::Idempotency => "idempotency",
+            Self::Reply => "reply",
         }
     }
 }
@@ -92,12 +98,28 @@ pub enum Expected {
 /// The flow of a webhook's deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
-    /// Deliveries are claimed when due; a hold ends.
-    Open,
+    /// Deliveries are claimed when due, within limits. A hold and a probing end, and the failures so far are forgotten.
+    Open(FlowLimits),
     /// None is claimed; they wait.
     Paused,
     /// The webhook is deleted: waiting ones become dead (`webhook_deleted`), its lanes go.
     Ended,
+}
+
+/// How fast a webhook's deliveries are claimed at most.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FlowLimits {
+    /// As a token bucket; `None` is no limit.
+    pub rate: Option<Rate>,
+}
+
+/// A token bucket: it holds `count` tokens, a claim takes one, and an empty one is full again after `per`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Most claims at once; 0 counts as 1.
+    pub count: u32,
+    /// The time in which so many come back.
+    pub per: Duration,
 }
 
 /// What became of a write.

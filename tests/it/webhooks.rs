@@ -3,6 +3,7 @@
 mod changes;
 mod events;
 mod receivers;
+mod recovering;
 mod registering;
 
 use std::time::Duration;

@@ -110,7 +110,8 @@ impl Rig {
         let fence = Fence { incarnation: member.incarnation, ownership };
         let registry = WebhookRegistry::load(Arc::clone(&engine), Arc::clone(&disk.keyring), disk.clock()).await;
         let (webhooks, metrics) = (Arc::new(registry.expect("loaded")), Arc::new(Metrics::new()));
-        let log = EventLog::new(Arc::clone(&engine), Arc::clone(&webhooks), disk.clock(), Arc::clone(&metrics));
+        let log =
+            EventLog::new(Arc::clone(&engine), member.incarnation, Arc::clone(&webhooks), disk.clock(), Arc::clone(&metrics));
         let tls = tls(rustls::RootCertStore::empty());
         let client = Arc::new(WebhookClient::new(settings.client(), guard(), Arc::new(SystemResolver), tls));
         let parts = DeliveryParts {
@@ -118,6 +119,7 @@ impl Rig {
             incarnation: fence.incarnation,
             webhooks: Arc::clone(&webhooks),
             client,
+            replies: None,
             clock: disk.clock(),
             metrics: Arc::clone(&metrics),
         };
@@ -144,8 +146,10 @@ impl Rig {
             url: WebhookUrl::parse(url, &guard()).expect("an allowed URL"),
             events: vec!["message.*".parse().expect("a pattern")],
             spaces: vec![SpaceSelector::All],
+            filter: None,
             ordering,
             ignore_own: false,
+            reply: false,
             description: None,
             enabled: true,
         };
@@ -173,7 +177,7 @@ impl Rig {
 
     /// The deliveries of `webhook`, oldest first.
     pub(super) async fn deliveries(&self, webhook: &Webhook) -> Vec<Delivery> {
-        let filter = DeliveryFilter { webhook: webhook.id.clone(), state: None, event: None };
+        let filter = DeliveryFilter::of(webhook.id.clone());
         let query = Query::Deliveries { filter, cursor: None, limit: 10_000 };
         let Rows::Deliveries(mut rows) = self.disk.engine.query(query).await.expect("read").rows else { panic!("other rows") };
         rows.reverse();

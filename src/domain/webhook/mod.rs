@@ -1,9 +1,13 @@
 //! A registered endpoint and what it wants.
 
+mod filter;
+
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+pub use filter::{Expression, Filter, FilterError, MAX_FILTER_PARTS, MAX_FILTER_VALUE, MessageFacts, TextCondition};
 
 use super::event::{MAX_TYPE, is_type_part};
 use super::{AccountId, EventType, Sealed, SpaceId, Timestamp, WebhookId};
@@ -22,14 +26,20 @@ pub struct Webhook {
     pub events: Vec<EventPattern>,
     /// Which spaces it wants.
     pub spaces: Vec<SpaceSelector>,
+    /// What it wants of the data, if not everything.
+    pub filter: Option<Filter>,
     /// Whether order within a space is kept.
     pub ordering: Ordering,
     /// Whether messages that this account sent through the bridge are left out.
     pub ignore_own: bool,
+    /// Whether its receiver may answer a message with words for the same space.
+    pub reply: bool,
     /// The owner's note.
     pub description: Option<String>,
     /// Whether deliveries are made, and if not, why.
     pub status: WebhookStatus,
+    /// Since when that is so.
+    pub status_since: Timestamp,
     /// The signing secret, sealed.
     pub sealed_secret: Sealed,
     /// When it was registered.
@@ -39,14 +49,23 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// Whether an event of `event_type` in `space` belongs to this webhook. `direct` tells that the space is a direct one, `own`
-    /// that this account sent the message through the bridge.
-    pub fn matches(&self, event_type: &EventType, space: &SpaceId, direct: bool, own: bool) -> bool {
-        self.status == WebhookStatus::Enabled
-            && !(own && self.ignore_own)
-            && self.events.iter().any(|pattern| pattern.matches(event_type))
-            && self.spaces.iter().any(|selector| selector.matches(space, direct))
+    /// What it wants, without where it goes and whether it is switched on.
+    pub fn rules(&self) -> Rules<'_> {
+        Rules { events: &self.events, spaces: &self.spaces, filter: self.filter.as_ref(), ignore_own: self.ignore_own }
     }
+}
+
+/// What a webhook wants.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    /// Which types.
+    pub events: &'a [EventPattern],
+    /// Which spaces.
+    pub spaces: &'a [SpaceSelector],
+    /// What of the data, if not everything.
+    pub filter: Option<&'a Filter>,
+    /// Whether messages that this account sent through the bridge are left out.
+    pub ignore_own: bool,
 }
 
 /// Whether a webhook gets deliveries.
@@ -85,9 +104,10 @@ pub enum SpaceSelector {
 }
 
 impl SpaceSelector {
-    /// Whether an event of `space` is wanted.
+    /// Whether an event of `space` is wanted. What happened in no space is chosen by its type alone.
     pub fn matches(&self, space: &SpaceId, direct: bool) -> bool {
         match self {
+            _ if space.is_nowhere() => true,
             Self::All => !direct,
             Self::Direct => direct,
             Self::One(one) => one == space,
@@ -117,8 +137,8 @@ impl From<SpaceSelector> for String {
     }
 }
 
-/// A pattern on event types: a type, a family such as `message.*`, `*` for everything, or the upstream's own name `MESSAGE_SENT`
-/// for all that arrives under it.
+/// A pattern on event types: a type, a family such as `message.*`, `*` for everything but what has to be asked for by its family
+/// ([`EventType::is_opt_in`]), or the upstream's own name `MESSAGE_SENT` for all that arrives under it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct EventPattern(String);
@@ -139,9 +159,10 @@ impl EventPattern {
 
     /// Whether `event_type` is meant.
     pub fn matches(&self, event_type: &EventType) -> bool {
+        let opt_in = event_type.is_opt_in();
         let event_type = event_type.as_str();
         match self.0.as_str() {
-            "*" => true,
+            "*" => !opt_in,
             MESSAGE_SENT => event_type.starts_with("message.") || event_type == EventType::SPACE_UPDATED.as_str(),
             pattern => match pattern.strip_suffix('*') {
                 Some(family) => event_type.starts_with(family),
@@ -199,11 +220,23 @@ mod tests {
             ("MESSAGE_SENT", "message.other", true),
             ("MESSAGE_SENT", "space.updated", true),
             ("MESSAGE_SENT", "session.connected", false),
+            ("*", "session.connected", true),
+            ("*", "presence.online", false),
+            ("presence.*", "presence.online", true),
+            ("media.started", "media.started", true),
         ];
         for (pattern, event_type, expected) in cases {
             let pattern: EventPattern = pattern.parse().expect("a pattern");
             let event_type: EventType = event_type.parse().expect("a type");
             assert_eq!(pattern.matches(&event_type), expected, "{pattern:?} {event_type}");
+        }
+    }
+
+    #[test]
+    fn what_happened_in_no_space_is_wanted_whatever_the_spaces() {
+        for selector in ["*", "direct", "64f0a1b2c3d4e5f601020304"] {
+            let selector = SpaceSelector::try_from(selector.to_owned()).expect("a selector");
+            assert!(selector.matches(&SpaceId::nowhere(), false), "{selector:?}");
         }
     }
 
