@@ -197,6 +197,9 @@ fn messages() -> impl Strategy<Value = MessageFacts<'static>> {
 }
 
 proptest! {
+    // Each case compiles patterns anew.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn a_filter_keeps_the_laws_of_logic(first in expressions(), second in expressions(), message in messages()) {
         let ask = |expression: Expression| Filter::new(expression).expect("a filter").matches(&message);
