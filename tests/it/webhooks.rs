@@ -2,9 +2,12 @@
 
 mod changes;
 mod events;
+mod explaining;
+mod filters;
 mod receivers;
 mod recovering;
 mod registering;
+mod replies;
 
 use std::time::Duration;
 
