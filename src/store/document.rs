@@ -19,11 +19,14 @@ pub enum DocKind {
     Send,
     /// The record of a call with an idempotency key.
     Idempotency,
+    /// How far a named consumer of events has come.
+    Consumer,
 }
 
 impl DocKind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [Self::Keyring, Self::Token, Self::Webhook, Self::Subscription, Self::Send, Self::Idempotency];
+    pub const ALL: [Self; 7] =
+        [Self::Keyring, Self::Token, Self::Webhook, Self::Subscription, Self::Send, Self::Idempotency, Self::Consumer];
 
     /// The kind's name in the store.
     pub fn as_str(self) -> &'static str {
@@ -34,6 +37,7 @@ impl DocKind {
             Self::Subscription => "subscription",
             Self::Send => "send",
             Self::Idempotency => "idempotency",
+            Self::Consumer => "consumer",
         }
     }
 }
