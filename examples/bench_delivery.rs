@@ -163,15 +163,22 @@ async fn delivery(sink: &Sink, webhooks: usize) -> Result<f64, Error> {
     let registry = Arc::new(WebhookRegistry::load(Arc::clone(&engine), keyring, Arc::clone(&clock)).await?);
     let metrics = Arc::new(Metrics::new());
     let accounts = register(&registry, &sink.url, webhooks).await?;
-    let log = EventLog::new(Arc::clone(&engine), Arc::clone(&registry), Arc::clone(&clock), Arc::clone(&metrics));
+    let log = EventLog::new(Arc::clone(&engine), incarnation, Arc::clone(&registry), Arc::clone(&clock), Arc::clone(&metrics));
     let owned = engine.acquire(incarnation, Wanted::Session("ses_1".parse()?)).await?;
     let ownership = owned.into_iter().next().ok_or("the session is owned by someone else")?;
     append(&log, &Fence { incarnation, ownership }, &accounts).await?;
 
     let settings = DeliverySettings::default();
     let before = sink.count.load(Relaxed);
-    let parts =
-        DeliveryParts { engine: Arc::clone(&engine), incarnation, webhooks: registry, client: client(settings)?, clock, metrics };
+    let parts = DeliveryParts {
+        engine: Arc::clone(&engine),
+        incarnation,
+        webhooks: registry,
+        client: client(settings)?,
+        replies: None,
+        clock,
+        metrics,
+    };
     let started = Instant::now();
     let dispatcher = DeliveryDispatcher::spawn(parts, settings);
     while !settled(&engine, sink.count.load(Relaxed) - before).await? {
@@ -188,8 +195,10 @@ async fn register(registry: &WebhookRegistry, url: &str, count: usize) -> Result
         url: WebhookUrl::parse(url, &*guard()?)?,
         events: vec!["*".parse()?],
         spaces: vec![SpaceSelector::All],
+        filter: None,
         ordering: Ordering::Parallel,
         ignore_own: false,
+        reply: false,
         description: None,
         enabled: true,
     };

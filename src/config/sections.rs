@@ -196,6 +196,8 @@ pub struct WebhooksConfig {
     pub concurrency_per_webhook: usize,
     /// Most webhooks of an account.
     pub max_per_account: usize,
+    /// Most answers of receivers that are posted per space and minute.
+    pub replies_per_minute: usize,
 }
 
 impl Default for WebhooksConfig {
@@ -206,6 +208,7 @@ impl Default for WebhooksConfig {
             concurrency: 256,
             concurrency_per_webhook: 16,
             max_per_account: 100,
+            replies_per_minute: 20,
         }
     }
 }

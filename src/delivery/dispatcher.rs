@@ -16,6 +16,7 @@ use tracing::warn;
 
 use super::client::WebhookClient;
 use super::endpoint::Endpoints;
+use super::reply::ReplySink;
 use super::settings::DeliverySettings;
 use super::settler::{Ended, Settler};
 use super::worker::DeliveryWorker;
@@ -42,6 +43,8 @@ pub struct DeliveryParts {
     pub webhooks: Arc<WebhookRegistry>,
     /// Who posts.
     pub client: Arc<WebhookClient>,
+    /// Where answers in words go, if anyone takes them.
+    pub replies: Option<Arc<dyn ReplySink>>,
     /// The clock, the engine's too.
     pub clock: Arc<dyn Clock>,
     /// The metrics.
@@ -86,6 +89,7 @@ impl DeliveryDispatcher {
                 client: parts.client,
                 endpoints: Endpoints::new(Arc::clone(&parts.webhooks)),
                 webhooks: parts.webhooks,
+                replies: parts.replies,
                 clock: parts.clock,
                 metrics: parts.metrics,
             }),

@@ -14,7 +14,7 @@ use crate::webhooks::WebhookRegistry;
 #[derive(Debug)]
 pub(super) struct Endpoint {
     /// The state that it was prepared from.
-    webhook: Arc<Webhook>,
+    pub(super) webhook: Arc<Webhook>,
     /// Where requests go.
     pub(super) uri: Uri,
     /// What they are signed with, newest first.

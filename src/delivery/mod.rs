@@ -10,6 +10,7 @@ mod client;
 mod connector;
 mod dispatcher;
 mod endpoint;
+mod reply;
 mod retry;
 mod settings;
 mod settler;
@@ -21,5 +22,6 @@ pub use address::{AddressGuard, AllowList, Blocked, is_allowed, is_allowed_port}
 pub use client::{ClientSettings, MAX_ANSWER, PostError, Posting, Received, WebhookClient};
 pub use connector::{ConnectError, Resolve, SystemResolver};
 pub use dispatcher::{DeliveryDispatcher, DeliveryParts};
+pub use reply::{Answered, ReplySink};
 pub use retry::{Answer, MAX_ATTEMPTS, MAX_RETRY_AFTER, NextStep, next_step, parse_retry_after};
 pub use settings::DeliverySettings;

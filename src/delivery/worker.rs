@@ -8,9 +8,10 @@ use tracing::{debug, info, warn};
 
 use super::client::{PostError, Posting, Received, WebhookClient};
 use super::endpoint::{Endpoint, EndpointError, Endpoints};
+use super::reply::{Answered, ReplySink};
 use super::retry::{Answer, NextStep, next_step, parse_retry_after};
 use super::signature::signature_header;
-use crate::domain::{AttemptOutcome, Clock, DeadReason, ErrorClass, Timestamp};
+use crate::domain::{AttemptOutcome, Clock, DeadReason, ErrorClass, EventType, Timestamp};
 use crate::metrics::Metrics;
 use crate::store::{Claim, Settlement, Verdict};
 use crate::webhooks::WebhookRegistry;
@@ -26,6 +27,7 @@ pub(super) struct DeliveryWorker {
     pub(super) client: Arc<WebhookClient>,
     pub(super) webhooks: Arc<WebhookRegistry>,
     pub(super) endpoints: Endpoints,
+    pub(super) replies: Option<Arc<dyn ReplySink>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -50,11 +52,33 @@ impl DeliveryWorker {
         let started = Instant::now();
         let result = self.client.post(posting).await;
         let settlement = self.judge(claim, result, started.elapsed());
+        if !self.hand_on(claim, &endpoint, &settlement).await {
+            return None;
+        }
         self.observe(claim, &endpoint, &settlement);
         if settlement.verdict == Verdict::Dead(DeadReason::Gone) {
             self.mark_gone(claim).await;
         }
         Some(settlement)
+    }
+
+    /// Hands an answer in words on, durably before the delivery is settled, so that none gets lost. `false` if that failed: the
+    /// claim then ends by itself, and the event comes again.
+    async fn hand_on(&self, claim: &Claim, endpoint: &Endpoint, settlement: &Settlement) -> bool {
+        let (Some(replies), Some(body)) = (&self.replies, &settlement.outcome.response) else { return true };
+        let webhook = &endpoint.webhook;
+        let is_answer = settlement.verdict == Verdict::Delivered && settlement.outcome.status == Some(200);
+        if !webhook.reply || !is_answer || claim.event.event_type != EventType::MESSAGE_CREATED {
+            return true;
+        }
+        match replies.take(Answered { delivery: claim.delivery, webhook, event: &claim.event, body }).await {
+            Ok(()) => true,
+            Err(error) => {
+                let (id, error) = (claim.delivery, &error as &dyn std::error::Error);
+                warn!(delivery.id = %id, webhook.id = %webhook.id, error, "the answer to `{id}` could not be recorded; it will be asked for again");
+                false
+            }
+        }
     }
 
     /// What follows from the result of an attempt.
@@ -174,7 +198,7 @@ mod tests {
 
     use super::*;
     use crate::delivery::{AddressGuard, DeliverySettings, SystemResolver};
-    use crate::domain::{DeliveryId, EventType, Ordering, SystemClock, Webhook};
+    use crate::domain::{DeliveryId, Ordering, SystemClock, Webhook};
     use crate::seal::Keyring;
     use crate::store::{ClaimedEvent, MemoryStore};
     use crate::webhooks::{NewWebhook, WebhookPatch, WebhookUrl};
@@ -189,8 +213,10 @@ mod tests {
             url: WebhookUrl::parse("https://receiver.example/", &guard).expect("a URL"),
             events: Vec::new(),
             spaces: Vec::new(),
+            filter: None,
             ordering: Ordering::Parallel,
             ignore_own: false,
+            reply: false,
             description: None,
             enabled: true,
         };
@@ -201,7 +227,7 @@ mod tests {
         let settings = DeliverySettings::default().client();
         let client = Arc::new(WebhookClient::new(settings, guard, Arc::new(SystemResolver), Arc::new(tls)));
         let endpoints = Endpoints::new(Arc::clone(&webhooks));
-        (DeliveryWorker { client, webhooks, endpoints, clock, metrics: Arc::default() }, webhook)
+        (DeliveryWorker { client, webhooks, endpoints, replies: None, clock, metrics: Arc::default() }, webhook)
     }
 
     fn claim(webhook: &Webhook) -> Claim {

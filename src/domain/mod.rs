@@ -20,4 +20,7 @@ pub use interest::Interest;
 pub use secret::{Sealed, Secret};
 pub use session::{ClosedReason, SessionState};
 pub use time::{Clock, SystemClock, Timestamp};
-pub use webhook::{EventPattern, InvalidPattern, Ordering, SpaceSelector, Webhook, WebhookStatus};
+pub use webhook::{
+    EventPattern, Expression, Filter, FilterError, InvalidPattern, MAX_FILTER_PARTS, MAX_FILTER_VALUE, MessageFacts, Ordering,
+    Rules, SpaceSelector, TextCondition, Webhook, WebhookStatus,
+};

@@ -11,7 +11,8 @@ use super::error::{ApiError, Resource};
 use super::extract::{ApiPath, ApiQuery};
 use super::page::{Limit, Page, PageQuery};
 use super::webhooks::owned;
-use crate::domain::{self, DeliveryId, DeliveryState, EventId, EventType, SpaceId, Timestamp, WebhookId};
+use crate::domain::{self, DeliveryId, DeliveryState, EventId, EventType, MessageRef, SpaceId, Timestamp, WebhookId};
+use crate::replies::{ReplyRecord, ReplyState};
 use crate::store::{Cursor, DeliveryFilter, Query, Rows, StateFilter};
 
 /// Longest piece of a receiver's answer that is shown, in bytes.
@@ -112,6 +113,39 @@ pub(super) struct DeliveryDetail {
     delivery: Delivery,
     /// The attempts that have ended, first to last.
     attempts: Vec<Attempt>,
+    /// What became of the words that the receiver answered with; `null` if it gave none, or gave them to another delivery of the
+    /// event.
+    #[schema(required)]
+    reply: Option<DeliveryReply>,
+}
+
+/// What became of the words of a receiver.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DeliveryReply {
+    /// How far it has come: `waiting` to be posted, `posted`, `unconfirmed`, `failed` or `dropped`.
+    #[schema(value_type = String, example = "posted")]
+    status: &'static str,
+    /// Its reference. If it is unconfirmed, `GET /messages/{ref}` tells what is known of it.
+    #[schema(value_type = String, example = "ref_4f2b8a0d6c1e4b7f9a3d5e8c7b6a1f20")]
+    r#ref: MessageRef,
+    /// The id that Spaces gave it, if it is posted.
+    #[schema(required, example = "650a0b0c0d0e0f1011121314")]
+    message_id: Option<String>,
+    /// Why it is not posted, for people.
+    #[schema(required)]
+    reason: Option<String>,
+}
+
+impl From<ReplyRecord> for DeliveryReply {
+    fn from(record: ReplyRecord) -> Self {
+        let (status, reason) = (record.state.as_str(), record.state.reason().map(str::to_owned));
+        let message_id = match record.state {
+            ReplyState::Posted { id } => Some(id),
+            _ => None,
+        };
+        Self { status, r#ref: record.reference, message_id, reason }
+    }
 }
 
 /// One HTTP request of a delivery.
@@ -228,7 +262,9 @@ pub(super) async fn get_delivery(
         other => return Err(unexpected(&other)),
     };
     let attempts = attempts.into_iter().map(Attempt::from).collect();
-    Ok(Json(DeliveryDetail { delivery: delivery.into(), attempts }))
+    let reply = app.replies.find(&delivery.webhook, &delivery.event).await?;
+    let reply = reply.filter(|reply| reply.delivery == id).map(DeliveryReply::from);
+    Ok(Json(DeliveryDetail { delivery: delivery.into(), attempts, reply }))
 }
 
 fn deliveries(rows: Rows) -> Result<Vec<domain::Delivery>, ApiError> {

@@ -155,6 +155,8 @@ pub enum Resource {
     Delivery,
     /// A named consumer.
     Consumer,
+    /// An event.
+    Event,
 }
 
 impl Resource {
@@ -166,6 +168,7 @@ impl Resource {
             Self::Webhook => "webhook",
             Self::Delivery => "delivery",
             Self::Consumer => "consumer",
+            Self::Event => "event",
         }
     }
 
@@ -177,6 +180,7 @@ impl Resource {
             Self::Webhook => "webhook_not_found",
             Self::Delivery => "delivery_not_found",
             Self::Consumer => "consumer_not_found",
+            Self::Event => "event_not_found",
         }
     }
 }

@@ -13,7 +13,10 @@ mod error;
 mod event_stream;
 mod event_types;
 mod events;
+mod explain;
 mod extract;
+mod filter;
+mod filter_schema;
 mod health;
 mod html;
 mod listeners;
@@ -61,6 +64,8 @@ fn public_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(webhooks::get_webhook, webhooks::update_webhook, webhooks::delete_webhook))
         .routes(routes!(webhooks::get_webhook_secret))
         .routes(routes!(webhooks::test_webhook))
+        .routes(routes!(filter::test_filter))
+        .routes(routes!(explain::get_event))
         .routes(routes!(deliveries::list_deliveries))
         .routes(routes!(deliveries::get_delivery))
         .routes(routes!(events::list_events))

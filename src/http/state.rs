@@ -20,6 +20,7 @@ use crate::delivery::AddressGuard;
 use crate::domain::{Clock, Secret};
 use crate::event_log::EventLog;
 use crate::metrics::Metrics;
+use crate::replies::Replies;
 use crate::send_log::SendLog;
 use crate::session::SessionRegistry;
 use crate::store::Engine;
@@ -78,6 +79,8 @@ pub struct AppParts {
     pub sends: Arc<SendLog>,
     /// How far named consumers have come.
     pub consumers: Arc<ConsumerRegistry>,
+    /// The answers of receivers.
+    pub replies: Replies,
     /// Takes test events, and gives events to who pulls them.
     pub event_log: Arc<EventLog>,
     /// The store, for reading deliveries.

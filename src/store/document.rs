@@ -21,12 +21,22 @@ pub enum DocKind {
     Idempotency,
     /// How far a named consumer of events has come.
     Consumer,
+    /// The record of an answer that a webhook's receiver gave in words.
+    Reply,
 }
 
 impl DocKind {
     /// Every kind.
-    pub const ALL: [Self; 7] =
-        [Self::Keyring, Self::Token, Self::Webhook, Self::Subscription, Self::Send, Self::Idempotency, Self::Consumer];
+    pub const ALL: [Self; 8] = [
+        Self::Keyring,
+        Self::Token,
+        Self::Webhook,
+        Self::Subscription,
+        Self::Send,
+        Self::Idempotency,
+        Self::Consumer,
+        Self::Reply,
+    ];
 
     /// The kind's name in the store.
     pub fn as_str(self) -> &'static str {
@@ -38,6 +48,7 @@ impl DocKind {
             Self::Send => "send",
             Self::Idempotency => "idempotency",
             Self::Consumer => "consumer",
+            Self::Reply => "reply",
         }
     }
 }

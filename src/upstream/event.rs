@@ -38,6 +38,8 @@ pub struct Circumstances<'a> {
     pub own: bool,
     /// Whether it was read from the history.
     pub recovered: bool,
+    /// Whether the space is known to be a direct one; the object itself need not say.
+    pub direct: bool,
     /// When it was received.
     pub received_at: Timestamp,
 }
@@ -59,7 +61,8 @@ pub fn normalise(
     let time = |text: &Option<Cow<'_, str>>| text.as_deref().and_then(Timestamp::parse);
     let (created_at, modified_at) = (time(&message.created), time(&message.modified));
     let occurred_at = modified_at.or(created_at).unwrap_or(circumstances.received_at);
-    let kind = message.topic_type.as_deref().and_then(TopicType::parse);
+    let known = circumstances.direct.then_some(TopicType::Direct);
+    let kind = message.topic_type.as_deref().and_then(TopicType::parse).or(known);
     let html = message.content.as_ref().and_then(|content| content.body_text.as_deref());
     let envelope = Envelope {
         event_type: &event_type,
@@ -241,7 +244,7 @@ mod tests {
         let message = serde_json::from_str(raw.get()).expect("an object");
         let account = "acc_u1".parse().expect("an id");
         let received_at = Timestamp::from_millis(1_000);
-        normalise(&message, &raw, Circumstances { account: &account, own: false, recovered: false, received_at })
+        normalise(&message, &raw, Circumstances { account: &account, own: false, recovered: false, direct: false, received_at })
     }
 
     #[test]

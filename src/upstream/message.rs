@@ -186,14 +186,14 @@ impl TopicType {
 }
 
 /// A text if it is one, else `None`.
-pub(super) fn lenient_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Cow<'de, str>>, D::Error> {
+pub(crate) fn lenient_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Cow<'de, str>>, D::Error> {
     #[derive(Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
     Ok(lenient::<Text<'de>, D>(deserializer)?.map(|text| text.0))
 }
 
 /// A value of the expected shape if it is one, else `None`.
-pub(super) fn lenient<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+pub(crate) fn lenient<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     let raw = <&'de RawValue>::deserialize(deserializer)?;
     // Nothing that is read this way is a list, which serde would take for a structure.
     if raw.get().starts_with('[') { Ok(None) } else { Ok(serde_json::from_str(raw.get()).ok()) }

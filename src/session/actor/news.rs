@@ -77,10 +77,7 @@ impl SessionActor {
         let Some(account) = self.account() else { return };
         let Ok(activity) = serde_json::from_str::<ReceivedActivity<'_>>(raw.get()) else { return self.unreadable() };
         let Ok(space) = activity.space() else { return self.unreadable() };
-        let direct = activity.is_direct() || self.is_direct(&space);
-        if !self.shared.event_log.has_targets(&account, &activity.event_type(kind), &space, direct, false) {
-            return;
-        }
+        let direct = activity.is_direct() || self.is_direct(space.as_str());
         let Ok(event) = activity.normalise(kind, raw, &account, self.shared.clock.now()) else { return self.unreadable() };
         let event = LoggedEvent {
             id: event.id,
@@ -92,6 +89,8 @@ impl SessionActor {
             occurred_at: event.occurred_at,
             body: event.body,
         };
-        self.inbox.push(Entry { event, confirm: None });
+        if self.shared.event_log.has_targets(&event) {
+            self.inbox.push(Entry { event, confirm: None });
+        }
     }
 }

@@ -119,6 +119,7 @@ impl Rig {
             incarnation: fence.incarnation,
             webhooks: Arc::clone(&webhooks),
             client,
+            replies: None,
             clock: disk.clock(),
             metrics: Arc::clone(&metrics),
         };
@@ -145,8 +146,10 @@ impl Rig {
             url: WebhookUrl::parse(url, &guard()).expect("an allowed URL"),
             events: vec!["message.*".parse().expect("a pattern")],
             spaces: vec![SpaceSelector::All],
+            filter: None,
             ordering,
             ignore_own: false,
+            reply: false,
             description: None,
             enabled: true,
         };
