@@ -1,8 +1,11 @@
 //! The log's reading end: an account's events from a cursor on, oldest first.
 
+use std::sync::Arc;
+
 use super::EventLog;
-use crate::domain::{AccountId, EventPattern, SpaceId, Timestamp};
+use crate::domain::{AccountId, EventPattern, Filter, SpaceId, Timestamp};
 use crate::store::{Cursor, EventFilter, Query, Result, Rows, StoreError, StoredEvent};
+use crate::webhooks::Envelope;
 
 /// Events asked of the store at a time.
 const BATCH: usize = 100;
@@ -22,12 +25,27 @@ pub struct Selection {
     pub types: Vec<EventPattern>,
     /// Appended at or after.
     pub since: Option<Timestamp>,
+    /// Messages of which this holds; what happened in no space is chosen by its type alone, as with webhooks.
+    pub filter: Option<Arc<Filter>>,
+    /// Whether messages that the account sent through the bridge are left out.
+    pub ignore_own: bool,
 }
 
 impl Selection {
     fn includes(&self, event: &StoredEvent) -> bool {
         self.space.as_ref().is_none_or(|space| event.space == *space)
             && (self.types.is_empty() || self.types.iter().any(|pattern| pattern.matches(&event.event_type)))
+            && self.includes_message(event)
+    }
+
+    /// What needs a look into the body.
+    fn includes_message(&self, event: &StoredEvent) -> bool {
+        if event.space.is_nowhere() || (self.filter.is_none() && !self.ignore_own) {
+            return true;
+        }
+        let envelope = Envelope::read(&event.body);
+        !(self.ignore_own && envelope.own)
+            && self.filter.as_ref().is_none_or(|filter| filter.matches(&envelope.into_facts(&event.account)))
     }
 }
 
@@ -132,7 +150,7 @@ mod tests {
             (Selection::default(), 3 * BATCH),
             (Selection { types: types.clone(), ..Selection::default() }, 2 * BATCH),
             (Selection { space: Some("s2".parse().expect("an id")), ..Selection::default() }, BATCH),
-            (Selection { space: Some("s2".parse().expect("an id")), types, since: None }, 0),
+            (Selection { space: Some("s2".parse().expect("an id")), types, ..Selection::default() }, 0),
         ] {
             let (mut cursor, mut seen) = (START, Vec::new());
             loop {

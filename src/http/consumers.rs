@@ -194,6 +194,8 @@ pub(super) async fn delete_consumer(
         ("limit" = Option<u16>, Query, description = "Most events of the page.", minimum = 1, maximum = 200, nullable = false),
         ("space" = Option<String>, Query, description = "Of this space only.", pattern = "^[A-Za-z0-9_-]{1,128}$", nullable = false, example = "64f0a1b2c3d4e5f601020304"),
         ("type" = Option<String>, Query, description = "Of these types only: patterns as for webhooks, separated by commas.", nullable = false, example = "message.*,space.updated"),
+        ("filter" = Option<String>, Query, description = "Messages of which this holds, as JSON: an expression as webhooks have it. What happened in no space is chosen by its type alone.", nullable = false, example = json!("{\"text\":{\"prefix\":\"!deploy\"}}")),
+        ("ignoreOwn" = Option<bool>, Query, description = "Whether what this account sent through the bridge is left out.", nullable = false),
         ("wait" = Option<u8>, Query, description = "Seconds to wait for something to come.", minimum = 0, maximum = 60, nullable = false),
     ),
     responses(

@@ -141,9 +141,40 @@ fn write(events: &[StoredEvent]) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::super::health::ReadyState;
+    use super::super::tests::state;
     use super::*;
     use crate::domain::{EventType, Timestamp};
+    use crate::event_log::{START, Selection};
     use crate::store::Cursor;
+
+    /// The whole stream of an account without events, from its beginning to its end.
+    async fn quiet_stream(app: &AppState) -> String {
+        let account = "acc_1".parse().expect("an id");
+        let pull = Pull::after(app, account, START, Selection::default()).await.expect("a place");
+        let response = answer(app, pull).expect("a stream");
+        assert_eq!(app.metrics.listeners.get(), 1);
+        let bytes = response.into_body().collect().await.expect("a whole stream").to_bytes();
+        String::from_utf8(bytes.to_vec()).expect("a text")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quiet_stream_shows_that_it_lives_and_ends_after_its_time() {
+        let app = state(|_| {}).await;
+        let text = quiet_stream(&app).await;
+        let beats = LIFE.as_secs() / HEARTBEAT.as_secs() - 1;
+        assert_eq!(text, format!("{GREETING}{}", ": heartbeat\n\n".repeat(usize::try_from(beats).expect("few"))));
+        assert_eq!(app.metrics.listeners.get(), 0, "its place is free again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_ends_a_stream() {
+        let app = state(|_| {}).await;
+        app.readiness.set(ReadyState::Stopping);
+        assert_eq!(quiet_stream(&app).await, GREETING);
+    }
 
     #[test]
     fn a_stream_is_given_to_who_asks_for_one() {

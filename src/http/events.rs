@@ -1,5 +1,6 @@
 //! The event log, pulled: pages and long polls here, streams in [`super::event_stream`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -18,7 +19,7 @@ use super::event_stream::{self, LAST_EVENT_ID};
 use super::extract::ApiQuery;
 use super::listeners::{Listeners, Place};
 use super::page::{self, Limit, PageQuery};
-use crate::domain::{AccountId, EventPattern, SpaceId, Timestamp};
+use crate::domain::{AccountId, EventPattern, Expression, Filter, SpaceId, Timestamp};
 use crate::event_log::{EventPage, START, Selection};
 use crate::store::{Cursor, StoredEvent};
 
@@ -69,6 +70,9 @@ pub(super) struct EventQuery {
     space: Option<SpaceId>,
     #[serde(rename = "type")]
     types: Option<Types>,
+    filter: Option<FilterText>,
+    #[serde(rename = "ignoreOwn")]
+    ignore_own: Option<bool>,
     wait: Option<Wait>,
 }
 
@@ -103,6 +107,21 @@ impl TryFrom<String> for Types {
         let patterns: Vec<EventPattern> =
             text.split(',').map(str::parse).collect::<Result<_, _>>().map_err(|error| format!("`type`: {error}"))?;
         if patterns.len() > MAX_TYPES { Err(format!("`type` has {MAX_TYPES} patterns at most")) } else { Ok(Self(patterns)) }
+    }
+}
+
+/// A filter as JSON, as webhooks have it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct FilterText(Arc<Filter>);
+
+impl TryFrom<String> for FilterText {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let expression: Expression = serde_json::from_str(&text).map_err(|error| format!("`filter`: {error}"))?;
+        let filter = Filter::new(expression).map_err(|error| format!("`filter` at `{}`: {}", error.pointer, error.detail))?;
+        Ok(Self(Arc::new(filter)))
     }
 }
 
@@ -208,8 +227,7 @@ impl EventQuery {
             Some(Since::At(time)) => Some(time),
             Some(Since::Now) | None => None,
         };
-        let types = self.types.clone().map(|types| types.0).unwrap_or_default();
-        Selection { space: self.space.clone(), types, since }
+        Selection { since, ..selection(self.space.as_ref(), self.types.as_ref(), self.filter.as_ref(), self.ignore_own) }
     }
 
     /// Where to begin: after the event that a reconnecting reader saw last, else where `cursor` or `since` say, else at the oldest.
@@ -249,6 +267,8 @@ impl EventQuery {
         ("limit" = Option<u16>, Query, description = "Most events of the page.", minimum = 1, maximum = 200, nullable = false),
         ("space" = Option<String>, Query, description = "Of this space only.", pattern = "^[A-Za-z0-9_-]{1,128}$", nullable = false, example = "64f0a1b2c3d4e5f601020304"),
         ("type" = Option<String>, Query, description = "Of these types only: patterns as for webhooks, separated by commas.", nullable = false, example = "message.*,space.updated"),
+        ("filter" = Option<String>, Query, description = "Messages of which this holds, as JSON: an expression as webhooks have it. What happened in no space is chosen by its type alone.", nullable = false, example = json!("{\"text\":{\"prefix\":\"!deploy\"}}")),
+        ("ignoreOwn" = Option<bool>, Query, description = "Whether what this account sent through the bridge is left out.", nullable = false),
         ("wait" = Option<u8>, Query, description = "Seconds to wait for something to come.", minimum = 0, maximum = 60, nullable = false),
         ("Last-Event-ID" = Option<String>, Header, description = "For a stream: go on after this event. Comes before `cursor`.", nullable = false),
     ),
@@ -283,13 +303,25 @@ pub(super) struct ConsumerEventQuery {
     pub(super) space: Option<SpaceId>,
     #[serde(rename = "type")]
     pub(super) types: Option<Types>,
+    pub(super) filter: Option<FilterText>,
+    #[serde(rename = "ignoreOwn")]
+    pub(super) ignore_own: Option<bool>,
     pub(super) wait: Option<Wait>,
 }
 
 impl ConsumerEventQuery {
     pub(super) fn selection(&self) -> Selection {
-        let types = self.types.clone().map(|types| types.0).unwrap_or_default();
-        Selection { space: self.space.clone(), types, since: None }
+        selection(self.space.as_ref(), self.types.as_ref(), self.filter.as_ref(), self.ignore_own)
+    }
+}
+
+fn selection(space: Option<&SpaceId>, types: Option<&Types>, filter: Option<&FilterText>, ignore_own: Option<bool>) -> Selection {
+    Selection {
+        space: space.cloned(),
+        types: types.map(|types| types.0.clone()).unwrap_or_default(),
+        since: None,
+        filter: filter.map(|filter| Arc::clone(&filter.0)),
+        ignore_own: ignore_own.unwrap_or(false),
     }
 }
 
@@ -306,8 +338,23 @@ mod tests {
         let query = read("type=message.*,space.updated&wait=60&since=2031-03-14T09:26:53Z&limit=7").expect("a query");
         assert_eq!(query.selection().types.len(), 2);
         assert!(query.selection().since.is_some());
+        let query = read("filter=%7B%22category%22%3A%22chat%22%7D&ignoreOwn=true").expect("a query");
+        assert!(query.selection().filter.is_some() && query.selection().ignore_own);
         assert_eq!(read("since=now").expect("a query").since, Some(Since::Now));
-        for odd in ["wait=61", "wait=-1", "since=yesterday", "type=", "type=a,,b", "type=%2F", "limit=0", "space=a%2Fb", "x=1"] {
+        for odd in [
+            "wait=61",
+            "wait=-1",
+            "since=yesterday",
+            "type=",
+            "type=a,,b",
+            "type=%2F",
+            "filter=x",
+            "filter=%7B%22colour%22%3A%22red%22%7D",
+            "ignoreOwn=maybe",
+            "limit=0",
+            "space=a%2Fb",
+            "x=1",
+        ] {
             assert!(read(odd).is_err(), "{odd} was accepted");
         }
     }

@@ -37,7 +37,7 @@ impl InterestSource for NoInterest {
 }
 
 /// An API whose upstream is out of reach.
-async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
+pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let engine: Arc<dyn Engine> = Arc::new(MemoryStore::new(Arc::clone(&clock)));
     let incarnation = engine.join("127.0.0.1:1", Duration::from_mins(1)).await.expect("a member").incarnation;

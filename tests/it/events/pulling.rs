@@ -52,6 +52,27 @@ async fn space_type_and_time_choose_the_events() {
 }
 
 #[tokio::test]
+async fn the_filters_of_webhooks_choose_the_events_too() {
+    let talk = Talk::start().await;
+    let own = talk.bridge.say(&talk.scene.token, &talk.scene.space, "!deploy from here").await.json();
+    let deploy = talk.bo_says("!deploy 41");
+    talk.bo_says("lunch?");
+    talk.stored(3).await;
+    let ask = async |query: &[(&str, &str)]| {
+        let request = talk.bridge.request(reqwest::Method::GET, "/events", &talk.scene.token).query(query);
+        let answer = send(request).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+        messages(&answer.json())
+    };
+    let (types, filter) = (("type", "message.*"), ("filter", r#"{"text":{"prefix":"!deploy"}}"#));
+    assert_eq!(ask(&[types, filter]).await, [text(&own["id"]), deploy.clone()]);
+    assert_eq!(ask(&[types, filter, ("ignoreOwn", "true")]).await, [deploy]);
+    let odd = talk.bridge.request(reqwest::Method::GET, "/events", &talk.scene.token).query(&[("filter", r#"{"all":[]}"#)]);
+    send(odd).await.assert_problem(400, "invalid_query");
+    talk.bridge.stop().await;
+}
+
+#[tokio::test]
 async fn a_long_poll_answers_as_soon_as_something_comes() {
     let talk = Talk::start().await;
     let cursor = talk.now().await;
