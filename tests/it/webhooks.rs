@@ -2,8 +2,11 @@
 
 mod changes;
 mod events;
+mod explaining;
+mod filters;
 mod receivers;
 mod registering;
+mod replies;
 
 use std::time::Duration;
 

@@ -26,10 +26,10 @@ const MAX_PATTERNS: usize = 4;
 const MAX_SEARCHED: usize = 16 << 10;
 
 /// Most bytes that a pattern may take once compiled. A search takes time in proportion to this and to the text.
-const MAX_COMPILED: usize = 128 << 10;
+const MAX_COMPILED: usize = 256 << 10;
 
 /// The same for a filter that was taken before, so that a later version of the engine does not refuse what an earlier one took.
-const MAX_COMPILED_BEFORE: usize = 16 * MAX_COMPILED;
+const MAX_COMPILED_BEFORE: usize = 4 * MAX_COMPILED;
 
 /// Most bytes that a search may remember of itself.
 const MAX_SEARCH_CACHE: usize = 128 << 10;
