@@ -11,4 +11,19 @@ say "installing the Socket.IO servers of tests/servers, with Node $(node --versi
 npm ci --prefix tests/servers --no-audit --no-fund --loglevel=error
 
 say "tests"
-REQUIRE_NODE=1 cargo test --workspace --locked
+suite=$CI_DIR/suite
+rm -rf "$suite"
+SUITE_LOG=$suite REQUIRE_NODE=1 cargo test --workspace --locked
+
+say "looking for $(wc -l <"$suite/secrets") secrets in the $(wc -c <"$suite/log") bytes that the tests made the service write"
+# First that the look finds what is there: the last of the secrets, planted behind a piece of the log.
+{
+  head -n 1000 "$suite/log"
+  printf 'planted: %s\n' "$(tail -n 1 "$suite/secrets")"
+} >"$suite/planted"
+status=0
+scripts/ci/secrets_absent.sh "$suite/planted" "$suite/secrets" 2>"$suite/report" || status=$?
+[[ $status == 1 ]] || fail "a planted secret was not found"
+grep --quiet --fixed-strings 'planted: [a secret]' "$suite/report" || fail "the report of a planted secret does not hide it"
+scripts/ci/secrets_absent.sh "$suite/log" "$suite/secrets" || fail "a secret was written"
+rm -rf "$suite"

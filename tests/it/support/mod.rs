@@ -5,4 +5,5 @@ pub(crate) mod clock;
 pub(crate) mod faulty_engine;
 pub(crate) mod process;
 pub(crate) mod receiver;
+pub(crate) mod suite_log;
 pub(crate) mod wait;
