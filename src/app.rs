@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::config::{Config, ConfigError, Protocol};
+use crate::consumers::ConsumerRegistry;
 use crate::delivery::{
     AddressGuard, AllowList, ClientSettings, DeliveryDispatcher, DeliveryParts, DeliverySettings, SystemResolver, WebhookClient,
 };
@@ -117,6 +118,8 @@ impl App {
     pub async fn build(config: Config) -> Result<Self, AppError> {
         let public = bind("http.listen", config.http.listen).await?;
         let internal = bind("http.internal_listen", config.http.internal_listen).await?;
+        let patience = Duration::from_secs(config.http.write_timeout_seconds);
+        let (public, internal) = (public.with_patience(patience), internal.with_patience(patience));
         let urls = config.upstream_urls()?;
         let tls = socketio_client::TlsConfig::platform().map_err(|error| AppError::Tls(error.into()))?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -188,6 +191,7 @@ impl App {
             webhooks,
             subscriptions,
             sends,
+            consumers: Arc::new(ConsumerRegistry::new(Arc::clone(&engine), Arc::clone(&clock))),
             replies: replies.clone(),
             event_log,
             engine: Arc::clone(&engine),
@@ -356,6 +360,7 @@ fn http_settings(config: &Config) -> HttpSettings {
         admin_key: config.security.admin_key.clone(),
         payload_limit: config.upstream.max_event_bytes,
         max_in_flight: config.http.max_requests,
+        max_listeners: config.http.max_listeners_per_account,
         ..HttpSettings::default()
     }
 }

@@ -40,9 +40,7 @@ impl PageQuery {
     /// The place that the cursor stands for.
     pub(super) fn place<T: DeserializeOwned>(&self) -> Result<Option<T>, ApiError> {
         let Some(cursor) = &self.cursor else { return Ok(None) };
-        let bytes = URL_SAFE_NO_PAD.decode(cursor).ok();
-        let place = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        place.map(Some).ok_or_else(|| ApiError::InvalidQuery {
+        decode(cursor).map(Some).ok_or_else(|| ApiError::InvalidQuery {
             detail: "`cursor` is not one that this list gave as `nextCursor`".to_owned(),
         })
     }
@@ -75,8 +73,7 @@ pub struct Page<T> {
 impl<T> Page<T> {
     /// A page that goes on at `next`.
     pub(super) fn new(data: Vec<T>, next: Option<impl Serialize>) -> Self {
-        let encode = |place| URL_SAFE_NO_PAD.encode(serde_json::to_vec(&place).expect("a place is plain data"));
-        Self { data, next_cursor: next.map(encode) }
+        Self { data, next_cursor: next.map(|place| encode(&place)) }
     }
 
     /// The page of `all`, which is in the order of `key`, that `query` asks for.
@@ -89,6 +86,16 @@ impl<T> Page<T> {
         let next = all.last().filter(|_| more).map(|last| key(last).to_owned());
         Ok(Self::new(all, next))
     }
+}
+
+/// The cursor that stands for `place`.
+pub(super) fn encode(place: &impl Serialize) -> String {
+    URL_SAFE_NO_PAD.encode(serde_json::to_vec(place).expect("a place is plain data"))
+}
+
+/// The place that `cursor` stands for, if it is a cursor.
+pub(super) fn decode<T: DeserializeOwned>(cursor: &str) -> Option<T> {
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()
 }
 
 #[cfg(test)]
