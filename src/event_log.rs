@@ -116,6 +116,11 @@ impl EventLog {
         self.write(fence, with_targets.collect()).await
     }
 
+    /// Whether any webhook asks for events of this type.
+    pub fn is_asked_for(&self, account: &AccountId, event_type: &EventType) -> bool {
+        self.webhooks.ask_for(account, event_type)
+    }
+
     /// Whether any webhook would get such an event.
     pub fn has_targets(&self, event: &LoggedEvent) -> bool {
         !self.webhooks.targets(&event.view()).is_empty()
