@@ -116,10 +116,8 @@ impl InterestSource for Interests {
 impl App {
     /// Binds the listeners, opens the store and puts everything together. Nothing runs yet.
     pub async fn build(config: Config) -> Result<Self, AppError> {
-        let public = bind("http.listen", config.http.listen).await?;
-        let internal = bind("http.internal_listen", config.http.internal_listen).await?;
-        let patience = Duration::from_secs(config.http.write_timeout_seconds);
-        let (public, internal) = (public.with_patience(patience), internal.with_patience(patience));
+        let public = bind("http.listen", config.http.listen, &config).await?;
+        let internal = bind("http.internal_listen", config.http.internal_listen, &config).await?;
         let urls = config.upstream_urls()?;
         let tls = socketio_client::TlsConfig::platform().map_err(|error| AppError::Tls(error.into()))?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -161,11 +159,8 @@ impl App {
 
         let listeners = vec![public.address(), internal.address()];
         let guard = Arc::new(AddressGuard::new(AllowList::new(config.webhooks.allow_networks.clone()), listeners));
-        let client_settings = ClientSettings {
-            timeout: Duration::from_secs(config.webhooks.timeout_seconds),
-            idle_connections: config.webhooks.concurrency,
-        };
-        let client = Arc::new(WebhookClient::new(client_settings, Arc::clone(&guard), Arc::new(SystemResolver), tls));
+        let client = WebhookClient::new(client_settings(&config), Arc::clone(&guard), Arc::new(SystemResolver), tls);
+        let client = Arc::new(client);
         let replies = Replies::new(ReplyParts {
             engine: Arc::clone(&engine),
             sessions: Arc::clone(&sessions) as _,
@@ -309,8 +304,9 @@ fn retention(config: &Config) -> Duration {
     DAY.saturating_mul(u32::try_from(config.store.retention_days).unwrap_or(u32::MAX))
 }
 
-async fn bind(setting: &'static str, address: SocketAddr) -> Result<Listener, AppError> {
-    Listener::bind(address).await.map_err(|source| AppError::Listen { setting, address, source })
+async fn bind(setting: &'static str, address: SocketAddr, config: &Config) -> Result<Listener, AppError> {
+    let listener = Listener::bind(address).await.map_err(|source| AppError::Listen { setting, address, source })?;
+    Ok(listener.with_patience(Duration::from_secs(config.http.write_timeout_seconds)))
 }
 
 fn log_panic(what: &str, ended: Result<(), tokio::task::JoinError>) {
@@ -350,6 +346,13 @@ fn delivery_settings(config: &Config) -> DeliverySettings {
         per_webhook: config.webhooks.concurrency_per_webhook,
         timeout: Duration::from_secs(config.webhooks.timeout_seconds),
         ..DeliverySettings::default()
+    }
+}
+
+fn client_settings(config: &Config) -> ClientSettings {
+    ClientSettings {
+        timeout: Duration::from_secs(config.webhooks.timeout_seconds),
+        idle_connections: config.webhooks.concurrency,
     }
 }
 

@@ -133,6 +133,11 @@ impl EventLog {
         !self.webhooks.candidates(&event.view()).is_empty()
     }
 
+    /// Whether any webhook asks for events of this type.
+    pub fn is_asked_for(&self, account: &AccountId, event_type: &EventType) -> bool {
+        self.webhooks.ask_for(account, event_type)
+    }
+
     /// Appends a `webhook.test` event that goes to the webhook `id` alone, on the way that every event takes. `fence` is that of a
     /// session of the webhook's account.
     pub async fn append_test(&self, fence: Fence, id: &WebhookId) -> Result<EventId, TestError> {

@@ -36,7 +36,7 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// A bound listener, before it serves.
 #[derive(Debug)]
 pub struct Listener {
-    listener: TcpListener,
+    socket: TcpListener,
     patience: Duration,
     address: SocketAddr,
 }
@@ -44,9 +44,9 @@ pub struct Listener {
 impl Listener {
     /// Binds `address`.
     pub async fn bind(address: SocketAddr) -> std::io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
-        let address = listener.local_addr()?;
-        Ok(Self { listener, patience: PATIENCE, address })
+        let socket = TcpListener::bind(address).await?;
+        let address = socket.local_addr()?;
+        Ok(Self { socket, patience: PATIENCE, address })
     }
 
     /// The same listener with another time after which a caller who takes nothing of its answer is cut off.
@@ -66,12 +66,12 @@ impl Listener {
         let graceful = GracefulShutdown::new();
         loop {
             let accepted = tokio::select! {
-                accepted = accept(&self.listener, &connections) => accepted,
+                accepted = accept(&self.socket, &connections) => accepted,
                 () = shutdown.requested() => break,
             };
             match accepted {
                 Ok((stream, place)) => {
-                    serve_connection(CutIfStalled::new(stream, self.patience), place, router.clone(), &graceful)
+                    serve_connection(CutIfStalled::new(stream, self.patience), place, router.clone(), &graceful);
                 }
                 Err(error) => {
                     warn!(error = &error as &dyn std::error::Error, "failed to accept a connection");
@@ -79,7 +79,7 @@ impl Listener {
                 }
             }
         }
-        drop(self.listener);
+        drop(self.socket);
         if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
             warn!("some requests did not finish within the grace time; their connections are dropped");
         }

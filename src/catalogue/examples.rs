@@ -18,7 +18,7 @@ pub(super) fn message_created() -> Value {
         "content": {"bodyText": "<p>it&#x27;s down again</p>", "data": []}, "created": TIME});
     let message = json!({"id": MESSAGE, "text": "it's down again", "html": "<p>it&#x27;s down again</p>", "sender": sender(),
         "attachments": [], "replyTo": null, "createdAt": TIME, "modifiedAt": null});
-    of_message("chat", &message, upstream)
+    of_message("chat", &message, &upstream)
 }
 
 pub(super) fn message_updated() -> Value {
@@ -27,7 +27,7 @@ pub(super) fn message_updated() -> Value {
         "created": CREATED, "modified": TIME});
     let message = json!({"id": MESSAGE, "text": "Look into it", "html": "Look into it", "description": "since nine",
         "sender": sender(), "attachments": [], "replyTo": null, "createdAt": CREATED, "modifiedAt": TIME});
-    of_message("task", &message, upstream)
+    of_message("task", &message, &upstream)
 }
 
 pub(super) fn message_deleted() -> Value {
@@ -35,14 +35,14 @@ pub(super) fn message_deleted() -> Value {
         "content": {"bodyText": "", "data": []}, "created": CREATED, "modified": TIME, "isDeleted": true});
     let message = json!({"id": MESSAGE, "text": "", "html": "", "sender": sender(), "attachments": [], "replyTo": null,
         "createdAt": CREATED, "modifiedAt": TIME});
-    of_message("chat", &message, upstream)
+    of_message("chat", &message, &upstream)
 }
 
 pub(super) fn message_other() -> Value {
     let upstream = json!({"_id": MESSAGE, "category": "meeting.recap", "topicId": SPACE, "created": TIME});
     let message = json!({"id": MESSAGE, "text": null, "html": null, "sender": null, "attachments": null, "replyTo": null,
         "createdAt": TIME, "modifiedAt": null});
-    let mut data = of_message("meeting.recap", &message, upstream);
+    let mut data = of_message("meeting.recap", &message, &upstream);
     data["spaceType"] = Value::Null;
     data
 }
@@ -53,10 +53,10 @@ pub(super) fn space_updated() -> Value {
         "created": CREATED, "modified": TIME});
     let message = json!({"id": SPACE, "text": "Operations", "html": "Operations", "sender": sender(), "attachments": null,
         "replyTo": null, "createdAt": CREATED, "modifiedAt": TIME});
-    of_message("topic.updated", &message, upstream)
+    of_message("topic.updated", &message, &upstream)
 }
 
-fn of_message(category: &str, message: &Value, upstream: Value) -> Value {
+fn of_message(category: &str, message: &Value, upstream: &Value) -> Value {
     with(json!({"spaceId": SPACE, "spaceType": "group", "category": category, "own": false, "recovered": false,
         "message": message, "upstream": upstream}))
 }

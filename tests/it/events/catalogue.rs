@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Talk, text};
 use crate::support::bridge::{Bridge, Scene, send};
-use crate::support::receiver::{Receiver, Reply};
+use crate::support::receiver::{Receiver, Recorded, Reply};
 use crate::support::wait::eventually;
 
 /// The catalogue as the service tells it, to anyone.
@@ -80,7 +80,7 @@ async fn every_delivery_is_as_the_catalogue_says() {
         "webhook.test",
     ];
     let bodies = eventually("one of each", async || {
-        let bodies: Vec<Value> = receiver.recorded().iter().map(|request| request.json()).collect();
+        let bodies: Vec<Value> = receiver.recorded().iter().map(Recorded::json).collect();
         let types: Vec<&str> = bodies.iter().filter_map(|body| body["type"].as_str()).collect();
         expected.iter().all(|kind| types.contains(kind)).then_some(bodies)
     });

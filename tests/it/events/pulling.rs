@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{Talk, messages, text};
 use crate::support::bridge::{Bridge, Scene, send};
-use crate::support::receiver::{Receiver, Reply};
+use crate::support::receiver::{Receiver, Recorded, Reply};
 use crate::support::wait::eventually;
 
 #[tokio::test]
@@ -194,7 +194,7 @@ async fn a_send_that_turns_out_refused_is_told_of_once() {
     let mut refused = talk.scene.upstream.seen(Seen::sends).pop().expect("a send");
     refused["error"] = "not.authorized.by.topic.policy".into();
     talk.scene.upstream.inject(&Who::token(&talk.scene.token), "SEND_MESSAGE_FAILED", &refused);
-    let event = eventually("the delivery", async || receiver.recorded().first().map(|request| request.json())).await;
+    let event = eventually("the delivery", async || receiver.recorded().first().map(Recorded::json)).await;
     let data = &event["data"];
     assert_eq!((&event["type"], &data["ref"]), (&json!("send.failed"), &answer.json()["ref"]));
     assert_eq!((&data["spaceId"], &data["code"]), (&json!(talk.scene.space.as_ref()), &json!("not.authorized.by.topic.policy")));

@@ -44,8 +44,8 @@ impl Stream {
     async fn next(&mut self) -> Option<Received> {
         loop {
             if let Some((block, rest)) = self.text.split_once("\n\n") {
-                let received = parse(block);
-                self.text = rest.to_owned();
+                let (received, rest) = (parse(block), rest.to_owned());
+                self.text = rest;
                 if received.is_some() {
                     return received;
                 }
