@@ -12,7 +12,8 @@ use super::index::{Entry, Index, target};
 use super::matching::{filter_agrees, may_match};
 use super::{EventView, WebhookUrl};
 use crate::domain::{
-    AccountId, Clock, EventPattern, Filter, Interest, Ordering, Secret, SpaceSelector, Webhook, WebhookId, WebhookStatus,
+    AccountId, Clock, EventPattern, EventType, Filter, Interest, Ordering, Secret, SpaceSelector, Webhook, WebhookId,
+    WebhookStatus,
 };
 use crate::seal::{Keyring, Purpose, UnsealError};
 use crate::store::{
@@ -217,6 +218,13 @@ impl WebhookRegistry {
     /// Who gets `event`, unless a filter says no.
     pub fn candidates(&self, event: &EventView<'_>) -> Candidates {
         Candidates(self.read().of_account(event.account).filter(|webhook| may_match(webhook, event)).cloned().collect())
+    }
+
+    /// Whether an enabled webhook of `account` asks for events of this type.
+    pub fn ask_for(&self, account: &AccountId, event_type: &EventType) -> bool {
+        let index = self.read();
+        let mut enabled = index.of_account(account).filter(|webhook| webhook.status == WebhookStatus::Enabled);
+        enabled.any(|webhook| webhook.events.iter().any(|pattern| pattern.matches(event_type)))
     }
 
     /// The signing secret of `webhook`.
