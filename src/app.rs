@@ -132,8 +132,13 @@ impl App {
         let webhooks = WebhookRegistry::load(Arc::clone(&engine), Arc::clone(&keyring), Arc::clone(&clock)).await?;
         let webhooks = Arc::new(webhooks.with_limit(config.webhooks.max_per_account));
         let subscriptions = Arc::new(SubscriptionRegistry::load(Arc::clone(&engine)).await?);
-        let event_log =
-            Arc::new(EventLog::new(Arc::clone(&engine), Arc::clone(&webhooks), Arc::clone(&clock), Arc::clone(&metrics)));
+        let event_log = Arc::new(EventLog::new(
+            Arc::clone(&engine),
+            member.incarnation,
+            Arc::clone(&webhooks),
+            Arc::clone(&clock),
+            Arc::clone(&metrics),
+        ));
         let sends = Arc::new(SendLog::new(Arc::clone(&engine), Arc::clone(&clock)));
         let rest_settings = RestSettings { url: urls.rest, timeout: Duration::from_secs(config.upstream.rest_timeout_seconds) };
         let rest = RestClient::new(&rest_settings, (*tls).clone()).map_err(|error| AppError::Tls(error.into()))?;

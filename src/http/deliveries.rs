@@ -33,9 +33,9 @@ pub(super) struct Delivery {
     /// The event's type.
     #[schema(value_type = String, example = "message.created")]
     event_type: EventType,
-    /// The event's space.
-    #[schema(value_type = String, example = "64f0a1b2c3d4e5f601020304")]
-    space_id: SpaceId,
+    /// The event's space; `null` if it happened in none.
+    #[schema(value_type = Option<String>, required, example = "64f0a1b2c3d4e5f601020304")]
+    space_id: Option<SpaceId>,
     /// How far it has come.
     state: DeliveryStateName,
     /// Why it is not tried again, if it is dead: `exhausted`, `gone` or `webhook_deleted`.
@@ -93,7 +93,7 @@ impl From<domain::Delivery> for Delivery {
             webhook_id: delivery.webhook,
             event_id: delivery.event,
             event_type: delivery.event_type,
-            space_id: delivery.space,
+            space_id: delivery.space.somewhere(),
             state,
             reason,
             next_attempt_at,

@@ -85,9 +85,10 @@ pub enum SpaceSelector {
 }
 
 impl SpaceSelector {
-    /// Whether an event of `space` is wanted.
+    /// Whether an event of `space` is wanted. What happened in no space is chosen by its type alone.
     pub fn matches(&self, space: &SpaceId, direct: bool) -> bool {
         match self {
+            _ if space.is_nowhere() => true,
             Self::All => !direct,
             Self::Direct => direct,
             Self::One(one) => one == space,
@@ -117,8 +118,8 @@ impl From<SpaceSelector> for String {
     }
 }
 
-/// A pattern on event types: a type, a family such as `message.*`, `*` for everything, or the upstream's own name `MESSAGE_SENT`
-/// for all that arrives under it.
+/// A pattern on event types: a type, a family such as `message.*`, `*` for everything but what has to be asked for by its family
+/// ([`EventType::is_opt_in`]), or the upstream's own name `MESSAGE_SENT` for all that arrives under it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct EventPattern(String);
@@ -139,9 +140,10 @@ impl EventPattern {
 
     /// Whether `event_type` is meant.
     pub fn matches(&self, event_type: &EventType) -> bool {
+        let opt_in = event_type.is_opt_in();
         let event_type = event_type.as_str();
         match self.0.as_str() {
-            "*" => true,
+            "*" => !opt_in,
             MESSAGE_SENT => event_type.starts_with("message.") || event_type == EventType::SPACE_UPDATED.as_str(),
             pattern => match pattern.strip_suffix('*') {
                 Some(family) => event_type.starts_with(family),
@@ -199,11 +201,23 @@ mod tests {
             ("MESSAGE_SENT", "message.other", true),
             ("MESSAGE_SENT", "space.updated", true),
             ("MESSAGE_SENT", "session.connected", false),
+            ("*", "session.connected", true),
+            ("*", "presence.online", false),
+            ("presence.*", "presence.online", true),
+            ("media.started", "media.started", true),
         ];
         for (pattern, event_type, expected) in cases {
             let pattern: EventPattern = pattern.parse().expect("a pattern");
             let event_type: EventType = event_type.parse().expect("a type");
             assert_eq!(pattern.matches(&event_type), expected, "{pattern:?} {event_type}");
+        }
+    }
+
+    #[test]
+    fn what_happened_in_no_space_is_wanted_whatever_the_spaces() {
+        for selector in ["*", "direct", "64f0a1b2c3d4e5f601020304"] {
+            let selector = SpaceSelector::try_from(selector.to_owned()).expect("a selector");
+            assert!(selector.matches(&SpaceId::nowhere(), false), "{selector:?}");
         }
     }
 

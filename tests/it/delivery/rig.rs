@@ -110,7 +110,8 @@ impl Rig {
         let fence = Fence { incarnation: member.incarnation, ownership };
         let registry = WebhookRegistry::load(Arc::clone(&engine), Arc::clone(&disk.keyring), disk.clock()).await;
         let (webhooks, metrics) = (Arc::new(registry.expect("loaded")), Arc::new(Metrics::new()));
-        let log = EventLog::new(Arc::clone(&engine), Arc::clone(&webhooks), disk.clock(), Arc::clone(&metrics));
+        let log =
+            EventLog::new(Arc::clone(&engine), member.incarnation, Arc::clone(&webhooks), disk.clock(), Arc::clone(&metrics));
         let tls = tls(rustls::RootCertStore::empty());
         let client = Arc::new(WebhookClient::new(settings.client(), guard(), Arc::new(SystemResolver), tls));
         let parts = DeliveryParts {
