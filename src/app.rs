@@ -168,6 +168,7 @@ impl App {
             engine: Arc::clone(&engine),
             incarnation: member.incarnation,
             webhooks: Arc::clone(&webhooks),
+            event_log: Arc::clone(&event_log),
             client,
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
@@ -321,8 +322,15 @@ fn delivery_settings(config: &Config) -> DeliverySettings {
         concurrency: config.webhooks.concurrency,
         per_webhook: config.webhooks.concurrency_per_webhook,
         timeout: Duration::from_secs(config.webhooks.timeout_seconds),
+        disable_after: hours(config.webhooks.disable_after_hours),
+        metric_labels: config.webhooks.metric_labels,
         ..DeliverySettings::default()
     }
+}
+
+/// So many hours; none stands for never.
+fn hours(hours: u64) -> Option<Duration> {
+    (hours > 0).then(|| Duration::from_hours(hours))
 }
 
 fn http_settings(config: &Config) -> HttpSettings {

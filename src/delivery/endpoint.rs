@@ -14,7 +14,7 @@ use crate::webhooks::WebhookRegistry;
 #[derive(Debug)]
 pub(super) struct Endpoint {
     /// The state that it was prepared from.
-    webhook: Arc<Webhook>,
+    pub(super) webhook: Arc<Webhook>,
     /// Where requests go.
     pub(super) uri: Uri,
     /// What they are signed with, newest first.
@@ -63,7 +63,9 @@ impl Endpoints {
         };
         match webhook.status {
             WebhookStatus::Enabled => {}
-            WebhookStatus::Disabled | WebhookStatus::Gone => return Err(EndpointError::Off),
+            WebhookStatus::Disabled | WebhookStatus::Gone | WebhookStatus::Failing | WebhookStatus::Steered => {
+                return Err(EndpointError::Off);
+            }
         }
         let known = self.prepared.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
         match known {

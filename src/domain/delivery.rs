@@ -62,6 +62,8 @@ pub enum DeadReason {
     Gone,
     /// The webhook was deleted.
     WebhookDeleted,
+    /// The receiver asked for no further attempt with `webhook-delivery: abort`.
+    Aborted,
 }
 
 impl DeadReason {
@@ -71,6 +73,7 @@ impl DeadReason {
             Self::Exhausted => "exhausted",
             Self::Gone => "gone",
             Self::WebhookDeleted => "webhook_deleted",
+            Self::Aborted => "aborted",
         }
     }
 }

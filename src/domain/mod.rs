@@ -20,4 +20,7 @@ pub use interest::Interest;
 pub use secret::{Sealed, Secret};
 pub use session::{ClosedReason, SessionState};
 pub use time::{Clock, SystemClock, Timestamp};
-pub use webhook::{EventPattern, InvalidPattern, Ordering, SpaceSelector, Webhook, WebhookStatus};
+pub use webhook::{
+    EventPattern, Exponential, Factor, InvalidPattern, MAX_ATTEMPTS, MAX_TIMEOUT, MAX_WAIT, Ordering, OutOfBounds, Pace,
+    RateLimit, RetryPolicy, SpaceSelector, Webhook, WebhookStatus,
+};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,11 +12,13 @@ use zeroize::Zeroizing;
 use super::WebhookUrl;
 use super::index::{Entry, Index, target};
 use crate::domain::{
-    AccountId, Clock, EventPattern, EventType, Interest, Ordering, Secret, SpaceId, SpaceSelector, Webhook, WebhookId,
+    AccountId, Clock, EventPattern, EventType, Interest, Ordering, Pace, RateLimit, RetryPolicy, Secret, SpaceId, SpaceSelector, Webhook, WebhookId,
     WebhookStatus,
 };
 use crate::seal::{Keyring, Purpose, UnsealError};
-use crate::store::{DocKind, DocList, DocWrite, Document, Engine, Expected, Flow, PutOutcome, StoreError, Target, Version};
+use crate::store::{
+    DocKind, DocList, DocWrite, Document, Engine, Expected, Flow, FlowLimits, PutOutcome, Rate, StoreError, Target, Version,
+};
 
 /// Most webhooks of one account, unless the settings say otherwise.
 pub const DEFAULT_LIMIT: usize = 100;
@@ -40,12 +43,30 @@ pub struct NewWebhook {
     pub spaces: Vec<SpaceSelector>,
     /// Whether order within a space is kept.
     pub ordering: Ordering,
+    /// How fast and how often it is posted to.
+    pub pace: Pace,
     /// Whether messages that this account sent through the bridge are left out.
     pub ignore_own: bool,
     /// The owner's note.
     pub description: Option<String>,
     /// Whether deliveries are made from the start.
     pub enabled: bool,
+}
+
+impl NewWebhook {
+    /// An enabled webhook for every message in every space, everything else as by default.
+    pub fn to(url: WebhookUrl) -> Self {
+        Self {
+            url,
+            events: vec!["message.*".parse().expect("a pattern")],
+            spaces: vec![SpaceSelector::All, SpaceSelector::Direct],
+            ordering: Ordering::default(),
+            pace: Pace::default(),
+            ignore_own: false,
+            description: None,
+            enabled: true,
+        }
+    }
 }
 
 /// A change of a webhook; what is `None` stays as it is.
@@ -63,7 +84,13 @@ pub struct WebhookPatch {
     pub ignore_own: Option<bool>,
     /// A new note, or none.
     pub description: Option<Option<String>>,
-    /// Switched on or off. Switching on also ends a hold and revives a webhook whose receiver was gone.
+    /// A new schedule of repeats, for attempts from now on.
+    pub retry: Option<RetryPolicy>,
+    /// A new time limit in seconds, or the service's own.
+    pub timeout: Option<Option<u32>>,
+    /// A new rate, or none. Ends a hold.
+    pub rate_limit: Option<Option<RateLimit>>,
+    /// Switched on or off. Switching on also ends a hold and revives a webhook that the bridge switched off.
     pub enabled: Option<bool>,
 }
 
@@ -145,14 +172,16 @@ impl WebhookRegistry {
             events: new.events,
             spaces: new.spaces,
             ordering: new.ordering,
+            pace: new.pace,
             ignore_own: new.ignore_own,
             description: new.description,
             status: if new.enabled { WebhookStatus::Enabled } else { WebhookStatus::Disabled },
             sealed_secret: self.keyring.seal(Purpose::WebhookSecret, &secret),
+            opened_at: now,
             created_at: now,
             updated_at: now,
         };
-        let flow = if new.enabled { Flow::Open } else { Flow::Paused };
+        let flow = if new.enabled { Flow::Open(limits(&webhook)) } else { Flow::Paused };
         let version = self.put(&webhook, Expected::Absent, Some(flow)).await?.ok_or(WebhookError::Contended)?;
         let webhook = Arc::new(webhook);
         self.write().insert(Entry { webhook: Arc::clone(&webhook), version });
@@ -197,13 +226,19 @@ impl WebhookRegistry {
         self.change(id, |webhook| apply(webhook, &patch)).await
     }
 
-    /// Switches a webhook off because its receiver answered 410. Its deliveries wait until its owner switches it on again.
-    pub async fn mark_gone(&self, id: &WebhookId) -> Result<Arc<Webhook>, WebhookError> {
+    /// Switches a webhook off if it is on, for a reason of the bridge. Its deliveries wait until its owner switches it on again.
+    /// Tells whether it was on.
+    pub async fn switch_off(&self, id: &WebhookId, why: WebhookStatus) -> Result<bool, WebhookError> {
+        let mut was_on = false;
         self.change(id, |webhook| {
-            webhook.status = WebhookStatus::Gone;
-            Some(Flow::Paused)
+            was_on = webhook.status == WebhookStatus::Enabled;
+            if was_on {
+                webhook.status = why;
+            }
+            was_on.then_some(Flow::Paused)
         })
-        .await
+        .await?;
+        Ok(was_on)
     }
 
     /// Deletes a webhook and ends its deliveries.
@@ -219,13 +254,16 @@ impl WebhookRegistry {
     async fn change(
         &self,
         id: &WebhookId,
-        edit: impl Fn(&mut Webhook) -> Option<Flow> + Send,
+        mut edit: impl FnMut(&mut Webhook) -> Option<Flow> + Send,
     ) -> Result<Arc<Webhook>, WebhookError> {
         let mut entry = self.read().get(id).cloned().ok_or(WebhookError::NotFound)?;
         for _ in 0..UPDATE_TRIES {
             let mut webhook = Webhook::clone(&entry.webhook);
             let flow = edit(&mut webhook);
             webhook.updated_at = self.clock.now();
+            if let Some(Flow::Open(_)) = flow {
+                webhook.opened_at = webhook.updated_at;
+            }
             if let Some(version) = self.put(&webhook, Expected::Version(entry.version), flow).await? {
                 let webhook = Arc::new(webhook);
                 self.write().refresh(Entry { webhook: Arc::clone(&webhook), version });
@@ -300,20 +338,33 @@ fn apply(webhook: &mut Webhook, patch: &WebhookPatch) -> Option<Flow> {
     if let Some(description) = &patch.description {
         webhook.description.clone_from(description);
     }
+    let pace = &mut webhook.pace;
+    if let Some(retry) = &patch.retry {
+        pace.retry.clone_from(retry);
+    }
+    pace.timeout = patch.timeout.unwrap_or(pace.timeout);
+    let rate_before = std::mem::replace(&mut pace.rate_limit, patch.rate_limit.unwrap_or(pace.rate_limit));
+    let repaced = pace.rate_limit != rate_before;
     match (patch.enabled, webhook.status) {
         (Some(true), _) => {
             webhook.status = WebhookStatus::Enabled;
-            Some(Flow::Open)
+            Some(Flow::Open(limits(webhook)))
         }
-        (Some(false), WebhookStatus::Gone) => Some(Flow::Paused),
+        (Some(false), WebhookStatus::Gone | WebhookStatus::Failing | WebhookStatus::Steered) => Some(Flow::Paused),
         (Some(false), WebhookStatus::Enabled | WebhookStatus::Disabled) => {
             webhook.status = WebhookStatus::Disabled;
             Some(Flow::Paused)
         }
-        // A hold was about the receiver at the old address.
-        (None, WebhookStatus::Enabled) if moved => Some(Flow::Open),
+        // A hold was about the receiver at the old address, or at the old rate.
+        (None, WebhookStatus::Enabled) if moved || repaced => Some(Flow::Open(limits(webhook))),
         (None, _) => None,
     }
+}
+
+/// What the store limits of the webhook's flow.
+fn limits(webhook: &Webhook) -> FlowLimits {
+    let rate = |limit: RateLimit| Rate { count: limit.count, per: Duration::from_secs(limit.per_seconds.into()) };
+    FlowLimits { rate: webhook.pace.rate_limit.map(rate) }
 }
 
 /// A new signing secret as Standard Webhooks writes it.

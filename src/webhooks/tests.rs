@@ -37,15 +37,7 @@ fn selectors(spaces: &[&str]) -> Vec<SpaceSelector> {
 }
 
 fn new(spaces: &[&str]) -> NewWebhook {
-    NewWebhook {
-        url: url("https://receiver.example/"),
-        events: vec!["message.*".parse().expect("a pattern")],
-        spaces: selectors(spaces),
-        ordering: Ordering::Parallel,
-        ignore_own: false,
-        description: None,
-        enabled: true,
-    }
+    NewWebhook { spaces: selectors(spaces), ..NewWebhook::to(url("https://receiver.example/")) }
 }
 
 fn targets(registry: &WebhookRegistry, space: &str, direct: bool) -> Vec<(String, Lane)> {

@@ -1,5 +1,11 @@
 //! A registered endpoint and what it wants.
 
+mod pace;
+
+pub use self::pace::{
+    Exponential, Factor, MAX_ATTEMPTS, MAX_TIMEOUT, MAX_WAIT, OutOfBounds, Pace, RateLimit, RetryPolicy,
+};
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -24,6 +30,8 @@ pub struct Webhook {
     pub spaces: Vec<SpaceSelector>,
     /// Whether order within a space is kept.
     pub ordering: Ordering,
+    /// How fast and how often it is posted to.
+    pub pace: Pace,
     /// Whether messages that this account sent through the bridge are left out.
     pub ignore_own: bool,
     /// The owner's note.
@@ -32,6 +40,8 @@ pub struct Webhook {
     pub status: WebhookStatus,
     /// The signing secret, sealed.
     pub sealed_secret: Sealed,
+    /// When its deliveries began to flow, or began to again: registered, switched on, moved to another address.
+    pub opened_at: Timestamp,
     /// When it was registered.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -59,6 +69,23 @@ pub enum WebhookStatus {
     Disabled,
     /// Its receiver answered 410 Gone.
     Gone,
+    /// All attempts failed for so long that the bridge switched it off.
+    Failing,
+    /// Its receiver asked for it with `webhook-delivery: disable`.
+    Steered,
+}
+
+impl WebhookStatus {
+    /// The status's name in API, events, logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enabled => "enabled",
+            Self::Disabled => "disabled",
+            Self::Gone => "gone",
+            Self::Failing => "failing",
+            Self::Steered => "steered",
+        }
+    }
 }
 
 /// How deliveries of one webhook follow each other.

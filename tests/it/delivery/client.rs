@@ -43,7 +43,7 @@ fn client(resolver: Arc<dyn Resolve>) -> WebhookClient {
 }
 
 async fn post(client: &WebhookClient, url: &str) -> Result<Received, PostError> {
-    client.post(Posting { uri: url.parse().expect("a URL"), headers: HeaderMap::new(), body: "{}".into() }).await
+    client.post(Posting { uri: url.parse().expect("a URL"), headers: HeaderMap::new(), body: "{}".into(), timeout: None }).await
 }
 
 fn class(result: Result<Received, PostError>) -> ErrorClass {
