@@ -46,6 +46,8 @@ pub struct Metrics {
     pub event_to_attempt: Histogram,
     /// `spaces_bridge_delivery_queue{state}`: deliveries `waiting`, `in_flight` and `dead`, refreshed at each scrape.
     pub delivery_queue: IntGaugeVec,
+    /// `spaces_bridge_delivery_oldest_waiting_seconds`: age of the oldest delivery that waits, refreshed at each scrape.
+    pub oldest_waiting: IntGauge,
     /// `spaces_bridge_settle_seconds`: one batch of settlements.
     pub settle_latency: Histogram,
     /// `spaces_bridge_store_bytes`: space that the store takes.
@@ -92,6 +94,7 @@ impl Metrics {
             event_to_attempt: new
                 .histogram("event_to_first_attempt_seconds", "From the append of an event to the start of its first attempt."),
             delivery_queue: new.gauges("delivery_queue", "Deliveries by open state.", &["state"]),
+            oldest_waiting: new.gauge("delivery_oldest_waiting_seconds", "Age of the oldest delivery that waits, in seconds."),
             settle_latency: new.histogram("settle_seconds", "One batch of settlements."),
             store_bytes: new.gauge("store_bytes", "Space that the store takes, in bytes."),
             http_requests: new.counters("http_requests_total", "HTTP answers.", &["method", "route", "status"]),

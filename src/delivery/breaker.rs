@@ -218,11 +218,12 @@ mod tests {
                 now += pause;
                 let finding = [Finding::Up, Finding::Answers, Finding::Down, Finding::Nothing][finding];
                 let (next, hold) = breaker.begun(at(now)).found(finding, at(now), at(now));
-                prop_assert_eq!(hold.is_some(), matches!(next, Breaker::Open { until, .. } if until > at(now)) && breaker != next);
+                let is_new = matches!(next, Breaker::Open { until, .. } if until > at(now)) && breaker != next;
+                prop_assert_eq!(hold.is_some(), is_new);
                 if let Some(hold) = hold {
                     prop_assert!(finding == Finding::Down && (FIRST_HOLD..=LONGEST_HOLD).contains(&hold));
-                    let probe = next.begun(at(now).saturating_add(hold));
-                    prop_assert!(matches!(probe, Breaker::HalfOpen { .. }));
+                    let is_probe = matches!(next.begun(at(now).saturating_add(hold)), Breaker::HalfOpen { .. });
+                    prop_assert!(is_probe, "no probe after {hold:?}");
                 }
                 breaker = next;
             }

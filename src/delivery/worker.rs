@@ -191,15 +191,13 @@ fn random_jitter() -> f64 {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::delivery::{AddressGuard, DeliverySettings, SystemResolver};
     use crate::domain::{DeliveryId, EventType, SystemClock};
-use crate::event_log::EventLog;
+    use crate::event_log::EventLog;
     use crate::seal::Keyring;
-    use crate::store::{ClaimedEvent, MemoryStore};
-    use crate::webhooks::{NewWebhook, WebhookPatch, WebhookUrl};
+    use crate::store::{ClaimedEvent, Engine, Incarnation, MemoryStore};
+    use crate::webhooks::{NewWebhook, WebhookPatch, WebhookRegistry, WebhookUrl};
 
     pub(in crate::delivery) async fn webhooks(
         engine: &Arc<dyn Engine>,

@@ -244,6 +244,7 @@ fn unexpected(rows: &Rows) -> ApiError {
         Rows::Deliveries(_) => "deliveries",
         Rows::Attempts(_) => "attempts",
         Rows::Depths { .. } => "depths",
+        Rows::Flows(_) => "flows",
     };
     ApiError::Internal(format!("the store answered with {kind} to another question"))
 }

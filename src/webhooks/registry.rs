@@ -343,8 +343,9 @@ fn apply(webhook: &mut Webhook, patch: &WebhookPatch) -> Option<Flow> {
         pace.retry.clone_from(retry);
     }
     pace.timeout = patch.timeout.unwrap_or(pace.timeout);
-    let rate_before = std::mem::replace(&mut pace.rate_limit, patch.rate_limit.unwrap_or(pace.rate_limit));
-    let repaced = pace.rate_limit != rate_before;
+    let rate_limit = patch.rate_limit.unwrap_or(pace.rate_limit);
+    let repaced = rate_limit != pace.rate_limit;
+    pace.rate_limit = rate_limit;
     match (patch.enabled, webhook.status) {
         (Some(true), _) => {
             webhook.status = WebhookStatus::Enabled;

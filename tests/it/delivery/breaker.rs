@@ -28,7 +28,7 @@ async fn a_dead_endpoint_costs_a_probe_instead_of_its_whole_queue() {
         assert!((OPENS_AFTER as usize..=OPENS_AFTER as usize + 2).contains(&spent), "{spent} attempts");
         assert_eq!(next, rig.now().saturating_add(FIRST_HOLD));
         let flow = rig.flow(&webhook).await;
-        assert_eq!((flow.probing, flow.held_until, flow.waiting), (true, Some(next), EVENTS.into()));
+        assert_eq!((flow.probing, flow.held_until, flow.waiting), (true, Some(next), u64::from(EVENTS)));
         assert!(rig.metric(r#"spaces_bridge_webhook_breakers{state="open"} 1"#));
 
         // One probe a hold, and each hold is twice as long as the one before.

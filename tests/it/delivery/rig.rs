@@ -18,6 +18,7 @@ use spaces_bridge::webhooks::{NewWebhook, WebhookRegistry, WebhookUrl};
 use tempfile::TempDir;
 
 use crate::support::clock::ManualClock;
+use crate::support::counting_engine::CountingEngine;
 use crate::support::faulty_engine::FaultyEngine;
 use crate::support::wait::eventually;
 
@@ -49,6 +50,13 @@ impl Disk {
     pub(super) fn faulty() -> (Self, Arc<FaultyEngine>) {
         let disk = Self::new();
         let engine = Arc::new(FaultyEngine::new(Arc::clone(&disk.engine)));
+        (Self { engine: Arc::clone(&engine) as Arc<dyn Engine>, ..disk }, engine)
+    }
+
+    /// A store that counts how often it is asked for work.
+    pub(super) fn counting() -> (Self, Arc<CountingEngine>) {
+        let disk = Self::new();
+        let engine = Arc::new(CountingEngine::new(Arc::clone(&disk.engine)));
         (Self { engine: Arc::clone(&engine) as Arc<dyn Engine>, ..disk }, engine)
     }
 
