@@ -28,8 +28,7 @@ impl Disabler {
     pub(super) async fn disable(&self, id: &WebhookId, why: WebhookStatus, failing_since: Option<Timestamp>) {
         let Some(webhook) = self.webhooks.get(id).filter(|webhook| webhook.status == WebhookStatus::Enabled) else { return };
         let reason = why.as_str();
-        let event =
-            SystemEvent::WebhookDisabled { webhook_id: id.clone(), reason, failing_since, opened_at: webhook.opened_at };
+        let event = SystemEvent::WebhookDisabled { webhook_id: id.clone(), reason, failing_since, opened_at: webhook.opened_at };
         if let Err(error) = self.event_log.append_system(&webhook.account, &event).await {
             warn!(webhook.id = %id, %error, cause = ?error, "the event that webhook `{id}` is switched off could not be stored");
         }

@@ -23,8 +23,8 @@ use super::settings::DeliverySettings;
 use super::settler::{Ended, Settler};
 use super::worker::DeliveryWorker;
 use crate::domain::Clock;
-use crate::metrics::Metrics;
 use crate::event_log::EventLog;
+use crate::metrics::Metrics;
 use crate::store::{Claim, ClaimRequest, Engine, Incarnation, Query, Rows, StoreError};
 use crate::webhooks::WebhookRegistry;
 

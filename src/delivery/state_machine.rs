@@ -88,10 +88,7 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 fn policy() -> impl Strategy<Value = RetryPolicy> {
-    prop_oneof![
-        Just(RetryPolicy::Standard),
-        proptest::collection::vec(1_u32..=86_400, 0..6).prop_map(RetryPolicy::Steps),
-    ]
+    prop_oneof![Just(RetryPolicy::Standard), proptest::collection::vec(1_u32..=86_400, 0..6).prop_map(RetryPolicy::Steps),]
 }
 
 /// The service as far as it matters here, and what has to hold.
@@ -178,7 +175,11 @@ impl World {
             assert!(claim.claimed_at >= earliest, "{} is tried {:?} early", claim.delivery, earliest.since(claim.claimed_at));
             assert!(claim.claimed_at >= self.held_until, "{} is tried during a hold", claim.delivery);
             assert_eq!(claim.attempt, attempts + 1, "an attempt of {} is missing", claim.delivery);
-            assert!(self.under_way.iter().all(|other| other.delivery != claim.delivery), "{} is tried twice at once", claim.delivery);
+            assert!(
+                self.under_way.iter().all(|other| other.delivery != claim.delivery),
+                "{} is tried twice at once",
+                claim.delivery
+            );
             self.worker.breakers.begun(&self.webhook, claim.claimed_at);
             self.under_way.push(claim);
         }
@@ -253,7 +254,8 @@ impl World {
         let query = Query::Deliveries { filter, cursor: None, limit: 1000 };
         let Rows::Deliveries(deliveries) = self.engine.query(query).await.expect("read").rows else { panic!("other rows") };
         assert_eq!(deliveries.len(), self.appended as usize);
-        let open = deliveries.iter().find(|delivery| !matches!(delivery.state, DeliveryState::Delivered | DeliveryState::Dead(_)));
+        let open =
+            deliveries.iter().find(|delivery| !matches!(delivery.state, DeliveryState::Delivered | DeliveryState::Dead(_)));
         assert!(open.is_none(), "{open:?} is stuck");
     }
 }

@@ -67,6 +67,9 @@ pub enum DeadReason {
 }
 
 impl DeadReason {
+    /// Every reason, for the store and documentation.
+    pub const ALL: [Self; 4] = [Self::Exhausted, Self::Gone, Self::WebhookDeleted, Self::Aborted];
+
     /// The reason's name in API, logs, metrics and store.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -12,8 +12,8 @@ use zeroize::Zeroizing;
 use super::WebhookUrl;
 use super::index::{Entry, Index, target};
 use crate::domain::{
-    AccountId, Clock, EventPattern, EventType, Interest, Ordering, Pace, RateLimit, RetryPolicy, Secret, SpaceId, SpaceSelector, Webhook, WebhookId,
-    WebhookStatus,
+    AccountId, Clock, EventPattern, EventType, Interest, Ordering, Pace, RateLimit, RetryPolicy, Secret, SpaceId, SpaceSelector,
+    Webhook, WebhookId, WebhookStatus,
 };
 use crate::seal::{Keyring, Purpose, UnsealError};
 use crate::store::{

@@ -2,6 +2,7 @@
 
 mod changes;
 mod events;
+mod pace;
 mod receivers;
 mod registering;
 

@@ -2,9 +2,7 @@
 
 mod pace;
 
-pub use self::pace::{
-    Exponential, Factor, MAX_ATTEMPTS, MAX_TIMEOUT, MAX_WAIT, OutOfBounds, Pace, RateLimit, RetryPolicy,
-};
+pub use self::pace::{Exponential, Factor, MAX_ATTEMPTS, MAX_TIMEOUT, MAX_WAIT, OutOfBounds, Pace, RateLimit, RetryPolicy};
 
 use std::fmt;
 use std::str::FromStr;

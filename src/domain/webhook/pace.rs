@@ -1,8 +1,11 @@
 //! How fast and how often a webhook is posted to: its schedule of repeats, its time limit, its rate.
 
+use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The longest wait between two attempts, and the longest that a receiver can ask for.
 pub const MAX_WAIT: Duration = Duration::from_hours(24);
@@ -40,7 +43,7 @@ impl Pace {
 }
 
 /// When a failed delivery is tried again.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum RetryPolicy {
     /// Ten attempts over 75 hours, the example of Standard Webhooks.
@@ -50,6 +53,44 @@ pub enum RetryPolicy {
     Steps(Vec<u32>),
     /// Waits that grow by a factor.
     Exponential(Exponential),
+}
+
+impl<'de> Deserialize<'de> for RetryPolicy {
+    /// By hand, because what is neither a word nor an object is of the wrong type, and not wrong JSON as serde has it for enums.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        enum Waits {
+            Steps(Vec<u32>),
+            Exponential(Exponential),
+        }
+
+        struct Policy;
+
+        impl<'de> Visitor<'de> for Policy {
+            type Value = RetryPolicy;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("`standard`, or an object with `steps` or `exponential`")
+            }
+
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<RetryPolicy, E> {
+                match word {
+                    "standard" => Ok(RetryPolicy::Standard),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(word), &self)),
+                }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RetryPolicy, A::Error> {
+                Waits::deserialize(MapAccessDeserializer::new(map)).map(|waits| match waits {
+                    Waits::Steps(steps) => RetryPolicy::Steps(steps),
+                    Waits::Exponential(exponential) => RetryPolicy::Exponential(exponential),
+                })
+            }
+        }
+
+        deserializer.deserialize_any(Policy)
+    }
 }
 
 /// Waits that grow by a factor up to a longest one.
@@ -228,14 +269,26 @@ mod tests {
         ] {
             assert_eq!(policy(json).check().expect_err(json).pointer, pointer, "{json}");
         }
-        for (count, per_seconds, pointer) in [(0, 1, "/count"), (10_001, 1, "/count"), (1, 0, "/perSeconds"), (1, 3601, "/perSeconds")] {
+        for (count, per_seconds, pointer) in
+            [(0, 1, "/count"), (10_001, 1, "/count"), (1, 0, "/perSeconds"), (1, 3601, "/perSeconds")]
+        {
             assert_eq!(RateLimit { count, per_seconds }.check().expect_err("refused").pointer, pointer);
         }
     }
 
     #[test]
     fn what_is_no_policy_is_refused() {
-        for json in [r#""often""#, r#"{"steps":[-1]}"#, r#"{"steps":[1],"exponential":{}}"#, r#"{"exponential":{"first":1}}"#, "{}", "null"] {
+        for json in [
+            r#""often""#,
+            r#"{"steps":[-1]}"#,
+            r#"{"steps":[1],"exponential":{}}"#,
+            r#"{"exponential":{"first":1}}"#,
+            "{}",
+            "null",
+            "7",
+            "[]",
+            r#"{"steps":[],"more":1}"#,
+        ] {
             assert!(serde_json::from_str::<RetryPolicy>(json).is_err(), "{json}");
         }
     }

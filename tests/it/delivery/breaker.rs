@@ -114,7 +114,8 @@ async fn after_a_long_time_of_nothing_but_failures_a_webhook_is_switched_off_and
         rig.append(number).await;
     }
     while rig.webhooks.get(&webhook.id).expect("it exists").status == WebhookStatus::Enabled {
-        let next = rig.quiet().await.expect("an attempt is due");
+        // Nothing is due any more once it is off.
+        let Some(next) = rig.quiet().await else { continue };
         assert!(next.since(began) < after * 2, "it is still on");
         disk.clock.set(next);
         eventually("the end of the attempt or of the webhook", async || {
@@ -175,7 +176,7 @@ async fn a_receiver_steers_what_it_gets() {
         (410, "abort", DeliveryState::Dead(DeadReason::Gone), WebhookStatus::Gone),
         (200, "continue", DeliveryState::Delivered, WebhookStatus::Enabled),
     ] {
-        let rig = Rig::start(&Disk::new(), settings()).await;
+        let rig = Rig::start(&Disk::embedded(), settings()).await;
         let (webhook, _) = rig.webhook(&receiver.url()).await;
         receiver.script([Reply::Answer(status, steering(value), Vec::new())]);
         let before = receiver.count();

@@ -45,7 +45,9 @@ fn rows() -> Vec<(Reply, Option<ErrorClass>, Follows)> {
     let mut rows = Vec::new();
     rows.extend([200, 201, 202, 204, 299].map(|status| (Reply::status(status), None, Delivered)));
     rows.extend([300, 301, 302, 303, 304, 307, 308].map(|status| (with(status, "location", "/elsewhere"), http, first_step())));
-    rows.extend([400, 401, 403, 404, 408, 415, 422, 451, 500, 501, 503, 599].map(|status| (Reply::status(status), http, first_step())));
+    rows.extend(
+        [400, 401, 403, 404, 408, 415, 422, 451, 500, 501, 503, 599].map(|status| (Reply::status(status), http, first_step())),
+    );
     rows.extend([429, 502, 504].map(|status| (Reply::status(status), http, slowed())));
     for status in [429, 502, 504] {
         rows.extend([

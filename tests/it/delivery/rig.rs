@@ -13,7 +13,9 @@ use spaces_bridge::domain::{
 use spaces_bridge::event_log::{EventLog, Logged, LoggedEvent};
 use spaces_bridge::metrics::Metrics;
 use spaces_bridge::seal::Keyring;
-use spaces_bridge::store::{DeliveryFilter, EmbeddedSettings, EmbeddedStore, Engine, Fence, FlowStatus, MemoryStore, Query, Rows, Wanted};
+use spaces_bridge::store::{
+    DeliveryFilter, EmbeddedSettings, EmbeddedStore, Engine, Fence, FlowStatus, MemoryStore, Query, Rows, Wanted,
+};
 use spaces_bridge::webhooks::{NewWebhook, WebhookRegistry, WebhookUrl};
 use tempfile::TempDir;
 
@@ -224,11 +226,16 @@ impl Rig {
     /// Waits until nothing is under way and nothing is due, and gives the time of the next.
     pub(super) async fn quiet(&self) -> Option<Timestamp> {
         eventually("a quiet moment", async || {
+            let is_later = |next: Option<Timestamp>| next.is_none_or(|next| next > self.now());
+            // Nothing is due, so what is under way is all that can be; and with its end the next time may have changed.
+            if !is_later(self.disk.engine.next_due().await.expect("asked")) {
+                return None;
+            }
             let Rows::Depths { in_flight, .. } = self.disk.engine.query(Query::Depths).await.expect("read").rows else {
                 panic!("other rows")
             };
             let next = self.disk.engine.next_due().await.expect("asked");
-            (in_flight == 0 && next.is_none_or(|next| next > self.now())).then_some(next)
+            (in_flight == 0 && is_later(next)).then_some(next)
         })
         .await
     }

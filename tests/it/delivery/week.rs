@@ -32,16 +32,16 @@ impl Dice {
 fn moods(seed: u64) -> Vec<Reply> {
     let (mut dice, mut replies) = (Dice(seed), Vec::new());
     while replies.len() < 20_000 {
-        let reply = match dice.roll(100) {
-            0..=59 => Reply::status(204),
-            60..=64 => Reply::Answer(429, vec![("retry-after", dice.roll(600).to_string())], Vec::new()),
-            65..=69 => Reply::Answer(503, vec![("retry-after", dice.roll(7200).to_string())], Vec::new()),
-            70..=74 => Reply::status(404),
-            75..=79 => Reply::status(502),
-            80..=84 => Reply::BreakInBody,
-            85..=89 => Reply::Close,
-            90..=92 => Reply::Nonsense,
-            93..=98 => Reply::status(500),
+        let reply = match dice.roll(1000) {
+            0..=749 => Reply::status(204),
+            750..=779 => Reply::Answer(429, vec![("retry-after", dice.roll(600).to_string())], Vec::new()),
+            780..=809 => Reply::Answer(503, vec![("retry-after", dice.roll(7200).to_string())], Vec::new()),
+            810..=839 => Reply::status(404),
+            840..=869 => Reply::status(502),
+            870..=899 => Reply::BreakInBody,
+            900..=929 => Reply::Close,
+            930..=959 => Reply::Nonsense,
+            960..=995 => Reply::status(500),
             // A long outage: each probe of it fails.
             _ => {
                 let down = 10 + dice.roll(20);
@@ -67,11 +67,8 @@ async fn in_a_week_of_random_failures_nothing_is_lost_and_order_is_kept_where_it
     let disk = Disk::embedded();
     let settings = DeliverySettings { per_webhook: 4, ..settings() };
     let mut rig = Rig::start(&disk, settings).await;
-    let new = |receiver: &Receiver, ordering| NewWebhook {
-        spaces: vec![SpaceSelector::All],
-        ordering,
-        ..new_webhook(&receiver.url())
-    };
+    let new =
+        |receiver: &Receiver, ordering| NewWebhook { spaces: vec![SpaceSelector::All], ordering, ..new_webhook(&receiver.url()) };
     let (parallel, _) = rig.webhook_of(new(&parallel_end, Ordering::Parallel)).await;
     let (ordered, _) = rig.webhook_of(new(&ordered_end, Ordering::Space)).await;
 
