@@ -18,6 +18,8 @@ use crate::event_log::EventLog;
 use crate::http::{self, AppParts, AppState, HttpSettings, Readiness, ReadyState};
 use crate::master_key::{self, KeyError};
 use crate::metrics::Metrics;
+use crate::recovery::Recovery;
+use crate::replies::{Replies, ReplyParts, ReplySettings};
 use crate::send_log::SendLog;
 use crate::server::Listener;
 use crate::session::{InterestSource, SessionDependencies, SessionRegistry, SessionSettings};
@@ -82,6 +84,7 @@ pub struct App {
     metrics: Arc<Metrics>,
     sessions: Arc<SessionRegistry>,
     delivery: DeliveryParts,
+    replies: Replies,
     state: AppState,
     readiness: Arc<Readiness>,
     http_tasks: TaskTracker,
@@ -164,12 +167,21 @@ impl App {
             idle_connections: config.webhooks.concurrency,
         };
         let client = Arc::new(WebhookClient::new(client_settings, Arc::clone(&guard), Arc::new(SystemResolver), tls));
+        let replies = Replies::new(ReplyParts {
+            engine: Arc::clone(&engine),
+            sessions: Arc::clone(&sessions) as _,
+            sends: Arc::clone(&sends),
+            clock: Arc::clone(&clock),
+            metrics: Arc::clone(&metrics),
+            settings: ReplySettings { per_minute: config.webhooks.replies_per_minute, kept: retention(&config) },
+        });
         let delivery = DeliveryParts {
             engine: Arc::clone(&engine),
             incarnation: member.incarnation,
             webhooks: Arc::clone(&webhooks),
             event_log: Arc::clone(&event_log),
             client,
+            replies: Some(Arc::new(replies.clone())),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
         };
@@ -181,7 +193,9 @@ impl App {
             webhooks,
             subscriptions,
             sends,
+            replies: replies.clone(),
             event_log,
+            recovery: Recovery::new(Arc::clone(&engine), Arc::clone(&clock)),
             engine: Arc::clone(&engine),
             rest,
             address_guard: guard,
@@ -201,6 +215,7 @@ impl App {
             metrics,
             sessions,
             delivery,
+            replies,
             state,
             readiness,
             http_tasks,
@@ -245,6 +260,7 @@ impl App {
         let (public, internal) = (tokio::spawn(public), tokio::spawn(internal));
         let dispatcher = DeliveryDispatcher::spawn(self.delivery, delivery_settings(&self.config));
         let restored = self.sessions.restore().await?;
+        self.replies.start();
         self.readiness.set(ReadyState::Ready);
         info!(sessions = restored, "ready");
 
@@ -258,7 +274,7 @@ impl App {
         }
         // Both at once, so that each has the whole of what is left.
         let left = deadline.saturating_duration_since(Instant::now()).max(LAST_GRACE);
-        tokio::join!(self.sessions.shut_down(left), dispatcher.shutdown(left));
+        tokio::join!(self.sessions.shut_down(left), dispatcher.shutdown(left), self.replies.shut_down(left));
         internal_stop.request();
         log_panic("the internal listener", internal.await);
         background.cancel();
@@ -277,9 +293,15 @@ impl App {
             engine: Arc::clone(&self.engine),
             clock: Arc::clone(&self.clock),
             metrics: Arc::clone(&self.metrics),
-            retention: DAY.saturating_mul(u32::try_from(self.config.store.retention_days).unwrap_or(u32::MAX)),
+            retention: retention(&self.config),
+            retained_bytes: self.config.store.retention_bytes,
         }
     }
+}
+
+/// How long events and their settled deliveries are kept.
+fn retention(config: &Config) -> Duration {
+    DAY.saturating_mul(u32::try_from(config.store.retention_days).unwrap_or(u32::MAX))
 }
 
 async fn bind(setting: &'static str, address: SocketAddr) -> Result<Listener, AppError> {
@@ -367,6 +389,7 @@ struct MaintenanceTask {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     retention: Duration,
+    retained_bytes: Option<u64>,
 }
 
 impl MaintenanceTask {
@@ -383,7 +406,7 @@ impl MaintenanceTask {
     /// One round. `true` if there is more to do.
     async fn round(&self) -> bool {
         let events_before = Some(self.clock.now().saturating_sub(self.retention));
-        match self.engine.maintain(Maintenance { events_before, budget: MAINTENANCE_BUDGET }).await {
+        match self.engine.maintain(Maintenance { events_before, bytes_above: self.retained_bytes, budget: MAINTENANCE_BUDGET }).await {
             Ok(done) => {
                 self.metrics.store_bytes.set(i64::try_from(done.bytes).unwrap_or(i64::MAX));
                 done.more

@@ -15,7 +15,7 @@ pub use self::system::{SystemEvent, SystemEventError};
 use crate::domain::{AccountId, Clock, EventId, EventType, SpaceId, Timestamp, WebhookId, WebhookStatus};
 use crate::metrics::Metrics;
 use crate::store::{Appended, Engine, Fence, Incarnation, Lane, NewEvent, StoreError, Target};
-use crate::webhooks::WebhookRegistry;
+use crate::webhooks::{EventView, WebhookRegistry};
 
 /// Larger bodies go out as they are, but Standard Webhooks recommends to stay below, and receivers may refuse them.
 const LARGE_BODY: usize = 20_000;
@@ -39,6 +39,13 @@ pub struct LoggedEvent {
     pub occurred_at: Timestamp,
     /// The body of its deliveries, byte for byte.
     pub body: Bytes,
+}
+
+impl LoggedEvent {
+    /// The event as matching looks at it.
+    pub fn view(&self) -> EventView<'_> {
+        EventView::new(&self.account, &self.event_type, &self.space, (self.direct, self.own), &self.body)
+    }
 }
 
 /// What became of an append.
@@ -97,7 +104,7 @@ impl EventLog {
     /// Makes events and their deliveries durable in one transaction.
     pub async fn append(&self, fence: Fence, events: Vec<LoggedEvent>) -> Result<Logged, StoreError> {
         let with_targets = events.into_iter().map(|event| {
-            let targets = self.webhooks.targets(&event.account, &event.event_type, &event.space, event.direct, event.own);
+            let targets = self.webhooks.targets(&event.view());
             warn_if_large(&event, &targets);
             with_targets(event, targets)
         });
@@ -105,8 +112,8 @@ impl EventLog {
     }
 
     /// Whether any webhook would get such an event.
-    pub fn has_targets(&self, account: &AccountId, event_type: &EventType, space: &SpaceId, direct: bool, own: bool) -> bool {
-        !self.webhooks.targets(account, event_type, space, direct, own).is_empty()
+    pub fn has_targets(&self, event: &LoggedEvent) -> bool {
+        !self.webhooks.targets(&event.view()).is_empty()
     }
 
     /// Appends a `webhook.test` event that goes to the webhook `id` alone, on the way that every event takes. `fence` is that of a

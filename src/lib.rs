@@ -12,6 +12,8 @@ mod failure;
 pub mod http;
 pub mod master_key;
 pub mod metrics;
+pub mod recovery;
+pub mod replies;
 pub mod seal;
 pub mod send_log;
 pub mod server;

@@ -44,6 +44,8 @@ pub struct Metrics {
     pub attempt_latency: Histogram,
     /// `spaces_bridge_event_to_first_attempt_seconds`: from the append to the start of the first attempt.
     pub event_to_attempt: Histogram,
+    /// `spaces_bridge_replies_total{outcome}`: answers in words of receivers (`posted`, `unconfirmed`, `failed`, `dropped`).
+    pub replies: IntCounterVec,
     /// `spaces_bridge_delivery_queue{state}`: deliveries `waiting`, `in_flight` and `dead`, refreshed at each scrape.
     pub delivery_queue: IntGaugeVec,
     /// `spaces_bridge_delivery_oldest_waiting_seconds`: age of the oldest delivery that waits, refreshed at each scrape.
@@ -93,6 +95,7 @@ impl Metrics {
             attempt_latency: new.histogram("delivery_attempt_seconds", "One delivery attempt."),
             event_to_attempt: new
                 .histogram("event_to_first_attempt_seconds", "From the append of an event to the start of its first attempt."),
+            replies: new.counters("replies_total", "Answers in words of receivers, by outcome.", &["outcome"]),
             delivery_queue: new.gauges("delivery_queue", "Deliveries by open state.", &["state"]),
             oldest_waiting: new.gauge("delivery_oldest_waiting_seconds", "Age of the oldest delivery that waits, in seconds."),
             settle_latency: new.histogram("settle_seconds", "One batch of settlements."),

@@ -168,11 +168,13 @@ pub struct StoreConfig {
     pub max_bytes: Option<u64>,
     /// Days that events and their settled deliveries are kept.
     pub retention_days: u64,
+    /// Bytes of the store beyond which the oldest events go before their time; unlimited if not set.
+    pub retention_bytes: Option<u64>,
 }
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { backend: Backend::Embedded, path: PathBuf::from("./data"), max_bytes: None, retention_days: 30 }
+        Self { backend: Backend::Embedded, path: PathBuf::from("./data"), max_bytes: None, retention_days: 30, retention_bytes: None }
     }
 }
 
@@ -194,6 +196,8 @@ pub struct WebhooksConfig {
     pub disable_after_hours: u64,
     /// Webhooks with a label of their own in metrics; all others share one.
     pub metric_labels: usize,
+    /// Most answers of receivers that are posted per space and minute.
+    pub replies_per_minute: usize,
 }
 
 impl Default for WebhooksConfig {
@@ -206,6 +210,7 @@ impl Default for WebhooksConfig {
             max_per_account: 100,
             disable_after_hours: 120,
             metric_labels: 100,
+            replies_per_minute: 20,
         }
     }
 }

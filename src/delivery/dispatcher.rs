@@ -19,6 +19,7 @@ use super::client::WebhookClient;
 use super::disabler::{Disabler, Patience};
 use super::endpoint::Endpoints;
 use super::labels::Labels;
+use super::reply::ReplySink;
 use super::settings::DeliverySettings;
 use super::settler::{Ended, Settler};
 use super::worker::DeliveryWorker;
@@ -51,6 +52,8 @@ pub struct DeliveryParts {
     pub event_log: Arc<EventLog>,
     /// Who posts.
     pub client: Arc<WebhookClient>,
+    /// Where answers in words go, if anyone takes them.
+    pub replies: Option<Arc<dyn ReplySink>>,
     /// The clock, the engine's too.
     pub clock: Arc<dyn Clock>,
     /// The metrics.
@@ -105,6 +108,7 @@ impl DeliveryDispatcher {
                 endpoints: Endpoints::new(Arc::clone(&parts.webhooks)),
                 breakers: Breakers::new(parts.webhooks, Arc::clone(&parts.metrics)),
                 disabler,
+                replies: parts.replies,
                 clock: parts.clock,
                 metrics: parts.metrics,
             }),

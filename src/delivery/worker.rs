@@ -12,9 +12,12 @@ use super::breakers::Breakers;
 use super::client::{PostError, Posting, Received, WebhookClient};
 use super::disabler::Disabler;
 use super::endpoint::{Endpoint, EndpointError, Endpoints};
+use super::reply::{Answered, ReplySink};
 use super::retry::{Answer, Wish, next_step, parse_retry_after};
 use super::signature::signature_header;
-use crate::domain::{AttemptOutcome, Clock, DeadReason, ErrorClass, RetryPolicy, Timestamp, Webhook, WebhookStatus};
+use crate::domain::{
+    AttemptOutcome, Clock, DeadReason, ErrorClass, EventType, RetryPolicy, Timestamp, Webhook, WebhookStatus,
+};
 use crate::metrics::Metrics;
 use crate::store::{Claim, Hold, Settlement, Verdict};
 
@@ -30,6 +33,7 @@ pub(super) struct DeliveryWorker {
     pub(super) endpoints: Endpoints,
     pub(super) breakers: Breakers,
     pub(super) disabler: Arc<Disabler>,
+    pub(super) replies: Option<Arc<dyn ReplySink>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -57,6 +61,9 @@ impl DeliveryWorker {
         let took = started.elapsed();
         let wish = wish(&result);
         let settlement = self.judge(claim, &endpoint.webhook, result, wish, took);
+        if !self.hand_on(claim, &endpoint, &settlement).await {
+            return None;
+        }
         self.observe(claim, &endpoint, &settlement);
         // Durable before the delivery is settled, so that no crash leaves a webhook on whose receiver wants no more.
         if settlement.verdict == Verdict::Dead(DeadReason::Gone) {
@@ -65,6 +72,25 @@ impl DeliveryWorker {
             self.disabler.disable(&claim.webhook, WebhookStatus::Steered, None).await;
         }
         Some(settlement)
+    }
+
+    /// Hands an answer in words on, durably before the delivery is settled, so that none gets lost. `false` if that failed: the
+    /// claim then ends by itself, and the event comes again.
+    async fn hand_on(&self, claim: &Claim, endpoint: &Endpoint, settlement: &Settlement) -> bool {
+        let (Some(replies), Some(body)) = (&self.replies, &settlement.outcome.response) else { return true };
+        let webhook = &endpoint.webhook;
+        let is_answer = settlement.verdict == Verdict::Delivered && settlement.outcome.status == Some(200);
+        if !webhook.reply || !is_answer || claim.event.event_type != EventType::MESSAGE_CREATED {
+            return true;
+        }
+        match replies.take(Answered { delivery: claim.delivery, webhook, event: &claim.event, body }).await {
+            Ok(()) => true,
+            Err(error) => {
+                let (id, error) = (claim.delivery, &error as &dyn std::error::Error);
+                warn!(delivery.id = %id, webhook.id = %webhook.id, error, "the answer to `{id}` could not be recorded; it will be asked for again");
+                false
+            }
+        }
     }
 
     /// What follows from the result of an attempt.
@@ -193,7 +219,7 @@ fn random_jitter() -> f64 {
 pub(super) mod tests {
     use super::*;
     use crate::delivery::{AddressGuard, DeliverySettings, SystemResolver};
-    use crate::domain::{DeliveryId, EventType, SystemClock};
+    use crate::domain::{DeliveryId, SystemClock};
     use crate::event_log::EventLog;
     use crate::seal::Keyring;
     use crate::store::{ClaimedEvent, Engine, Incarnation, MemoryStore};
@@ -229,7 +255,7 @@ pub(super) mod tests {
         let breakers = Breakers::new(Arc::clone(&webhooks), Arc::clone(&metrics));
         let (event_log, disabler_clock) = (Arc::new(event_log), Arc::clone(&clock));
         let disabler = Arc::new(Disabler { webhooks, event_log, clock: disabler_clock, metrics: Arc::clone(&metrics) });
-        DeliveryWorker { client, endpoints, breakers, disabler, clock, metrics }
+        DeliveryWorker { client, endpoints, breakers, disabler, replies: None, clock, metrics }
     }
 
     async fn worker() -> (DeliveryWorker, Arc<Webhook>) {

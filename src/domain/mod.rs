@@ -21,6 +21,7 @@ pub use secret::{Sealed, Secret};
 pub use session::{ClosedReason, SessionState};
 pub use time::{Clock, SystemClock, Timestamp};
 pub use webhook::{
-    EventPattern, Exponential, Factor, InvalidPattern, MAX_ATTEMPTS, MAX_TIMEOUT, MAX_WAIT, Ordering, OutOfBounds, Pace,
-    RateLimit, RetryPolicy, SpaceSelector, Webhook, WebhookStatus,
+    EventPattern, Exponential, Expression, Factor, Filter, FilterError, InvalidPattern, MAX_ATTEMPTS, MAX_FILTER_PARTS,
+    MAX_FILTER_VALUE, MAX_TIMEOUT, MAX_WAIT, MessageFacts, Ordering, OutOfBounds, Pace, RateLimit, RetryPolicy, Rules,
+    SpaceSelector, TextCondition, Webhook, WebhookStatus,
 };

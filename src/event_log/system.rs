@@ -30,8 +30,10 @@ pub enum SystemEvent {
     SessionDisconnected {
         /// The session.
         session_id: SessionId,
-        /// Why, in words.
-        reason: String,
+        /// Why, in one word: `connection_lost`, `idle`, `requested` or `shutdown`.
+        cause: &'static str,
+        /// What broke the connection, if it broke.
+        reason: Option<String>,
         /// Connections lost since the last event of this session.
         lost_connections: u32,
     },

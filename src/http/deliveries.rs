@@ -11,7 +11,8 @@ use super::error::{ApiError, Resource};
 use super::extract::{ApiPath, ApiQuery};
 use super::page::{Limit, Page, PageQuery};
 use super::webhooks::owned;
-use crate::domain::{self, DeliveryId, DeliveryState, EventId, EventType, SpaceId, Timestamp, WebhookId};
+use crate::domain::{self, AccountId, DeliveryId, DeliveryState, EventId, EventType, MessageRef, SpaceId, Timestamp, WebhookId};
+use crate::replies::{ReplyRecord, ReplyState};
 use crate::store::{Cursor, DeliveryFilter, Query, Rows, StateFilter};
 
 /// Longest piece of a receiver's answer that is shown, in bytes.
@@ -112,6 +113,39 @@ pub(super) struct DeliveryDetail {
     delivery: Delivery,
     /// The attempts that have ended, first to last.
     attempts: Vec<Attempt>,
+    /// What became of the words that the receiver answered with; `null` if it gave none, or gave them to another delivery of the
+    /// event.
+    #[schema(required)]
+    reply: Option<DeliveryReply>,
+}
+
+/// What became of the words of a receiver.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DeliveryReply {
+    /// How far it has come: `waiting` to be posted, `posted`, `unconfirmed`, `failed` or `dropped`.
+    #[schema(value_type = String, example = "posted")]
+    status: &'static str,
+    /// Its reference. If it is unconfirmed, `GET /messages/{ref}` tells what is known of it.
+    #[schema(value_type = String, example = "ref_4f2b8a0d6c1e4b7f9a3d5e8c7b6a1f20")]
+    r#ref: MessageRef,
+    /// The id that Spaces gave it, if it is posted.
+    #[schema(required, example = "650a0b0c0d0e0f1011121314")]
+    message_id: Option<String>,
+    /// Why it is not posted, for people.
+    #[schema(required)]
+    reason: Option<String>,
+}
+
+impl From<ReplyRecord> for DeliveryReply {
+    fn from(record: ReplyRecord) -> Self {
+        let (status, reason) = (record.state.as_str(), record.state.reason().map(str::to_owned));
+        let message_id = match record.state {
+            ReplyState::Posted { id } => Some(id),
+            _ => None,
+        };
+        Self { status, r#ref: record.reference, message_id, reason }
+    }
 }
 
 /// One HTTP request of a delivery.
@@ -162,6 +196,10 @@ impl From<domain::Attempt> for Attempt {
 #[serde(deny_unknown_fields)]
 pub(super) struct DeliveryQuery {
     state: Option<DeliveryStateName>,
+    #[serde(rename = "type")]
+    event_type: Option<EventType>,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
     limit: Option<Limit>,
     cursor: Option<String>,
 }
@@ -176,6 +214,9 @@ pub(super) struct DeliveryQuery {
     params(
         ("id" = String, Path, description = "The webhook.", pattern = "^wh_[A-Za-z0-9_-]{1,128}$", example = "wh_1b9d6bcd4bbb4d2d9b5dab8dfbbd4bed"),
         ("state" = Option<DeliveryStateName>, Query, description = "In this state only.", nullable = false),
+        ("type" = Option<String>, Query, description = "Of events of this type only.", nullable = false, pattern = "^[A-Za-z0-9_]+([.][A-Za-z0-9_]+)*$", max_length = 100, example = "message.created"),
+        ("since" = Option<String>, Query, description = "Created at this time or later.", nullable = false, format = DateTime),
+        ("until" = Option<String>, Query, description = "Created before this time.", nullable = false, format = DateTime),
         PageQuery,
     ),
     responses(
@@ -188,12 +229,12 @@ pub(super) async fn list_deliveries(
     State(app): State<AppState>,
     caller: SpacesCaller,
     ApiPath(webhook): ApiPath<WebhookId>,
-    ApiQuery(DeliveryQuery { state, limit, cursor }): ApiQuery<DeliveryQuery>,
+    ApiQuery(DeliveryQuery { state, event_type, since, until, limit, cursor }): ApiQuery<DeliveryQuery>,
 ) -> Result<Json<Page<Delivery>>, ApiError> {
     let account = caller.account(&app).await?;
     owned(&app, &account, &webhook)?;
     let page = PageQuery::new(limit, cursor);
-    let filter = DeliveryFilter { webhook, state: state.map(StateFilter::from), event: None };
+    let filter = DeliveryFilter { webhook, state: state.map(StateFilter::from), event: None, event_type, since, until };
     let query = Query::Deliveries { filter, cursor: page.place()?.map(Cursor), limit: page.limit() };
     let found = app.engine.query(query).await?;
     let rows = deliveries(found.rows)?;
@@ -220,18 +261,29 @@ pub(super) async fn get_delivery(
     ApiPath(id): ApiPath<DeliveryId>,
 ) -> Result<Json<DeliveryDetail>, ApiError> {
     let account = caller.account(&app).await?;
-    let found = deliveries(app.engine.query(Query::Delivery(id)).await?.rows)?;
-    let is_own = |delivery: &domain::Delivery| owned(&app, &account, &delivery.webhook).is_ok();
-    let delivery = found.into_iter().next().filter(is_own).ok_or(ApiError::NotFound(Resource::Delivery))?;
-    let attempts = match app.engine.query(Query::Attempts(id)).await?.rows {
-        Rows::Attempts(attempts) => attempts,
-        other => return Err(unexpected(&other)),
-    };
-    let attempts = attempts.into_iter().map(Attempt::from).collect();
-    Ok(Json(DeliveryDetail { delivery: delivery.into(), attempts }))
+    let delivery = owned_delivery(&app, &account, id).await?;
+    let attempts = attempts_of(&app, id).await?;
+    let reply = app.replies.find(&delivery.webhook, &delivery.event).await?;
+    let reply = reply.filter(|reply| reply.delivery == id).map(DeliveryReply::from);
+    Ok(Json(DeliveryDetail { delivery: delivery.into(), attempts, reply }))
 }
 
-fn deliveries(rows: Rows) -> Result<Vec<domain::Delivery>, ApiError> {
+/// The delivery `id`, if it is of a webhook of the account.
+pub(super) async fn owned_delivery(app: &AppState, account: &AccountId, id: DeliveryId) -> Result<domain::Delivery, ApiError> {
+    let found = deliveries(app.engine.query(Query::Delivery(id)).await?.rows)?;
+    let is_own = |delivery: &domain::Delivery| owned(app, account, &delivery.webhook).is_ok();
+    found.into_iter().next().filter(is_own).ok_or(ApiError::NotFound(Resource::Delivery))
+}
+
+/// The attempts of a delivery that have ended, first to last.
+pub(super) async fn attempts_of(app: &AppState, id: DeliveryId) -> Result<Vec<Attempt>, ApiError> {
+    match app.engine.query(Query::Attempts(id)).await?.rows {
+        Rows::Attempts(attempts) => Ok(attempts.into_iter().map(Attempt::from).collect()),
+        other => Err(unexpected(&other)),
+    }
+}
+
+pub(super) fn deliveries(rows: Rows) -> Result<Vec<domain::Delivery>, ApiError> {
     match rows {
         Rows::Deliveries(deliveries) => Ok(deliveries),
         other => Err(unexpected(&other)),

@@ -99,6 +99,9 @@ pub enum ApiError {
     /// A webhook could not be tried.
     #[error(transparent)]
     WebhookTest(#[from] TestError),
+    /// An attempt of the delivery is under way.
+    #[error("an attempt of the delivery is under way")]
+    DeliveryInFlight,
     /// The message was emitted, nothing is known of it yet, and that could not be written down.
     #[error(
         "the message was sent, its outcome is not known and could not be recorded; look into the space before sending it again"
@@ -134,6 +137,8 @@ pub enum Resource {
     Webhook,
     /// A delivery.
     Delivery,
+    /// An event.
+    Event,
 }
 
 impl Resource {
@@ -144,6 +149,7 @@ impl Resource {
             Self::Subscription => "subscription",
             Self::Webhook => "webhook",
             Self::Delivery => "delivery",
+            Self::Event => "event",
         }
     }
 
@@ -154,6 +160,7 @@ impl Resource {
             Self::Subscription => "subscription_not_found",
             Self::Webhook => "webhook_not_found",
             Self::Delivery => "delivery_not_found",
+            Self::Event => "event_not_found",
         }
     }
 }
@@ -210,6 +217,7 @@ impl ApiError {
             Self::Rest(error) => rest_kind(error),
             Self::Webhook(error) => webhook_kind(error),
             Self::WebhookTest(error) => test_kind(error),
+            Self::DeliveryInFlight => (StatusCode::CONFLICT, "delivery_in_flight", "An attempt is under way"),
             // No 503, which would invite callers to send again.
             Self::SentUnrecorded(_) => (StatusCode::INTERNAL_SERVER_ERROR, "unconfirmed", "Sent, outcome unknown"),
             Self::Store(_) => STORE,

@@ -11,10 +11,9 @@ use utoipa::{PartialSchema, ToSchema};
 use super::AppState;
 use super::error::ApiError;
 use super::extract::parse_json;
-use super::html::escape;
 use crate::domain::{InvalidId, MessageRef, SpaceId};
 use crate::session::OutgoingMessage;
-use crate::upstream::{LOOPBACK_BRIDGE, Loopback, OutgoingContent, OutgoingPayload, Parent, plain_text};
+use crate::upstream::{LOOPBACK_BRIDGE, Loopback, escape, plain_text};
 
 /// A message to be sent, in one of four forms.
 #[derive(Debug)]
@@ -291,16 +290,8 @@ fn simple(
     }
     let reference = MessageRef::random();
     let data: Vec<Box<RawValue>> = attachments.iter().map(Attachment::to_upstream).collect();
-    let payload = OutgoingPayload {
-        category: UpstreamCategory::Chat.as_str(),
-        topic_id: &space,
-        content: OutgoingContent { body_text: Cow::Borrowed(&words.html), description: None, data: &data },
-        parent_msg: reply_to.map(|id| Parent { id: id.0.as_str() }),
-        loopback_metadata: Loopback { bridge: LOOPBACK_BRIDGE, reference: &reference },
-    };
-    let payload = serde_json::to_string(&payload).expect("a message of texts serialises").into_boxed_str();
-    let category = UpstreamCategory::Chat.as_str().to_owned();
-    Ok(OutgoingMessage { reference, space, category, payload, plain_text: words.plain.clone() })
+    let reply_to = reply_to.map(|id| id.0.as_str());
+    Ok(OutgoingMessage::chat(reference, space, (&words.html, words.plain.clone()), reply_to, &data))
 }
 
 /// Longest text of an attachment, in characters.

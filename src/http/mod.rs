@@ -9,7 +9,10 @@ mod direct;
 mod docs;
 mod edge;
 mod error;
+mod explain;
 mod extract;
+mod filter;
+mod filter_schema;
 mod health;
 mod html;
 mod message_body;
@@ -18,6 +21,7 @@ mod openapi;
 mod page;
 mod problem;
 mod recent;
+mod recovery;
 mod sessions;
 mod spaces;
 mod state;
@@ -59,8 +63,14 @@ fn public_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(webhooks::get_webhook_secret))
         .routes(routes!(webhooks::test_webhook))
         .routes(routes!(webhook_health::enable_webhook))
+        .routes(routes!(filter::test_filter))
+        .routes(routes!(explain::get_event))
         .routes(routes!(deliveries::list_deliveries))
         .routes(routes!(deliveries::get_delivery))
+        .routes(routes!(recovery::retry_delivery))
+        .routes(routes!(recovery::recover_webhook))
+        .routes(routes!(recovery::replay_webhook))
+        .routes(routes!(recovery::list_dead_letters))
         .merge(session_routes())
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))

@@ -40,12 +40,21 @@ impl PageQuery {
     /// The place that the cursor stands for.
     pub(super) fn place<T: DeserializeOwned>(&self) -> Result<Option<T>, ApiError> {
         let Some(cursor) = &self.cursor else { return Ok(None) };
-        let bytes = URL_SAFE_NO_PAD.decode(cursor).ok();
-        let place = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        place.map(Some).ok_or_else(|| ApiError::InvalidQuery {
+        decode(cursor).map(Some).ok_or_else(|| ApiError::InvalidQuery {
             detail: "`cursor` is not one that this list gave as `nextCursor`".to_owned(),
         })
     }
+}
+
+/// A place as a cursor.
+pub(super) fn encode(place: impl Serialize) -> String {
+    URL_SAFE_NO_PAD.encode(serde_json::to_vec(&place).expect("a place is plain data"))
+}
+
+/// The place that a cursor stands for.
+pub(super) fn decode<T: DeserializeOwned>(cursor: &str) -> Option<T> {
+    let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
+    serde_json::from_slice(&bytes).ok()
 }
 
 /// A number of entries, 1 to 200.
@@ -75,7 +84,6 @@ pub struct Page<T> {
 impl<T> Page<T> {
     /// A page that goes on at `next`.
     pub(super) fn new(data: Vec<T>, next: Option<impl Serialize>) -> Self {
-        let encode = |place| URL_SAFE_NO_PAD.encode(serde_json::to_vec(&place).expect("a place is plain data"));
         Self { data, next_cursor: next.map(encode) }
     }
 

@@ -18,6 +18,8 @@ use crate::delivery::AddressGuard;
 use crate::domain::{Clock, Secret};
 use crate::event_log::EventLog;
 use crate::metrics::Metrics;
+use crate::replies::Replies;
+use crate::recovery::Recovery;
 use crate::send_log::SendLog;
 use crate::session::SessionRegistry;
 use crate::store::Engine;
@@ -71,10 +73,14 @@ pub struct AppParts {
     pub subscriptions: Arc<SubscriptionRegistry>,
     /// The records of sends.
     pub sends: Arc<SendLog>,
+    /// The answers of receivers.
+    pub replies: Replies,
     /// Takes test events.
     pub event_log: Arc<EventLog>,
     /// The store, for reading deliveries.
     pub engine: Arc<dyn Engine>,
+    /// Makes deliveries again.
+    pub recovery: Recovery,
     /// The upstream's REST API.
     pub rest: RestClient,
     /// Which targets webhooks may have.

@@ -16,6 +16,8 @@ use crate::delivery::AddressGuard;
 use crate::domain::{AccountId, Clock, Interest, Secret, SystemClock};
 use crate::event_log::EventLog;
 use crate::metrics::Metrics;
+use crate::recovery::Recovery;
+use crate::replies::{Replies, ReplyParts, ReplySettings};
 use crate::seal::Keyring;
 use crate::send_log::SendLog;
 use crate::session::{InterestSource, SessionDependencies, SessionRegistry, SessionSettings};
@@ -83,6 +85,14 @@ async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
         },
         incarnation,
     }));
+    let replies = Replies::new(ReplyParts {
+        engine: Arc::clone(&engine),
+        sessions: Arc::clone(&sessions) as _,
+        sends: Arc::clone(&sends),
+        clock: Arc::clone(&clock),
+        metrics: Arc::clone(&metrics),
+        settings: ReplySettings { per_minute: 20, kept: Duration::from_hours(1) },
+    });
     let mut settings = HttpSettings { admin_key: Some(Secret::new(ADMIN_KEY)), ..HttpSettings::default() };
     change(&mut settings);
     AppState::new(AppParts {
@@ -90,7 +100,9 @@ async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
         webhooks,
         subscriptions,
         sends,
+        replies,
         event_log,
+        recovery: Recovery::new(Arc::clone(&engine), Arc::clone(&clock)),
         engine,
         rest,
         address_guard: Arc::new(AddressGuard::default()),

@@ -14,10 +14,13 @@ use super::AppState;
 use super::auth::SpacesCaller;
 use super::error::{ApiError, Resource};
 use super::extract::{ApiJson, ApiPath, ApiQuery};
+use super::filter::checked_filter;
+use super::filter_schema::FilterShape;
 use super::page::{Page, PageQuery};
 use super::webhook_pace::{RateLimitForm, RetryPolicyForm, checked_rate, checked_retry, checked_timeout};
 use crate::domain::{
-    self, AccountId, EventId, EventPattern, Ordering, Pace, RateLimit, RetryPolicy, Secret, SpaceSelector, Timestamp, WebhookId,
+    self, AccountId, EventId, EventPattern, Expression, Ordering, Pace, RateLimit, RetryPolicy, Secret, SpaceSelector, Timestamp,
+    WebhookId,
 };
 use crate::session::{SessionError, SessionHandle};
 use crate::webhooks::{NewWebhook, WebhookPatch, WebhookUrl};
@@ -44,6 +47,9 @@ pub(super) struct Webhook {
     /// Which spaces it wants.
     #[schema(value_type = Vec<String>, example = json!(["*", "direct"]))]
     spaces: Vec<SpaceSelector>,
+    /// What it wants of the messages; `null` if everything.
+    #[schema(value_type = Option<FilterShape>, required)]
+    filter: Option<Expression>,
     /// Whether order is kept.
     #[schema(value_type = OrderingName)]
     ordering: Ordering,
@@ -58,6 +64,8 @@ pub(super) struct Webhook {
     rate_limit: Option<RateLimit>,
     /// Whether what this account sent through the bridge is left out.
     ignore_own: bool,
+    /// Whether its receiver may answer a message with words for the same space.
+    reply: bool,
     /// The owner's note.
     #[schema(required)]
     description: Option<String>,
@@ -113,11 +121,13 @@ impl From<&domain::Webhook> for Webhook {
             url: webhook.url.clone(),
             events: webhook.events.clone(),
             spaces: webhook.spaces.clone(),
+            filter: webhook.filter.as_ref().map(|filter| filter.expression().clone()),
             ordering: webhook.ordering,
             retry: webhook.pace.retry.clone(),
             timeout: webhook.pace.timeout,
             rate_limit: webhook.pace.rate_limit,
             ignore_own: webhook.ignore_own,
+            reply: webhook.reply,
             description: webhook.description.clone(),
             enabled: webhook.status == domain::WebhookStatus::Enabled,
             status: webhook.status,
@@ -145,6 +155,10 @@ pub(super) struct WebhookCreation {
     #[serde(default = "all_spaces")]
     #[schema(value_type = Vec<String>, min_items = 1, max_items = 100, default = json!(["*", "direct"]), example = json!(["64f0a1b2c3d4e5f601020304"]))]
     spaces: Vec<SpaceSelector>,
+    /// What it wants of the messages, as an expression over category, sender, mentions and text.
+    #[serde(default)]
+    #[schema(value_type = Option<FilterShape>, example = json!({"all": [{"category": "chat"}, {"mention": "me"}]}))]
+    filter: Option<Expression>,
     /// Whether order is kept: `space` delivers one at a time and in order within each space.
     #[serde(default)]
     #[schema(value_type = OrderingName, default = "parallel")]
@@ -165,6 +179,10 @@ pub(super) struct WebhookCreation {
     #[serde(default)]
     #[schema(default = false)]
     ignore_own: bool,
+    /// Whether its receiver may answer a message with words for the same space: `200` and `{"text": "…"}`.
+    #[serde(default)]
+    #[schema(default = false)]
+    reply: bool,
     /// A note.
     #[serde(default)]
     #[schema(max_length = 500)]
@@ -175,11 +193,11 @@ pub(super) struct WebhookCreation {
     enabled: bool,
 }
 
-fn all_messages() -> Vec<EventPattern> {
+pub(super) fn all_messages() -> Vec<EventPattern> {
     vec!["message.*".parse().expect("a pattern")]
 }
 
-fn all_spaces() -> Vec<SpaceSelector> {
+pub(super) fn all_spaces() -> Vec<SpaceSelector> {
     vec![SpaceSelector::All, SpaceSelector::Direct]
 }
 
@@ -204,6 +222,11 @@ pub(super) struct WebhookChange {
     #[serde(default, deserialize_with = "some")]
     #[schema(value_type = Option<Vec<String>>, nullable = false, min_items = 1, max_items = 100)]
     spaces: Option<Vec<SpaceSelector>>,
+    /// A new filter; `null` for none.
+    #[serde(default, deserialize_with = "some")]
+    #[schema(value_type = Option<FilterShape>)]
+    #[expect(clippy::option_option, reason = "a filter that stays, one that goes, and a new one")]
+    filter: Option<Option<Expression>>,
     /// Whether order is kept, for events from now on.
     #[serde(default, deserialize_with = "some")]
     #[schema(value_type = Option<OrderingName>, nullable = false)]
@@ -226,6 +249,10 @@ pub(super) struct WebhookChange {
     #[serde(default, deserialize_with = "some")]
     #[schema(nullable = false)]
     ignore_own: Option<bool>,
+    /// Whether its receiver may answer in words from now on.
+    #[serde(default, deserialize_with = "some")]
+    #[schema(nullable = false)]
+    reply: Option<bool>,
     /// A new note; `null` for none.
     #[serde(default, deserialize_with = "some")]
     #[schema(value_type = Option<String>, max_length = 500)]
@@ -472,6 +499,7 @@ impl WebhookCreation {
             url: checked_url(&self.url, app)?,
             events: checked_list("/events", self.events)?,
             spaces: checked_list("/spaces", self.spaces)?,
+            filter: self.filter.map(checked_filter).transpose()?,
             ordering: self.ordering,
             pace: Pace {
                 retry: checked_retry(self.retry)?,
@@ -479,6 +507,7 @@ impl WebhookCreation {
                 rate_limit: checked_rate(self.rate_limit)?,
             },
             ignore_own: self.ignore_own,
+            reply: self.reply,
             description: checked_description(self.description)?,
             enabled: self.enabled,
         })
@@ -491,11 +520,13 @@ impl WebhookChange {
             url: self.url.map(|url| checked_url(&url, app)).transpose()?,
             events: self.events.map(|events| checked_list("/events", events)).transpose()?,
             spaces: self.spaces.map(|spaces| checked_list("/spaces", spaces)).transpose()?,
+            filter: self.filter.map(|filter| filter.map(checked_filter).transpose()).transpose()?,
             ordering: self.ordering,
             retry: self.retry.map(checked_retry).transpose()?,
             timeout: self.timeout.map(checked_timeout).transpose()?,
             rate_limit: self.rate_limit.map(checked_rate).transpose()?,
             ignore_own: self.ignore_own,
+            reply: self.reply,
             description: self.description.map(checked_description).transpose()?,
             enabled: self.enabled,
         })
@@ -509,7 +540,7 @@ fn checked_url(url: &str, app: &AppState) -> Result<WebhookUrl, ApiError> {
     })
 }
 
-fn checked_list<T>(pointer: &str, entries: Vec<T>) -> Result<Vec<T>, ApiError> {
+pub(super) fn checked_list<T>(pointer: &str, entries: Vec<T>) -> Result<Vec<T>, ApiError> {
     if (1..=MAX_ENTRIES).contains(&entries.len()) {
         Ok(entries)
     } else {

@@ -5,6 +5,7 @@
 mod connection;
 mod ending;
 mod events;
+mod news;
 mod sends;
 mod spaces;
 
@@ -26,6 +27,7 @@ use super::channels::{Channels, Readiness};
 use super::handle::{Command, SessionHandle};
 use super::inbox::{AppendStep, Inbox};
 use super::link::{Link, LinkHealth, LinkStep};
+use super::news::News;
 use super::pending::{PendingSends, Reply};
 use super::shared::Shared;
 use super::types::{Identity, OutgoingMessage, SessionStatus};
@@ -127,6 +129,7 @@ struct SessionActor {
     pending: PendingSends,
     budget: EmitBudget,
     inbox: Inbox,
+    news: News,
     unidentified: VecDeque<(Box<RawValue>, Timestamp)>,
     interest: Interest,
     listed: Vec<SpaceInfo>,
@@ -169,6 +172,7 @@ impl SessionActor {
             queue: VecDeque::new(),
             pending: PendingSends::default(),
             inbox: Inbox::default(),
+            news: News::new(now),
             unidentified: VecDeque::new(),
             interest: Interest::default(),
             listed: Vec::new(),
@@ -222,6 +226,7 @@ impl SessionActor {
         self.start_jobs(now);
         self.subscribe_wanted(now);
         self.emit_queued(now);
+        self.tell_news(now);
         if let Some(fence) = self.fence.get() {
             self.inbox.start(&self.shared.event_log, fence, now);
         }
@@ -315,6 +320,7 @@ impl SessionActor {
             self.channels.next_overdue().filter(|_| online),
             self.pending.next_expiry(),
             self.inbox.retry_at(),
+            self.news_at(),
             self.identify_at,
             self.list_at,
             self.idle_at(),

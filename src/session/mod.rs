@@ -12,6 +12,7 @@ mod inbox;
 mod interest;
 mod limiter;
 mod link;
+mod news;
 mod pending;
 mod registry;
 mod shared;

@@ -50,6 +50,11 @@ impl SessionRegistry {
         self.shared.get(id)
     }
 
+    /// The session that serves the webhooks and subscriptions of `account`, if it has one.
+    pub fn of_account(&self, account: &AccountId) -> Option<SessionHandle> {
+        self.get(&self.shared.kept(account)?)
+    }
+
     /// All sessions, in the order of their ids.
     pub fn list(&self) -> Vec<SessionHandle> {
         let mut handles: Vec<_> = self.shared.sessions().values().cloned().collect();

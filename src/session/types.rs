@@ -1,10 +1,12 @@
 //! What callers hand to a session and get back.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
 
 use crate::domain::{AccountId, MessageRef, SessionId, SessionState, SpaceId, Timestamp, TokenKind};
+use crate::upstream::{LOOPBACK_BRIDGE, Loopback, OutgoingContent, OutgoingPayload, Parent};
 
 /// Who a session acts for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +33,30 @@ pub struct OutgoingMessage {
     /// The text as a reader sees it, to recognise an echo that lost its `loopbackMetadata`.
     pub plain_text: String,
 }
+
+impl OutgoingMessage {
+    /// A chat message, or a comment on `reply_to`, that says `html`, which reads as the text beside it.
+    pub fn chat(
+        reference: MessageRef,
+        space: SpaceId,
+        (html, plain_text): (&str, String),
+        reply_to: Option<&str>,
+        data: &[Box<RawValue>],
+    ) -> Self {
+        let payload = OutgoingPayload {
+            category: CHAT,
+            topic_id: &space,
+            content: OutgoingContent { body_text: Cow::Borrowed(html), description: None, data },
+            parent_msg: reply_to.map(|id| Parent { id }),
+            loopback_metadata: Loopback { bridge: LOOPBACK_BRIDGE, reference: &reference },
+        };
+        let payload = serde_json::to_string(&payload).expect("a message of texts serialises").into_boxed_str();
+        Self { reference, space, category: CHAT.to_owned(), payload, plain_text }
+    }
+}
+
+/// The upstream's category of chat messages and comments.
+const CHAT: &str = "chat";
 
 /// How a send ended that did not fail.
 #[derive(Debug)]

@@ -21,11 +21,14 @@ pub enum DocKind {
     Send,
     /// The record of a call with an idempotency key.
     Idempotency,
+    /// The record of an answer that a webhook's receiver gave in words.
+    Reply,
 }
 
 impl DocKind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [Self::Keyring, Self::Token, Self::Webhook, Self::Subscription, Self::Send, Self::Idempotency];
+    pub const ALL: [Self; 7] =
+        [Self::Keyring, Self::Token, Self::Webhook, Self::Subscription, Self::Send, Self::Idempotency, Self::Reply];
 
     /// The kind's name in the store.
     pub fn as_str(self) -> &'static str {
@@ -36,6 +39,7 @@ impl DocKind {
             Self::Subscription => "subscription",
             Self::Send => "send",
             Self::Idempotency => "idempotency",
+            Self::Reply => "reply",
         }
     }
 }

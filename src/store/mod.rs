@@ -24,7 +24,7 @@ pub use embedded::{EmbeddedSettings, EmbeddedStore};
 pub use memory::MemoryStore;
 pub use query::{Cursor, DeliveryFilter, EventFilter, FlowStatus, Page, Query, Rows, StateFilter, StoredEvent};
 pub use work::{
-    Appended, Claim, ClaimRequest, ClaimedEvent, Hold, Lane, NewEvent, Requeue, RequeueMode, Requeued, Settled, Settlement,
+    Appended, Claim, ClaimRequest, ClaimedEvent, Hold, Lane, NewEvent, ReplayItem, Requeue, RequeueMode, Requeued, Settled, Settlement,
     Target, Verdict,
 };
 
@@ -143,6 +143,8 @@ pub struct Fence {
 pub struct Maintenance {
     /// Events appended before this go, with their settled deliveries; an event with an open delivery stays.
     pub events_before: Option<Timestamp>,
+    /// While the store's content takes more bytes than this, the oldest events go as well.
+    pub bytes_above: Option<u64>,
     /// Most events and documents removed in this round, each event with all that hangs on it.
     pub budget: usize,
 }

@@ -1,11 +1,12 @@
 //! Reading the log.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::domain::{AccountId, Attempt, Delivery, DeliveryId, EventId, EventType, SpaceId, Timestamp, WebhookId};
 
 /// A place in a list: the store's number of the last row seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Cursor(pub i64);
 
 /// What to read. `limit` rows at most, after `cursor`.
@@ -68,6 +69,19 @@ pub struct DeliveryFilter {
     pub state: Option<StateFilter>,
     /// Of this event only.
     pub event: Option<EventId>,
+    /// Of events of this type only.
+    pub event_type: Option<EventType>,
+    /// Created at or after.
+    pub since: Option<Timestamp>,
+    /// Created before.
+    pub until: Option<Timestamp>,
+}
+
+impl DeliveryFilter {
+    /// All deliveries of a webhook.
+    pub fn of(webhook: WebhookId) -> Self {
+        Self { webhook, state: None, event: None, event_type: None, since: None, until: None }
+    }
 }
 
 /// A state without its particulars.

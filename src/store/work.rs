@@ -174,21 +174,32 @@ pub enum RequeueMode {
     /// This one, whatever its state unless it is in flight: due now, with a fresh schedule, so that its attempts count from 1
     /// again.
     One(DeliveryId),
-    /// Dead ones created since then, oldest first: due now, with a fresh schedule.
+    /// Dead ones created in a stretch of time, oldest first: due now, with a fresh schedule.
     Redrive {
         /// The earliest creation.
         since: Timestamp,
+        /// Created before then.
+        until: Timestamp,
     },
-    /// New deliveries of the account's events since then, also older than the webhook, oldest first. An event of which a delivery
-    /// to the webhook is still open is passed over, so that a repeated call makes no second one; it counts towards the limit.
+    /// New deliveries of these events, also of such as are older than the webhook. An event that is gone, or of which a delivery to
+    /// the webhook is still open, is passed over, so that a repeated call makes no second one. Limit and cursor mean nothing here.
     Replay {
-        /// Whose events.
-        account: AccountId,
-        /// The earliest append.
-        since: Timestamp,
-        /// The lane of an event, by its space, is ordered.
-        ordered: bool,
+        /// The events.
+        items: Vec<ReplayItem>,
+        /// Only tells how many there would be.
+        dry_run: bool,
     },
+}
+
+/// An event that is delivered once more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplayItem {
+    /// Its place in the log.
+    pub position: Cursor,
+    /// In which lane its delivery waits.
+    pub lane: Lane,
+    /// When it is due, counted from now.
+    pub due_in: Duration,
 }
 
 /// What a requeue did.

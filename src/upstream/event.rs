@@ -38,6 +38,8 @@ pub struct Circumstances<'a> {
     pub own: bool,
     /// Whether it was read from the history.
     pub recovered: bool,
+    /// Whether the space is known to be a direct one; the object itself need not say.
+    pub direct: bool,
     /// When it was received.
     pub received_at: Timestamp,
 }
@@ -59,7 +61,8 @@ pub fn normalise(
     let time = |text: &Option<Cow<'_, str>>| text.as_deref().and_then(Timestamp::parse);
     let (created_at, modified_at) = (time(&message.created), time(&message.modified));
     let occurred_at = modified_at.or(created_at).unwrap_or(circumstances.received_at);
-    let kind = message.topic_type.as_deref().and_then(TopicType::parse);
+    let known = circumstances.direct.then_some(TopicType::Direct);
+    let kind = message.topic_type.as_deref().and_then(TopicType::parse).or(known);
     let html = message.content.as_ref().and_then(|content| content.body_text.as_deref());
     let envelope = Envelope {
         event_type: &event_type,
@@ -69,7 +72,7 @@ pub fn normalise(
             account: circumstances.account,
             space_id: &space,
             space_type: kind.map(TopicType::as_str),
-            category: message.category.as_deref().map(api_category),
+            category: message.category.as_deref().map(|category| api_category(split_category(category).0)),
             own: circumstances.own,
             message: NormalisedMessage {
                 id: message.id.as_deref(),
@@ -101,12 +104,35 @@ pub fn upstream_category(category: &str) -> &str {
 }
 
 fn event_type(message: &ReceivedMessage<'_>) -> EventType {
-    match message.category.as_deref() {
-        Some("chat" | "idea" | "task") if is_deleted(message) => EventType::MESSAGE_DELETED,
-        Some("chat" | "idea" | "task") if was_modified(message) => EventType::MESSAGE_UPDATED,
-        Some("chat" | "idea" | "task") => EventType::MESSAGE_CREATED,
-        Some("topic.updated") => EventType::SPACE_UPDATED,
+    match message.category.as_deref().map(split_category) {
+        Some(("chat" | "idea" | "task", Change::Deleted)) => EventType::MESSAGE_DELETED,
+        Some(("chat" | "idea" | "task", _)) if is_deleted(message) => EventType::MESSAGE_DELETED,
+        Some(("chat" | "idea" | "task", Change::Updated)) => EventType::MESSAGE_UPDATED,
+        Some(("chat" | "idea" | "task", _)) if was_modified(message) => EventType::MESSAGE_UPDATED,
+        Some(("chat" | "idea" | "task", _)) => EventType::MESSAGE_CREATED,
+        Some(("topic.updated", _)) => EventType::SPACE_UPDATED,
         _ => EventType::MESSAGE_OTHER,
+    }
+}
+
+/// What a category says of the change, where it says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Unsaid,
+    Created,
+    Updated,
+    Deleted,
+}
+
+/// The category without the change that it names. Changes of spaces come as `topic.updated`; those of messages are not documented
+/// to do alike, and if they do, they are understood.
+fn split_category(category: &str) -> (&str, Change) {
+    let split = category.split_once('.').filter(|(base, _)| matches!(*base, "chat" | "idea" | "task"));
+    match split {
+        Some((base, "created")) => (base, Change::Created),
+        Some((base, "updated")) => (base, Change::Updated),
+        Some((base, "deleted")) => (base, Change::Deleted),
+        _ => (category, Change::Unsaid),
     }
 }
 
@@ -190,7 +216,7 @@ struct NormalisedMessage<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct NormalisedSender<'a> {
+pub(super) struct NormalisedSender<'a> {
     id: Option<&'a str>,
     #[serde(rename = "type")]
     kind: Option<&'a str>,
@@ -218,7 +244,7 @@ mod tests {
         let message = serde_json::from_str(raw.get()).expect("an object");
         let account = "acc_u1".parse().expect("an id");
         let received_at = Timestamp::from_millis(1_000);
-        normalise(&message, &raw, Circumstances { account: &account, own: false, recovered: false, received_at })
+        normalise(&message, &raw, Circumstances { account: &account, own: false, recovered: false, direct: false, received_at })
     }
 
     #[test]
@@ -245,6 +271,29 @@ mod tests {
         assert_eq!(deletion.event_type, EventType::MESSAGE_DELETED);
         let silent_edit = event(r#"{"_id":"m1","category":"chat","topicId":"s1","content":{"bodyText":"c"}}"#).expect("an event");
         assert_ne!(silent_edit.id, created.id);
+    }
+
+    #[test]
+    fn every_known_way_to_tell_of_a_change_is_understood() {
+        for (fields, expected, category) in [
+            (r#""category":"idea","deleted":true"#, EventType::MESSAGE_DELETED, "post"),
+            (r#""category":"idea","isDeleted":"true""#, EventType::MESSAGE_DELETED, "post"),
+            (r#""category":"idea","deleted":1"#, EventType::MESSAGE_DELETED, "post"),
+            (r#""category":"task","deleted":"2031-03-14T09:26:53.589Z""#, EventType::MESSAGE_DELETED, "task"),
+            (r#""category":"task","isDeleted":false"#, EventType::MESSAGE_CREATED, "task"),
+            (r#""category":"task","deleted":null"#, EventType::MESSAGE_CREATED, "task"),
+            (r#""category":"task","deleted":"false""#, EventType::MESSAGE_CREATED, "task"),
+            (r#""category":"task","deleted":{}"#, EventType::MESSAGE_CREATED, "task"),
+            (r#""category":"idea.deleted""#, EventType::MESSAGE_DELETED, "post"),
+            (r#""category":"task.updated""#, EventType::MESSAGE_UPDATED, "task"),
+            (r#""category":"chat.created""#, EventType::MESSAGE_CREATED, "chat"),
+            (r#""category":"idea.pinned""#, EventType::MESSAGE_OTHER, "idea.pinned"),
+            (r#""category":"meeting.deleted""#, EventType::MESSAGE_OTHER, "meeting.deleted"),
+        ] {
+            let event = event(&format!(r#"{{"_id":"m1","topicId":"s1",{fields}}}"#)).expect("an event");
+            let body: serde_json::Value = serde_json::from_slice(&event.body).expect("JSON");
+            assert_eq!((&event.event_type, &body["data"]["category"]), (&expected, &category.into()), "{fields}");
+        }
     }
 
     #[test]

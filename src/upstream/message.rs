@@ -90,10 +90,10 @@ pub struct ReceivedMessage<'a> {
     #[serde(borrow, default, deserialize_with = "lenient_text")]
     pub modified: Option<Cow<'a, str>>,
     /// Whether it was deleted, in one spelling that clients use.
-    #[serde(rename = "isDeleted", default, deserialize_with = "lenient")]
+    #[serde(rename = "isDeleted", default, deserialize_with = "lenient_flag")]
     pub is_deleted: Option<bool>,
     /// The same in another spelling.
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "lenient_flag")]
     pub deleted: Option<bool>,
     /// The message that it comments on.
     #[serde(rename = "parentMsg", borrow, default, deserialize_with = "lenient")]
@@ -186,17 +186,28 @@ impl TopicType {
 }
 
 /// A text if it is one, else `None`.
-pub(super) fn lenient_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Cow<'de, str>>, D::Error> {
+pub(crate) fn lenient_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Cow<'de, str>>, D::Error> {
     #[derive(Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
     Ok(lenient::<Text<'de>, D>(deserializer)?.map(|text| text.0))
 }
 
 /// A value of the expected shape if it is one, else `None`.
-pub(super) fn lenient<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+pub(crate) fn lenient<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     let raw = <&'de RawValue>::deserialize(deserializer)?;
     // Nothing that is read this way is a list, which serde would take for a structure.
     if raw.get().starts_with('[') { Ok(None) } else { Ok(serde_json::from_str(raw.get()).ok()) }
+}
+
+/// A flag, however it is written: a word, a number other than zero, or the time since when.
+pub(super) fn lenient_flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
+    use serde_json::Value;
+    Ok(lenient::<Value, D>(deserializer)?.and_then(|value| match value {
+        Value::Bool(flag) => Some(flag),
+        Value::Number(number) => Some(number.as_f64() != Some(0.0)),
+        Value::String(text) => Some(!matches!(text.as_str(), "" | "false" | "0")),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }))
 }
 
 #[cfg(test)]

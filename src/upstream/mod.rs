@@ -3,17 +3,22 @@
 //! Facts about the upstream stand here and nowhere else. They come from Avaya's public developer documentation
 //! (<https://spaces.avayacloud.com/developers/docs/>) and from public client code.
 
+mod activity;
+mod escape;
 mod event;
 mod message;
 mod rest;
 mod socket;
 mod text;
 
+pub use activity::{ActivityKind, ReceivedActivity};
+pub use escape::escape;
 pub use event::{Circumstances, NoSpace, NormalisedEvent, api_category, normalise, upstream_category};
 pub use message::{
     Content, LOOPBACK_BRIDGE, Loopback, OutgoingContent, OutgoingPayload, Parent, ReceivedLoopback, ReceivedMessage,
     ReceivedParent, Sender, TopicType,
 };
+pub(crate) use message::{lenient, lenient_text};
 pub use rest::{DirectKind, Profile, RestClient, RestError, RestSettings, SpaceInfo, SpacePage};
 pub use socket::{Connector, Refusal, RefusedMessage, SUBSCRIPTION_REQUIRED, Socket, SocketEvent, SocketSettings};
 pub use text::plain_text;

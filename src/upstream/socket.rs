@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use socketio_client::{ConnectError, ConnectOptions, Connection, Disconnect, EmitError, Incoming, Protocol};
 use url::Url;
 
+use super::activity::ActivityKind;
 use super::message::{ReceivedLoopback, lenient, lenient_text};
 use crate::domain::{Credential, SpaceId, TokenKind};
 
@@ -82,7 +83,9 @@ pub enum SocketEvent {
         /// Why.
         refusal: Refusal,
     },
-    /// Anything else: presence, media and what is not known. Ignored, as the documentation asks.
+    /// What people do beside writing: `PRESENCE_EVENT_RESPONSE`, `MEDIA_SESSION_RESPONSE`.
+    Activity(ActivityKind, Box<RawValue>),
+    /// Anything else. Ignored, as the documentation asks.
     Other,
 }
 
@@ -157,6 +160,8 @@ fn interpret(event: &socketio_client::Event) -> SocketEvent {
     let Some(argument) = event.args().raw(0) else { return SocketEvent::Other };
     match event.name() {
         "MESSAGE_SENT" => SocketEvent::Message(argument.to_owned()),
+        "PRESENCE_EVENT_RESPONSE" => SocketEvent::Activity(ActivityKind::Presence, argument.to_owned()),
+        "MEDIA_SESSION_RESPONSE" => SocketEvent::Activity(ActivityKind::Media, argument.to_owned()),
         "SEND_MESSAGE_FAILED" => SocketEvent::SendFailed(argument.to_owned()),
         "CHANNEL_SUBSCRIBED" => match channel_of(argument) {
             Some(space) => SocketEvent::Subscribed(space),

@@ -5,10 +5,15 @@
 //! which secret it is signed, sessions which spaces to listen to, and the HTTP API edits it.
 
 mod index;
+mod matching;
 mod registry;
 #[cfg(test)]
 mod tests;
 mod url;
+mod view;
 
+pub use index::lane;
+pub use matching::{Match, Reason, decide, decide_by_rules};
 pub use registry::{DEFAULT_LIMIT, NewWebhook, WebhookError, WebhookPatch, WebhookRegistry};
 pub use url::{MAX_URL, UrlError, WebhookUrl};
+pub use view::{Envelope, EventView};

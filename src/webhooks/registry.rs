@@ -9,11 +9,12 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
-use super::WebhookUrl;
 use super::index::{Entry, Index, target};
+use super::matching::{filter_agrees, may_match};
+use super::{EventView, WebhookUrl};
 use crate::domain::{
-    AccountId, Clock, EventPattern, EventType, Interest, Ordering, Pace, RateLimit, RetryPolicy, Secret, SpaceId, SpaceSelector,
-    Webhook, WebhookId, WebhookStatus,
+    AccountId, Clock, EventPattern, Filter, Interest, Ordering, Pace, RateLimit, RetryPolicy, Secret, SpaceSelector, Webhook,
+    WebhookId, WebhookStatus,
 };
 use crate::seal::{Keyring, Purpose, UnsealError};
 use crate::store::{
@@ -41,12 +42,16 @@ pub struct NewWebhook {
     pub events: Vec<EventPattern>,
     /// Which spaces it wants.
     pub spaces: Vec<SpaceSelector>,
+    /// What it wants of the data, if not everything.
+    pub filter: Option<Filter>,
     /// Whether order within a space is kept.
     pub ordering: Ordering,
     /// How fast and how often it is posted to.
     pub pace: Pace,
     /// Whether messages that this account sent through the bridge are left out.
     pub ignore_own: bool,
+    /// Whether its receiver may answer a message with words for the same space.
+    pub reply: bool,
     /// The owner's note.
     pub description: Option<String>,
     /// Whether deliveries are made from the start.
@@ -60,9 +65,11 @@ impl NewWebhook {
             url,
             events: vec!["message.*".parse().expect("a pattern")],
             spaces: vec![SpaceSelector::All, SpaceSelector::Direct],
+            filter: None,
             ordering: Ordering::default(),
             pace: Pace::default(),
             ignore_own: false,
+            reply: false,
             description: None,
             enabled: true,
         }
@@ -78,10 +85,14 @@ pub struct WebhookPatch {
     pub events: Option<Vec<EventPattern>>,
     /// New spaces.
     pub spaces: Option<Vec<SpaceSelector>>,
+    /// A new filter, or none.
+    pub filter: Option<Option<Filter>>,
     /// A new way of ordering, for events from now on.
     pub ordering: Option<Ordering>,
     /// Whether own messages are left out from now on.
     pub ignore_own: Option<bool>,
+    /// Whether its receiver may answer in words from now on.
+    pub reply: Option<bool>,
     /// A new note, or none.
     pub description: Option<Option<String>>,
     /// A new schedule of repeats, for attempts from now on.
@@ -171,11 +182,14 @@ impl WebhookRegistry {
             url: new.url.as_str().to_owned(),
             events: new.events,
             spaces: new.spaces,
+            filter: new.filter,
             ordering: new.ordering,
             pace: new.pace,
             ignore_own: new.ignore_own,
+            reply: new.reply,
             description: new.description,
             status: if new.enabled { WebhookStatus::Enabled } else { WebhookStatus::Disabled },
+            status_since: now,
             sealed_secret: self.keyring.seal(Purpose::WebhookSecret, &secret),
             opened_at: now,
             created_at: now,
@@ -208,12 +222,13 @@ impl WebhookRegistry {
         self.read().interest(account)
     }
 
-    /// Who gets an event of `account`. `direct` tells that `space` is a direct one, `own` that the account sent the message
-    /// through the bridge.
-    pub fn targets(&self, account: &AccountId, event_type: &EventType, space: &SpaceId, direct: bool, own: bool) -> Vec<Target> {
-        let index = self.read();
-        let wanting = index.of_account(account).filter(|webhook| webhook.matches(event_type, space, direct, own));
-        wanting.map(|webhook| target(webhook, space)).collect()
+    /// Who gets `event`.
+    pub fn targets(&self, event: &EventView<'_>) -> Vec<Target> {
+        // Filters may take a while, and nobody is to wait for the index meanwhile.
+        let candidates: Vec<_> =
+            self.read().of_account(event.account).filter(|webhook| may_match(webhook, event)).cloned().collect();
+        let wanting = candidates.iter().filter(|webhook| filter_agrees(webhook, event));
+        wanting.map(|webhook| target(webhook, event.space)).collect()
     }
 
     /// The signing secret of `webhook`.
@@ -263,6 +278,9 @@ impl WebhookRegistry {
             webhook.updated_at = self.clock.now();
             if let Some(Flow::Open(_)) = flow {
                 webhook.opened_at = webhook.updated_at;
+            }
+            if webhook.status != entry.webhook.status {
+                webhook.status_since = webhook.updated_at;
             }
             if let Some(version) = self.put(&webhook, Expected::Version(entry.version), flow).await? {
                 let webhook = Arc::new(webhook);
@@ -333,8 +351,12 @@ fn apply(webhook: &mut Webhook, patch: &WebhookPatch) -> Option<Flow> {
     if let Some(spaces) = &patch.spaces {
         webhook.spaces.clone_from(spaces);
     }
+    if let Some(filter) = &patch.filter {
+        webhook.filter.clone_from(filter);
+    }
     webhook.ordering = patch.ordering.unwrap_or(webhook.ordering);
     webhook.ignore_own = patch.ignore_own.unwrap_or(webhook.ignore_own);
+    webhook.reply = patch.reply.unwrap_or(webhook.reply);
     if let Some(description) = &patch.description {
         webhook.description.clone_from(description);
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{NewWebhook, WebhookError, WebhookPatch, WebhookRegistry, WebhookUrl};
+use super::{EventView, NewWebhook, WebhookError, WebhookPatch, WebhookRegistry, WebhookUrl};
 use crate::delivery::AddressGuard;
 use crate::domain::{AccountId, EventType, Ordering, SpaceSelector, SystemClock, Webhook, WebhookStatus};
 use crate::seal::Keyring;
@@ -41,8 +41,8 @@ fn new(spaces: &[&str]) -> NewWebhook {
 }
 
 fn targets(registry: &WebhookRegistry, space: &str, direct: bool) -> Vec<(String, Lane)> {
-    let space = space.parse().expect("an id");
-    let targets = registry.targets(&account("acc_1"), &EventType::MESSAGE_CREATED, &space, direct, false);
+    let (account, space) = (account("acc_1"), space.parse().expect("an id"));
+    let targets = registry.targets(&EventView::new(&account, &EventType::MESSAGE_CREATED, &space, (direct, false), b"{}"));
     targets.into_iter().map(|target| (target.webhook.to_string(), target.lane)).collect()
 }
 

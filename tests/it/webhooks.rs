@@ -4,6 +4,7 @@ mod changes;
 mod events;
 mod pace;
 mod receivers;
+mod recovering;
 mod registering;
 
 use std::time::Duration;

@@ -1,13 +1,15 @@
 //! A registered endpoint and what it wants.
 
+mod filter;
 mod pace;
-
-pub use self::pace::{Exponential, Factor, MAX_ATTEMPTS, MAX_TIMEOUT, MAX_WAIT, OutOfBounds, Pace, RateLimit, RetryPolicy};
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+pub use filter::{Expression, Filter, FilterError, MAX_FILTER_PARTS, MAX_FILTER_VALUE, MessageFacts, TextCondition};
+pub use pace::{Exponential, Factor, MAX_ATTEMPTS, MAX_TIMEOUT, MAX_WAIT, OutOfBounds, Pace, RateLimit, RetryPolicy};
 
 use super::event::{MAX_TYPE, is_type_part};
 use super::{AccountId, EventType, Sealed, SpaceId, Timestamp, WebhookId};
@@ -26,16 +28,22 @@ pub struct Webhook {
     pub events: Vec<EventPattern>,
     /// Which spaces it wants.
     pub spaces: Vec<SpaceSelector>,
+    /// What it wants of the data, if not everything.
+    pub filter: Option<Filter>,
     /// Whether order within a space is kept.
     pub ordering: Ordering,
     /// How fast and how often it is posted to.
     pub pace: Pace,
     /// Whether messages that this account sent through the bridge are left out.
     pub ignore_own: bool,
+    /// Whether its receiver may answer a message with words for the same space.
+    pub reply: bool,
     /// The owner's note.
     pub description: Option<String>,
     /// Whether deliveries are made, and if not, why.
     pub status: WebhookStatus,
+    /// Since when that is so.
+    pub status_since: Timestamp,
     /// The signing secret, sealed.
     pub sealed_secret: Sealed,
     /// When its deliveries began to flow, or began to again: registered, switched on, moved to another address.
@@ -47,14 +55,23 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// Whether an event of `event_type` in `space` belongs to this webhook. `direct` tells that the space is a direct one, `own`
-    /// that this account sent the message through the bridge.
-    pub fn matches(&self, event_type: &EventType, space: &SpaceId, direct: bool, own: bool) -> bool {
-        self.status == WebhookStatus::Enabled
-            && !(own && self.ignore_own)
-            && self.events.iter().any(|pattern| pattern.matches(event_type))
-            && self.spaces.iter().any(|selector| selector.matches(space, direct))
+    /// What it wants, without where it goes and whether it is switched on.
+    pub fn rules(&self) -> Rules<'_> {
+        Rules { events: &self.events, spaces: &self.spaces, filter: self.filter.as_ref(), ignore_own: self.ignore_own }
     }
+}
+
+/// What a webhook wants.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    /// Which types.
+    pub events: &'a [EventPattern],
+    /// Which spaces.
+    pub spaces: &'a [SpaceSelector],
+    /// What of the data, if not everything.
+    pub filter: Option<&'a Filter>,
+    /// Whether messages that this account sent through the bridge are left out.
+    pub ignore_own: bool,
 }
 
 /// Whether a webhook gets deliveries.

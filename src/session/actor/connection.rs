@@ -30,6 +30,7 @@ impl SessionActor {
                 }
                 self.channels.retry_refused();
                 self.channels_changed = true;
+                self.news.connected();
                 info!("session `{}` is online", self.id);
                 self.set_state(SessionState::Online, None);
             }
@@ -44,8 +45,9 @@ impl SessionActor {
                 self.lose_pending(now);
                 self.channels.connection_lost();
                 self.channels_changed = true;
-                let after = self.health.lost(&disconnect, now);
-                self.after_failure(after, disconnect.to_string());
+                let (after, reason) = (self.health.lost(&disconnect, now), disconnect.to_string());
+                self.news.lost(&reason);
+                self.after_failure(after, reason);
             }
         }
     }

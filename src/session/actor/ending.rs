@@ -38,6 +38,7 @@ impl SessionActor {
         self.commands.close();
         self.answer_all(&end);
         self.lose_pending(Instant::now());
+        self.tell_end(&end);
         self.append_last().await;
         self.end_jobs().await;
         self.link.close().await;

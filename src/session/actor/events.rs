@@ -32,6 +32,7 @@ impl SessionActor {
                 self.channels_changed = true;
             }
             SocketEvent::SubscribeFailed { space, refusal } => self.on_subscription_refused(space, refusal),
+            SocketEvent::Activity(kind, raw) => self.on_activity(kind, &raw),
             SocketEvent::Other => {}
         }
     }
@@ -56,7 +57,8 @@ impl SessionActor {
         let Some(account) = self.account() else { return };
         let echo = self.settle(&message, raw);
         let own = !matches!(echo, Echo::Foreign) || is_own(&message);
-        let circumstances = Circumstances { account: &account, own, recovered: false, received_at };
+        let direct = message.topic_id.as_deref().is_some_and(|space| self.is_direct(space));
+        let circumstances = Circumstances { account: &account, own, recovered: false, direct, received_at };
         let confirm = match echo {
             Echo::Awaited(confirm) => Some(confirm),
             Echo::Late | Echo::Foreign => None,
@@ -67,12 +69,11 @@ impl SessionActor {
             }
             return self.unreadable();
         };
-        let direct = event.direct || self.is_direct(&event.space);
         let event = LoggedEvent {
             id: event.id,
             account,
             space: event.space,
-            direct,
+            direct: event.direct,
             own,
             event_type: event.event_type,
             occurred_at: event.occurred_at,
@@ -85,7 +86,7 @@ impl SessionActor {
     /// Who sent a message that nobody is to be told of learns at once that Spaces has it; else once its deliveries are durable.
     pub(super) fn confirm_unless_delivered(&self, event: &LoggedEvent, confirm: Confirm) -> Option<Confirm> {
         let log = &self.shared.event_log;
-        if log.has_targets(&event.account, &event.event_type, &event.space, event.direct, event.own) {
+        if log.has_targets(event) {
             return Some(confirm);
         }
         confirm.tell();
@@ -165,6 +166,7 @@ impl SessionActor {
             }
             None => {
                 self.count_send("refused");
+                self.tell_failed(&send.message, &refusal);
                 self.record(&send.message, SendStatus::Failed { code: refusal.code, message: refusal.message });
             }
         }

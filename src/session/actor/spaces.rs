@@ -126,8 +126,8 @@ impl SessionActor {
         self.pending.contains_space(space) || self.queue.iter().any(|send| send.message.space == *space)
     }
 
-    pub(super) fn is_direct(&self, space: &SpaceId) -> bool {
-        self.listed.iter().any(|listed| listed.id == *space && listed.kind == Some(TopicType::Direct))
+    pub(super) fn is_direct(&self, space: &str) -> bool {
+        self.listed.iter().any(|listed| listed.id.as_str() == space && listed.kind == Some(TopicType::Direct))
     }
 
     pub(super) fn on_listed(&mut self, spaces: Result<Vec<SpaceInfo>, RestError>) {

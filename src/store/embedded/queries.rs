@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::requeue::{after, cut_page};
 use super::rows::{ATTEMPT, DELIVERY, DELIVERY_JOINS, EVENT, attempt, delivery, event, int, natural, parsed};
 use super::transaction::NOT_HELD;
-use crate::domain::{Delivery, DeliveryId, EventId, SpaceId, Timestamp, WebhookId};
+use crate::domain::{Delivery, DeliveryId, EventId, EventType, SpaceId, Timestamp, WebhookId};
 use crate::store::{Cursor, DeliveryFilter, EventFilter, FlowStatus, Page, Query, Rows, StateFilter, StoredEvent};
 
 /// When a claim may next get something; one look at the first entry of each index.
@@ -87,9 +87,25 @@ fn list_deliveries(
     } else {
         (index, "")
     };
+    let event_type = filter.event_type.as_ref().map(EventType::as_str);
+    let of_type = match &event_type {
+        Some(event_type) => {
+            bounds.push(event_type);
+            format!("AND e.type = ?{}", bounds.len())
+        }
+        None => String::new(),
+    };
+    let since = filter.since.map_or(i64::MIN, Timestamp::as_millis);
+    let until = filter.until.map_or(i64::MAX, Timestamp::as_millis);
+    let in_time = if filter.since.is_some() || filter.until.is_some() {
+        bounds.extend([&since as &dyn ToSql, &until]);
+        format!("AND d.created_at >= ?{} AND d.created_at < ?{}", bounds.len() - 1, bounds.len())
+    } else {
+        String::new()
+    };
     let sql = format!(
         "SELECT {DELIVERY} FROM deliveries AS d INDEXED BY {index} {DELIVERY_JOINS}
-         WHERE d.flow = (SELECT id FROM flows WHERE webhook = ?1) AND d.id < ?2 {in_state} {of_event}
+         WHERE d.flow = (SELECT id FROM flows WHERE webhook = ?1) AND d.id < ?2 {in_state} {of_event} {of_type} {in_time}
          ORDER BY d.id DESC LIMIT ?3"
     );
     let mut select = connection.prepare_cached(&sql)?;

@@ -115,7 +115,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn after(&self, delay: std::time::Duration) -> i64 {
+    /// The time when `delay` is over.
+    pub(super) fn after(&self, delay: std::time::Duration) -> i64 {
         Timestamp::from_millis(self.now).saturating_add(delay).as_millis()
     }
 }

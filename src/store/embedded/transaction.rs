@@ -17,7 +17,12 @@ pub(super) struct Numbers {
     pub(super) last_turn: i64,
     /// The limit that the last claim came with. A webhook at that limit is not looked at until one of its claims ends.
     pub(super) per_webhook: Option<usize>,
+    /// Up to which append time and event maintenance has looked in its present pass.
+    pub(super) maintained: (i64, i64),
 }
+
+/// The place before all events.
+pub(super) const FROM_THE_START: (i64, i64) = (i64::MIN, i64::MIN);
 
 impl Numbers {
     pub(super) fn load(connection: &Connection) -> rusqlite::Result<Self> {
@@ -28,6 +33,7 @@ impl Numbers {
             last_delivery: number(&format!("SELECT max(coalesce(max(id), 0), ({kept} 'delivery')) FROM deliveries"))?,
             last_turn: number("SELECT coalesce(max(turn), 0) FROM flows")?,
             per_webhook: None,
+            maintained: FROM_THE_START,
         })
     }
 }

@@ -38,16 +38,16 @@ impl State {
             },
         );
         for target in event.targets {
-            self.add_delivery(position, target.webhook, target.lane, now);
+            self.add_delivery(position, target.webhook, target.lane, now, now);
         }
         true
     }
 
-    /// A new delivery, due now; one for a deleted webhook is dead from the start, so that it can be seen.
-    pub(super) fn add_delivery(&mut self, event: i64, webhook: WebhookId, lane: Lane, now: Timestamp) {
+    /// A new delivery; one for a deleted webhook is dead from the start, so that it can be seen.
+    pub(super) fn add_delivery(&mut self, event: i64, webhook: WebhookId, lane: Lane, due_at: Timestamp, now: Timestamp) {
         self.last_delivery += 1;
         let state = match self.webhooks.entry(webhook.clone()).or_default().flow {
-            Standing::Open | Standing::Paused => DeliveryState::Waiting(now),
+            Standing::Open | Standing::Paused => DeliveryState::Waiting(due_at),
             Standing::Ended => DeliveryState::Dead(DeadReason::WebhookDeleted),
         };
         self.deliveries.insert(

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use spaces_bridge::domain::{Clock, DeadReason, DeliveryId, Timestamp};
 use spaces_bridge::store::{
     Claim, ClaimRequest, Cursor, DeliveryFilter, DocKind, DocList, DocWrite, Engine, EventFilter, Expected, Fence, Flow,
-    FlowLimits, Hold, Incarnation, Lane, Maintained, Maintenance, MemoryStore, NewEvent, Ownership, Query, Rate, Requeue,
+    FlowLimits, Hold, Incarnation, Lane, Maintained, Maintenance, MemoryStore, NewEvent, Ownership, Query, Rate, ReplayItem, Requeue,
     RequeueMode, Settlement, StateFilter, Target, Verdict, Version, Wanted,
 };
 
@@ -33,7 +33,7 @@ enum Step {
     NextDue,
     One(usize, i64, usize),
     Redrive(usize, i64, usize, Option<i64>),
-    Replay(usize, i64, usize, Option<i64>, bool),
+    Replay(usize, Vec<(i64, usize, u64)>, bool),
     Put(Vec<Put>),
     List(usize, bool, Option<usize>, usize),
     Events(Option<usize>, Option<i64>, Option<i64>, usize),
@@ -113,8 +113,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..WEBHOOKS.len(), 1..40_i64, 0..2_usize).prop_map(|(hook, delivery, limit)| Step::One(hook, delivery, limit)),
         2 => (0..WEBHOOKS.len(), -6_000..0_i64, 0..4_usize, cursor())
             .prop_map(|(hook, since, limit, cursor)| Step::Redrive(hook, since, limit, cursor)),
-        2 => (0..WEBHOOKS.len(), -6_000..0_i64, 0..4_usize, cursor(), any::<bool>())
-            .prop_map(|(hook, since, limit, cursor, ordered)| Step::Replay(hook, since, limit, cursor, ordered)),
+        2 => (0..WEBHOOKS.len(), prop::collection::vec((0..30_i64, 0..3_usize, 0..2_000_u64), 0..4), any::<bool>())
+            .prop_map(|(hook, items, dry_run)| Step::Replay(hook, items, dry_run)),
         6 => prop::collection::vec(put, 1..4).prop_map(Step::Put),
         2 => (0..2_usize, any::<bool>(), prop::option::of(0..3_usize), 0..4_usize)
             .prop_map(|(kind, own, after, limit)| Step::List(kind, own, after, limit)),
@@ -124,6 +124,11 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(hook, state, event, cursor, limit)| Step::Deliveries(hook, state, event, cursor, limit)),
         3 => (prop::option::of(-3_000..1_000_i64), 0..5_usize).prop_map(|(before, budget)| Step::Maintain(before, budget)),
     ]
+}
+
+/// One of the spaces' lanes, or the parallel one.
+fn lane_of(number: usize) -> Lane {
+    SPACES.get(number).map_or(Lane::Parallel, |name| Lane::Ordered(space(name)))
 }
 
 /// What both stores are driven by: the numbers that earlier answers gave.
@@ -151,7 +156,7 @@ impl Driver {
     fn events(events: &[Appended]) -> Vec<NewEvent> {
         let target = |(hook, lane): &(usize, usize)| Target {
             webhook: webhook(WEBHOOKS[*hook]),
-            lane: SPACES.get(*lane).map_or(Lane::Parallel, |name| Lane::Ordered(space(name))),
+            lane: lane_of(*lane),
         };
         events
             .iter()
@@ -241,11 +246,16 @@ impl Driver {
                 self.requeue(engine, *hook, mode, *limit, None).await
             }
             Step::Redrive(hook, since, limit, cursor) => {
-                self.requeue(engine, *hook, RequeueMode::Redrive { since: self.at(*since) }, *limit, *cursor).await
+                self.requeue(engine, *hook, RequeueMode::Redrive { since: self.at(*since), until: self.at(1) }, *limit, *cursor).await
             }
-            Step::Replay(hook, since, limit, cursor, ordered) => {
-                let mode = RequeueMode::Replay { account: account("ada"), since: self.at(*since), ordered: *ordered };
-                self.requeue(engine, *hook, mode, *limit, *cursor).await
+            Step::Replay(hook, items, dry_run) => {
+                let item = |(position, lane, due_in): &(i64, usize, u64)| ReplayItem {
+                    position: Cursor(*position),
+                    lane: lane_of(*lane),
+                    due_in: Duration::from_millis(*due_in),
+                };
+                let mode = RequeueMode::Replay { items: items.iter().map(item).collect(), dry_run: *dry_run };
+                self.requeue(engine, *hook, mode, 0, None).await
             }
             Step::Put(writes) => {
                 let writes = writes.iter().map(|write| self.write(write)).collect();
@@ -270,12 +280,12 @@ impl Driver {
                 format!("{:?}", engine.query(query).await.expect("query"))
             }
             Step::Deliveries(hook, state, event, cursor, limit) => {
-                let filter = DeliveryFilter { webhook: webhook(WEBHOOKS[*hook]), state: *state, event: event.map(event_id) };
+                let filter = DeliveryFilter { state: *state, event: event.map(event_id), ..DeliveryFilter::of(webhook(WEBHOOKS[*hook])) };
                 let query = Query::Deliveries { filter, cursor: cursor.map(Cursor), limit: *limit };
                 format!("{:?}", engine.query(query).await.expect("query"))
             }
             Step::Maintain(before, budget) => {
-                let maintenance = Maintenance { events_before: before.map(|offset| self.at(offset)), budget: *budget };
+                let maintenance = Maintenance { events_before: before.map(|offset| self.at(offset)), bytes_above: None, budget: *budget };
                 let maintained = engine.maintain(maintenance).await.expect("maintain");
                 format!("{:?}", Maintained { bytes: 0, ..maintained })
             }
@@ -295,7 +305,7 @@ impl Driver {
         let filter = EventFilter { account: account("ada"), space: None, since: None };
         ask(Query::Events { filter, cursor: None, limit: 1_000 }).await;
         for hook in WEBHOOKS {
-            let filter = DeliveryFilter { webhook: webhook(hook), state: None, event: None };
+            let filter = DeliveryFilter::of(webhook(hook));
             ask(Query::Deliveries { filter, cursor: None, limit: 1_000 }).await;
         }
         for number in 1..200 {

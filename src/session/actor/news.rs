@@ -1,0 +1,96 @@
+//! What a session tells its account of itself, and of what people do in its spaces beside writing.
+
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+
+use super::{End, SessionActor};
+use crate::domain::{AccountId, ClosedReason};
+use crate::event_log::{LoggedEvent, SystemEvent};
+use crate::session::inbox::Entry;
+use crate::session::types::OutgoingMessage;
+use crate::upstream::{ActivityKind, ReceivedActivity, Refusal, api_category};
+
+impl SessionActor {
+    /// Tells of the connection, if there is news, the account is known and it is not told of all the time.
+    pub(super) fn tell_news(&mut self, now: Instant) {
+        if !self.news.is_pending() {
+            return;
+        }
+        let Some(account) = self.account() else { return };
+        let Some(told) = self.news.take(now) else { return };
+        let (session_id, lost_connections) = (self.id.clone(), told.lost);
+        let event = match told.connection {
+            Ok(()) => SystemEvent::SessionConnected { session_id, lost_connections },
+            Err(reason) => {
+                SystemEvent::SessionDisconnected { session_id, cause: "connection_lost", reason: Some(reason), lost_connections }
+            }
+        };
+        self.tell(account, &event);
+    }
+
+    /// When there is news to tell.
+    pub(super) fn news_at(&self) -> Option<Instant> {
+        self.news.next_at().filter(|_| self.status.borrow().identity.is_some())
+    }
+
+    /// Tells of the end.
+    pub(super) fn tell_end(&mut self, end: &End) {
+        let Some(account) = self.account() else { return };
+        let session_id = self.id.clone();
+        let event = match end {
+            End::Refused(reason) => SystemEvent::SessionAuthFailed { session_id, reason: reason.clone() },
+            // Whoever owns the session now tells of it.
+            End::Closed(ClosedReason::Fenced) => return,
+            End::Closed(reason) => {
+                let Some(lost_connections) = self.news.take_end() else { return };
+                let cause = match reason {
+                    ClosedReason::Idle => "idle",
+                    ClosedReason::Requested => "requested",
+                    ClosedReason::Shutdown | ClosedReason::Fenced => "shutdown",
+                };
+                SystemEvent::SessionDisconnected { session_id, cause, reason: None, lost_connections }
+            }
+        };
+        self.tell(account, &event);
+    }
+
+    /// Tells that a message was refused whose sender waits no more.
+    pub(super) fn tell_failed(&mut self, message: &OutgoingMessage, refusal: &Refusal) {
+        let account = self.account().unwrap_or_else(|| AccountId::standing_in(&self.id));
+        let event = SystemEvent::SendFailed {
+            reference: message.reference.clone(),
+            space_id: message.space.clone(),
+            category: api_category(&message.category).to_owned(),
+            code: refusal.code.clone(),
+            message: refusal.message.clone(),
+        };
+        self.tell(account, &event);
+    }
+
+    fn tell(&mut self, account: AccountId, event: &SystemEvent) {
+        let event = event.happened(account, self.shared.clock.now());
+        self.inbox.push(Entry { event, confirm: None });
+    }
+
+    /// Presence and media go into the log only if a webhook asks for them: they are frequent, and few want them.
+    pub(super) fn on_activity(&mut self, kind: ActivityKind, raw: &RawValue) {
+        let Some(account) = self.account() else { return };
+        let Ok(activity) = serde_json::from_str::<ReceivedActivity<'_>>(raw.get()) else { return self.unreadable() };
+        let Ok(space) = activity.space() else { return self.unreadable() };
+        let direct = activity.is_direct() || self.is_direct(space.as_str());
+        let Ok(event) = activity.normalise(kind, raw, &account, self.shared.clock.now()) else { return self.unreadable() };
+        let event = LoggedEvent {
+            id: event.id,
+            account,
+            space: event.space,
+            direct,
+            own: false,
+            event_type: event.event_type,
+            occurred_at: event.occurred_at,
+            body: event.body,
+        };
+        if self.shared.event_log.has_targets(&event) {
+            self.inbox.push(Entry { event, confirm: None });
+        }
+    }
+}
