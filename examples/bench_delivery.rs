@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use spaces_bridge::delivery::{
     AddressGuard, AllowList, DeliveryDispatcher, DeliveryParts, DeliverySettings, Posting, SystemResolver, WebhookClient,
 };
-use spaces_bridge::domain::{AccountId, Clock, EventId, EventType, Ordering, SpaceId, SpaceSelector, SystemClock};
+use spaces_bridge::domain::{AccountId, Clock, EventId, EventType, SpaceId, SystemClock};
 use spaces_bridge::event_log::{EventLog, LoggedEvent};
 use spaces_bridge::metrics::Metrics;
 use spaces_bridge::seal::Keyring;
@@ -184,15 +184,7 @@ async fn delivery(sink: &Sink, webhooks: usize) -> Result<f64, Error> {
 
 /// One webhook for each of as many accounts, so that each event has one target.
 async fn register(registry: &WebhookRegistry, url: &str, count: usize) -> Result<Vec<AccountId>, Error> {
-    let new = NewWebhook {
-        url: WebhookUrl::parse(url, &*guard()?)?,
-        events: vec!["*".parse()?],
-        spaces: vec![SpaceSelector::All],
-        ordering: Ordering::Parallel,
-        ignore_own: false,
-        description: None,
-        enabled: true,
-    };
+    let new = NewWebhook::to(WebhookUrl::parse(url, &*guard()?)?);
     let mut accounts = Vec::with_capacity(count);
     for number in 0..count {
         let account: AccountId = format!("acc_{number}").parse()?;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::http::HeaderValue;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -158,12 +159,14 @@ impl App {
             timeout: Duration::from_secs(config.webhooks.timeout_seconds),
             idle_connections: config.webhooks.concurrency,
         };
-        let client = Arc::new(WebhookClient::new(client_settings, Arc::clone(&guard), Arc::new(SystemResolver), tls));
+        let origin = HeaderValue::try_from(&config.webhooks.origin).expect("the configuration was checked");
+        let client = WebhookClient::new(client_settings, Arc::clone(&guard), Arc::new(SystemResolver), tls);
+        let client = Arc::new(client.with_origin(origin));
         let delivery = DeliveryParts {
             engine: Arc::clone(&engine),
             incarnation: member.incarnation,
             webhooks: Arc::clone(&webhooks),
-            client,
+            client: Arc::clone(&client),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
         };
@@ -179,6 +182,7 @@ impl App {
             engine: Arc::clone(&engine),
             rest,
             address_guard: guard,
+            receivers: client,
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
             readiness: Arc::clone(&readiness),

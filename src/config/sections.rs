@@ -190,6 +190,8 @@ pub struct WebhooksConfig {
     pub concurrency_per_webhook: usize,
     /// Most webhooks of an account.
     pub max_per_account: usize,
+    /// What this service calls itself towards receivers of `CloudEvents`: a host name.
+    pub origin: String,
 }
 
 impl Default for WebhooksConfig {
@@ -200,6 +202,7 @@ impl Default for WebhooksConfig {
             concurrency: 256,
             concurrency_per_webhook: 16,
             max_per_account: 100,
+            origin: "spaces-bridge".to_owned(),
         }
     }
 }

@@ -83,8 +83,8 @@ impl DeliveryDispatcher {
             incarnation: parts.incarnation,
             clock: Arc::clone(&parts.clock),
             worker: Arc::new(DeliveryWorker {
+                endpoints: Endpoints::new(Arc::clone(&parts.webhooks), parts.client.origin().clone()),
                 client: parts.client,
-                endpoints: Endpoints::new(Arc::clone(&parts.webhooks)),
                 webhooks: parts.webhooks,
                 clock: parts.clock,
                 metrics: parts.metrics,

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::client::{PostError, Posting, Received, WebhookClient};
 use super::endpoint::{Endpoint, EndpointError, Endpoints};
+use super::format::{self, NoEnvelope};
 use super::retry::{Answer, NextStep, next_step, parse_retry_after};
 use super::signature::signature_header;
-use crate::domain::{AttemptOutcome, Clock, DeadReason, ErrorClass, Timestamp};
+use crate::domain::{AttemptOutcome, Clock, DeadReason, ErrorClass, Format, Timestamp};
 use crate::metrics::Metrics;
 use crate::store::{Claim, Settlement, Verdict};
 use crate::webhooks::WebhookRegistry;
@@ -18,8 +19,6 @@ use crate::webhooks::WebhookRegistry;
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("spaces-bridge/", env!("CARGO_PKG_VERSION")));
 
 /// Makes attempts. Shared by all of them.
 pub(super) struct DeliveryWorker {
@@ -34,12 +33,15 @@ impl DeliveryWorker {
     /// Makes the attempt that `claim` stands for, if it can begin until `start_before`; otherwise the claim ends by itself, because
     /// by the end of the attempt someone else may hold the delivery.
     pub(super) async fn work(&self, claim: &Claim, start_before: Instant) -> Option<Settlement> {
-        let endpoint = match self.endpoints.get(&claim.webhook) {
-            Ok(endpoint) => endpoint,
+        let now = self.clock.now();
+        let prepared = self.endpoints.get(&claim.webhook).and_then(|endpoint| {
+            let posting = posting(&endpoint, claim, now)?;
+            Ok((endpoint, posting))
+        });
+        let (endpoint, posting) = match prepared {
+            Ok(prepared) => prepared,
             Err(error) => return Some(not_sent(claim, &error)),
         };
-        let now = self.clock.now();
-        let posting = posting(&endpoint, claim, now);
         if Instant::now() > start_before {
             warn!(delivery.id = %claim.delivery, webhook.id = %claim.webhook, "the claim of `{}` is too old to begin", claim.delivery);
             return None;
@@ -49,7 +51,7 @@ impl DeliveryWorker {
         }
         let started = Instant::now();
         let result = self.client.post(posting).await;
-        let settlement = self.judge(claim, result, started.elapsed());
+        let settlement = self.judge(claim, endpoint.format(), result, started.elapsed());
         self.observe(claim, &endpoint, &settlement);
         if settlement.verdict == Verdict::Dead(DeadReason::Gone) {
             self.mark_gone(claim).await;
@@ -58,7 +60,7 @@ impl DeliveryWorker {
     }
 
     /// What follows from the result of an attempt.
-    fn judge(&self, claim: &Claim, result: Result<Received, PostError>, took: std::time::Duration) -> Settlement {
+    fn judge(&self, claim: &Claim, format: Format, result: Result<Received, PostError>, took: std::time::Duration) -> Settlement {
         let answer = match &result {
             Ok(received) => {
                 let retry_after = received.retry_after.as_ref();
@@ -67,7 +69,11 @@ impl DeliveryWorker {
             }
             Err(_) => Answer::Failed,
         };
-        let NextStep { verdict, hold } = next_step(answer, claim.attempt, random_jitter());
+        let step = next_step(answer, claim.attempt, random_jitter());
+        let NextStep { verdict, hold } = match answer {
+            Answer::Status(status, wait) => format::stricter(format, step, status, wait),
+            Answer::Failed => step,
+        };
         let duration_ms = Some(u32::try_from(took.as_millis()).unwrap_or(u32::MAX));
         let outcome = AttemptOutcome { duration_ms, ..outcome(result) };
         Settlement { delivery: claim.delivery, claim_no: claim.claim_no, verdict, outcome, hold }
@@ -135,7 +141,11 @@ fn not_sent(claim: &Claim, error: &EndpointError) -> Settlement {
         EndpointError::Deleted => Verdict::Dead(DeadReason::WebhookDeleted),
         // Due at once, but held by the webhook's pause until it is switched on again.
         EndpointError::Off => Verdict::Retry(std::time::Duration::ZERO),
-        EndpointError::Sealed(_) | EndpointError::Secret(_) | EndpointError::Uri(_) => {
+        EndpointError::Sealed(_)
+        | EndpointError::Key(_)
+        | EndpointError::Header
+        | EndpointError::Uri(_)
+        | EndpointError::Body(_) => {
             warn!(webhook.id = %claim.webhook, %error, "webhook `{}` cannot be sent to", claim.webhook);
             next_step(Answer::Failed, claim.attempt, random_jitter()).verdict
         }
@@ -150,16 +160,16 @@ fn not_sent(claim: &Claim, error: &EndpointError) -> Settlement {
     Settlement { delivery: claim.delivery, claim_no: claim.claim_no, verdict, outcome, hold: None }
 }
 
-fn posting(endpoint: &Endpoint, claim: &Claim, now: Timestamp) -> Posting {
+/// The request of an attempt. The body is made from what the log keeps, the same bytes each time; time and signature are those of
+/// this attempt.
+fn posting(endpoint: &Endpoint, claim: &Claim, now: Timestamp) -> Result<Posting, NoEnvelope> {
     let (id, timestamp) = (claim.event.id.as_str(), now.as_seconds().to_string());
-    let body = claim.event.body.clone();
-    let mut headers = HeaderMap::with_capacity(8);
-    headers.insert(header::CONTENT_TYPE, JSON);
-    headers.insert(header::USER_AGENT, USER_AGENT);
+    let body = format::body(endpoint.format(), &claim.event.id, &endpoint.webhook.account, &claim.event.body)?;
+    let mut headers = endpoint.headers.clone();
     headers.insert(WEBHOOK_ID, HeaderValue::from_str(id).expect("an id is plain ASCII"));
-    headers.insert(WEBHOOK_SIGNATURE, signature_header(&endpoint.keys, id, &timestamp, &body));
+    headers.insert(WEBHOOK_SIGNATURE, signature_header(endpoint.keys(now), id, &timestamp, &body));
     headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::try_from(timestamp).expect("digits may stand in a header"));
-    Posting { uri: endpoint.uri.clone(), headers, body }
+    Ok(Posting { uri: endpoint.uri.clone(), headers, body })
 }
 
 /// An even draw from -1 to 1.
@@ -174,7 +184,7 @@ mod tests {
 
     use super::*;
     use crate::delivery::{AddressGuard, DeliverySettings, SystemResolver};
-    use crate::domain::{DeliveryId, EventType, Ordering, SystemClock, Webhook};
+    use crate::domain::{DeliveryId, EventType, SystemClock, Webhook};
     use crate::seal::Keyring;
     use crate::store::{ClaimedEvent, MemoryStore};
     use crate::webhooks::{NewWebhook, WebhookPatch, WebhookUrl};
@@ -185,22 +195,14 @@ mod tests {
         let registry = WebhookRegistry::load(engine, Arc::new(Keyring::random()), Arc::clone(&clock)).await;
         let webhooks = Arc::new(registry.expect("loaded"));
         let guard = Arc::new(AddressGuard::default());
-        let new = NewWebhook {
-            url: WebhookUrl::parse("https://receiver.example/", &guard).expect("a URL"),
-            events: Vec::new(),
-            spaces: Vec::new(),
-            ordering: Ordering::Parallel,
-            ignore_own: false,
-            description: None,
-            enabled: true,
-        };
+        let new = NewWebhook::to(WebhookUrl::parse("https://receiver.example/", &guard).expect("a URL"));
         let (webhook, _) = webhooks.create("acc_1".parse().expect("an id"), new).await.expect("created");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let tls = tls.expect("TLS versions").with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
         let settings = DeliverySettings::default().client();
         let client = Arc::new(WebhookClient::new(settings, guard, Arc::new(SystemResolver), Arc::new(tls)));
-        let endpoints = Endpoints::new(Arc::clone(&webhooks));
+        let endpoints = Endpoints::new(Arc::clone(&webhooks), client.origin().clone());
         (DeliveryWorker { client, webhooks, endpoints, clock, metrics: Arc::default() }, webhook)
     }
 

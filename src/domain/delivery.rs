@@ -62,15 +62,21 @@ pub enum DeadReason {
     Gone,
     /// The webhook was deleted.
     WebhookDeleted,
+    /// The receiver does not understand the format (415 to a `CloudEvents` delivery).
+    FormatRefused,
 }
 
 impl DeadReason {
+    /// Every reason, for the store and documentation.
+    pub const ALL: [Self; 4] = [Self::Exhausted, Self::Gone, Self::WebhookDeleted, Self::FormatRefused];
+
     /// The reason's name in API, logs, metrics and store.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Exhausted => "exhausted",
             Self::Gone => "gone",
             Self::WebhookDeleted => "webhook_deleted",
+            Self::FormatRefused => "format_refused",
         }
     }
 }

@@ -20,4 +20,9 @@ pub use interest::Interest;
 pub use secret::{Sealed, Secret};
 pub use session::{ClosedReason, SessionState};
 pub use time::{Clock, SystemClock, Timestamp};
-pub use webhook::{EventPattern, InvalidPattern, Ordering, SpaceSelector, Webhook, WebhookStatus};
+pub use webhook::{
+    AddedHeader, AddedHeaderName, Authorization, AuthorizationKind, DEFAULT_OVERLAP, ED25519_PREFIX, EventPattern, Format,
+    HMAC_PREFIX, InvalidAuthorization, InvalidHeader, InvalidPattern, InvalidSecret, MAX_HEADER_BYTES, MAX_HEADERS, MAX_OVERLAP,
+    Ordering, PUBLIC_PREFIX, RequestOptions, SealedAuthorization, SealedHeader, Signing, SigningKeys, SpaceSelector, StoredKey,
+    TooManyKeys, Webhook, WebhookStatus, hmac_key,
+};

@@ -24,6 +24,8 @@ mod state;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
+mod webhook_request;
+mod webhook_secret;
 mod webhooks;
 
 use axum::extract::DefaultBodyLimit;
@@ -54,7 +56,8 @@ fn public_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(subscriptions::list_subscriptions))
         .routes(routes!(webhooks::create_webhook, webhooks::list_webhooks))
         .routes(routes!(webhooks::get_webhook, webhooks::update_webhook, webhooks::delete_webhook))
-        .routes(routes!(webhooks::get_webhook_secret))
+        .routes(routes!(webhook_secret::get_webhook_secret))
+        .routes(routes!(webhook_secret::rotate_webhook_secret))
         .routes(routes!(webhooks::test_webhook))
         .routes(routes!(deliveries::list_deliveries))
         .routes(routes!(deliveries::get_delivery))

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::delivery::AddressGuard;
+use crate::delivery::{AddressGuard, DeliverySettings, SystemResolver, WebhookClient};
 use crate::domain::{AccountId, Clock, Interest, Secret, SystemClock};
 use crate::event_log::EventLog;
 use crate::metrics::Metrics;
@@ -47,6 +47,9 @@ async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
     let event_log = Arc::new(EventLog::new(Arc::clone(&engine), Arc::clone(&webhooks), Arc::clone(&clock), Arc::clone(&metrics)));
     let tls = socketio_client::TlsConfig::platform().expect("a TLS configuration");
     let nowhere = || "http://127.0.0.1:9/".parse().expect("a URL");
+    let guard = Arc::new(AddressGuard::default());
+    let receivers = DeliverySettings::default().client();
+    let receivers = WebhookClient::new(receivers, Arc::clone(&guard), Arc::new(SystemResolver), Arc::clone(&tls));
     let rest = RestSettings { url: nowhere(), timeout: Duration::from_secs(1) };
     let rest = RestClient::new(&rest, (*tls).clone()).expect("a client");
     let socket = SocketSettings {
@@ -87,7 +90,8 @@ async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
         event_log,
         engine,
         rest,
-        address_guard: Arc::new(AddressGuard::default()),
+        address_guard: guard,
+        receivers: Arc::new(receivers),
         clock,
         metrics,
         readiness: Arc::new(Readiness::default()),
@@ -184,6 +188,7 @@ async fn every_call_of_an_account_needs_a_spaces_token() {
         (Method::PATCH, "/webhooks/wh_1"),
         (Method::DELETE, "/webhooks/wh_1"),
         (Method::GET, "/webhooks/wh_1/secret"),
+        (Method::POST, "/webhooks/wh_1/rotate-secret"),
         (Method::POST, "/webhooks/wh_1/test"),
         (Method::GET, "/webhooks/wh_1/deliveries"),
         (Method::GET, "/deliveries/dlv_1"),
@@ -342,7 +347,7 @@ async fn a_webhook_must_be_one_before_a_session_is_opened_for_it() {
         (r#"{"url":"https://example.com/","events":["a b"]}"#, "/events/0"),
         (r#"{"url":"https://example.com/","spaces":["a b"]}"#, "/spaces/0"),
         (r#"{"url":"https://example.com/","ordering":"none"}"#, "/ordering"),
-        (r#"{"url":"https://example.com/","format":"raw"}"#, "/format"),
+        (r#"{"url":"https://example.com/","format":"xml"}"#, "/format"),
         (r#"{"url":"https://example.com/","secret":"x"}"#, "/secret"),
     ] {
         let response = ask(&app, post_json("/webhooks", body)).await;
@@ -475,7 +480,7 @@ fn every_call_is_documented_with_its_failures_and_headers() {
     };
     let mut ids = std::collections::BTreeSet::new();
     let paths = document["paths"].as_object().expect("paths");
-    assert_eq!(paths.len(), 21);
+    assert_eq!(paths.len(), 22);
     for (path, item) in paths {
         for (method, operation) in item.as_object().expect("calls") {
             let call = format!("{method} {path}");

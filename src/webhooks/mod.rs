@@ -2,13 +2,17 @@
 //!
 //! The [`WebhookRegistry`] keeps every webhook in memory, indexed by account, and each as a document in the store; a change is
 //! durable before it shows in memory. The event log asks it who gets an event, the delivery worker where an event goes and with
-//! which secret it is signed, sessions which spaces to listen to, and the HTTP API edits it.
+//! which secrets it is signed, sessions which spaces to listen to, and the HTTP API edits it.
 
+mod change;
 mod index;
+mod keys;
 mod registry;
 #[cfg(test)]
 mod tests;
 mod url;
 
-pub use registry::{DEFAULT_LIMIT, NewWebhook, WebhookError, WebhookPatch, WebhookRegistry};
+pub use change::{NewWebhook, WebhookPatch};
+pub use keys::{OpenKey, Rotation};
+pub use registry::{DEFAULT_LIMIT, WebhookError, WebhookRegistry};
 pub use url::{MAX_URL, UrlError, WebhookUrl};

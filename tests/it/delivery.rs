@@ -2,5 +2,7 @@
 
 mod client;
 mod dispatcher;
+mod formats;
 mod rig;
+mod rotation;
 mod schedule;

@@ -2,8 +2,10 @@
 
 mod changes;
 mod events;
+mod handshake;
 mod receivers;
 mod registering;
+mod request;
 
 use std::time::Duration;
 

@@ -6,9 +6,21 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::event::{MAX_TYPE, is_type_part};
-use super::{AccountId, EventType, Sealed, SpaceId, Timestamp, WebhookId};
+use super::{AccountId, EventType, SpaceId, Timestamp, WebhookId};
 
-/// A webhook as the store keeps it. Its signing secret is kept sealed beside it, as is every secret.
+mod request;
+mod signing;
+
+pub use request::{
+    AddedHeader, AddedHeaderName, Authorization, AuthorizationKind, Format, InvalidAuthorization, InvalidHeader,
+    MAX_HEADER_BYTES, MAX_HEADERS, RequestOptions, SealedAuthorization, SealedHeader,
+};
+pub use signing::{
+    DEFAULT_OVERLAP, ED25519_PREFIX, HMAC_PREFIX, InvalidSecret, MAX_OVERLAP, PUBLIC_PREFIX, Signing, SigningKeys, StoredKey,
+    TooManyKeys, hmac_key,
+};
+
+/// A webhook as the store keeps it. Its secrets are in it, sealed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Webhook {
@@ -30,8 +42,10 @@ pub struct Webhook {
     pub description: Option<String>,
     /// Whether deliveries are made, and if not, why.
     pub status: WebhookStatus,
-    /// The signing secret, sealed.
-    pub sealed_secret: Sealed,
+    /// How its requests look.
+    pub request: RequestOptions,
+    /// What its deliveries are signed with.
+    pub signing: SigningKeys,
     /// When it was registered.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -132,6 +146,11 @@ pub struct InvalidPattern;
 const MESSAGE_SENT: &str = "MESSAGE_SENT";
 
 impl EventPattern {
+    /// The pattern that every type matches.
+    pub fn all() -> Self {
+        Self("*".to_owned())
+    }
+
     /// The pattern as text.
     pub fn as_str(&self) -> &str {
         &self.0

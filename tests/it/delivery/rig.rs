@@ -91,6 +91,11 @@ pub(super) fn guard() -> Arc<AddressGuard> {
     Arc::new(AddressGuard::new(AllowList::new(vec!["127.0.0.0/8".parse().expect("a network")]), Vec::new()))
 }
 
+/// A webhook at `url` with nothing special about it.
+pub(super) fn new_webhook(url: &str) -> NewWebhook {
+    NewWebhook::to(WebhookUrl::parse(url, &guard()).expect("an allowed URL"))
+}
+
 /// A TLS configuration that trusts `roots` only.
 pub(super) fn tls(roots: rustls::RootCertStore) -> Arc<rustls::ClientConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -141,14 +146,15 @@ impl Rig {
 
     pub(super) async fn webhook_with(&self, url: &str, ordering: Ordering) -> (Arc<Webhook>, Secret) {
         let new = NewWebhook {
-            url: WebhookUrl::parse(url, &guard()).expect("an allowed URL"),
             events: vec!["message.*".parse().expect("a pattern")],
             spaces: vec![SpaceSelector::All],
             ordering,
-            ignore_own: false,
-            description: None,
-            enabled: true,
+            ..new_webhook(url)
         };
+        self.webhook_of(new).await
+    }
+
+    pub(super) async fn webhook_of(&self, new: NewWebhook) -> (Arc<Webhook>, Secret) {
         self.webhooks.create(self.account.clone(), new).await.expect("created")
     }
 

@@ -1,0 +1,133 @@
+//! What a webhook may be registered with, and changed to.
+
+use super::WebhookUrl;
+use crate::domain::{
+    AddedHeader, Authorization, EventPattern, Format, Ordering, SealedAuthorization, SealedHeader, Signing, SpaceSelector,
+    Webhook, WebhookStatus,
+};
+use crate::store::Flow;
+
+/// A webhook to be registered.
+#[derive(Debug, Clone)]
+pub struct NewWebhook {
+    /// Where deliveries go.
+    pub url: WebhookUrl,
+    /// Which types it wants.
+    pub events: Vec<EventPattern>,
+    /// Which spaces it wants.
+    pub spaces: Vec<SpaceSelector>,
+    /// Whether order within a space is kept.
+    pub ordering: Ordering,
+    /// Whether messages that this account sent through the bridge are left out.
+    pub ignore_own: bool,
+    /// The owner's note.
+    pub description: Option<String>,
+    /// Whether deliveries are made from the start.
+    pub enabled: bool,
+    /// The format of the body.
+    pub format: Format,
+    /// Whether the receiver is asked for its permission first.
+    pub handshake: bool,
+    /// Headers that the owner adds.
+    pub headers: Vec<AddedHeader>,
+    /// How the bridge proves itself to the receiver, beyond the signature.
+    pub authorization: Option<Authorization>,
+    /// What deliveries are signed with.
+    pub signing: Signing,
+}
+
+impl NewWebhook {
+    /// An enabled webhook for every type and every space, everything else as by default.
+    pub fn to(url: WebhookUrl) -> Self {
+        Self {
+            url,
+            events: vec![EventPattern::all()],
+            spaces: vec![SpaceSelector::All, SpaceSelector::Direct],
+            ordering: Ordering::default(),
+            ignore_own: false,
+            description: None,
+            enabled: true,
+            format: Format::default(),
+            handshake: false,
+            headers: Vec::new(),
+            authorization: None,
+            signing: Signing::default(),
+        }
+    }
+}
+
+/// A change of a webhook; what is `None` stays as it is.
+#[derive(Debug, Clone, Default)]
+pub struct WebhookPatch {
+    /// A new URL.
+    pub url: Option<WebhookUrl>,
+    /// New types.
+    pub events: Option<Vec<EventPattern>>,
+    /// New spaces.
+    pub spaces: Option<Vec<SpaceSelector>>,
+    /// A new way of ordering, for events from now on.
+    pub ordering: Option<Ordering>,
+    /// Whether own messages are left out from now on.
+    pub ignore_own: Option<bool>,
+    /// A new note, or none.
+    pub description: Option<Option<String>>,
+    /// Switched on or off. Switching on also ends a hold and revives a webhook whose receiver was gone.
+    pub enabled: Option<bool>,
+    /// A new format, for attempts from now on.
+    pub format: Option<Format>,
+    /// Whether the receiver is asked for its permission first from now on.
+    pub handshake: Option<bool>,
+    /// The headers that the owner adds, in place of those before.
+    pub headers: Option<Vec<AddedHeader>>,
+    /// A new authorization, or none.
+    pub authorization: Option<Option<Authorization>>,
+}
+
+/// The parts of a change that are kept sealed.
+#[derive(Debug, Default)]
+pub(super) struct SealedPatch {
+    pub(super) headers: Option<Vec<SealedHeader>>,
+    pub(super) authorization: Option<Option<SealedAuthorization>>,
+}
+
+/// Applies `patch`, and says what becomes of the flow of deliveries.
+pub(super) fn apply(webhook: &mut Webhook, patch: &WebhookPatch, sealed: &SealedPatch) -> Option<Flow> {
+    let moved = patch.url.as_ref().is_some_and(|url| url.as_str() != webhook.url);
+    if let Some(url) = &patch.url {
+        url.as_str().clone_into(&mut webhook.url);
+    }
+    if let Some(events) = &patch.events {
+        webhook.events.clone_from(events);
+    }
+    if let Some(spaces) = &patch.spaces {
+        webhook.spaces.clone_from(spaces);
+    }
+    webhook.ordering = patch.ordering.unwrap_or(webhook.ordering);
+    webhook.ignore_own = patch.ignore_own.unwrap_or(webhook.ignore_own);
+    if let Some(description) = &patch.description {
+        webhook.description.clone_from(description);
+    }
+    let request = &mut webhook.request;
+    request.format = patch.format.unwrap_or(request.format);
+    request.handshake = patch.handshake.unwrap_or(request.handshake);
+    if let Some(headers) = &sealed.headers {
+        request.headers.clone_from(headers);
+    }
+    if let Some(authorization) = &sealed.authorization {
+        request.authorization.clone_from(authorization);
+    }
+    match (patch.enabled, webhook.status) {
+        (Some(true), _) => {
+            webhook.status = WebhookStatus::Enabled;
+            Some(Flow::Open)
+        }
+        (Some(false), WebhookStatus::Gone) => Some(Flow::Paused),
+        (Some(false), WebhookStatus::Enabled | WebhookStatus::Disabled) => {
+            webhook.status = WebhookStatus::Disabled;
+            Some(Flow::Paused)
+        }
+        // A hold was about the receiver at the old address.
+        (None, WebhookStatus::Enabled) if moved => Some(Flow::Open),
+        (None, _) => None,
+    }
+}
