@@ -97,7 +97,7 @@ impl<T: DeserializeOwned> FromRequest<AppState> for ApiJson<T> {
     }
 }
 
-/// The body as a value, or the default if there is no body and none is announced.
+/// The body as a value, or the default if there is no body and none is announced, or if it is `null`.
 #[derive(Debug)]
 pub(super) struct OptionalJson<T>(pub(super) T);
 
@@ -106,7 +106,8 @@ impl<T: DeserializeOwned + Default> FromRequest<AppState> for OptionalJson<T> {
 
     async fn from_request(request: Request, app: &AppState) -> Result<Self, ApiError> {
         if request.headers().contains_key(CONTENT_TYPE) {
-            return ApiJson::from_request(request, app).await.map(|ApiJson(value)| Self(value));
+            let JsonBytes(bytes) = JsonBytes::from_request(request, app).await?;
+            return if bytes.trim_ascii() == b"null" { Ok(Self(T::default())) } else { parse_json(&bytes).map(Self) };
         }
         if read_body(request, app).await?.is_empty() { Ok(Self(T::default())) } else { Err(ApiError::UnsupportedMediaType) }
     }

@@ -31,7 +31,7 @@ pub(super) struct WebhookSecret {
     pub(super) secret: Option<String>,
     /// The newest public key, as Standard Webhooks writes it; with `ed25519`. The private key is never shown.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, pattern = "^whpk_", example = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfaZTInDBbOir=")]
+    #[schema(nullable = false, pattern = "^whpk_", example = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=")]
     pub(super) public_key: Option<String>,
     /// Those before it that still sign, newest first.
     previous: Vec<PreviousSecret>,
