@@ -133,6 +133,8 @@ mod tests {
     use super::super::retry::{Answer, next_step};
     use super::*;
 
+    const YEAR: u64 = 365 * 86_400;
+
     /// With what serde would write otherwise: spaces, an escape, a large number, a repeated member.
     const OBJECT: &str = r#"{ "_id": "m1", "n": 1.0e2, "u": "\u00fc", "big": 123456789012345678901234567890, "x": 1, "x": 2 }"#;
 
@@ -187,7 +189,6 @@ mod tests {
             stricter(format, next_step(Answer::Status(status, asked), attempt, 0.0), status, asked)
         };
         let retry = |seconds| Verdict::Retry(Duration::from_secs(seconds));
-        const YEAR: u64 = 365 * 86_400;
         for (format, code, attempt, asked, verdict, hold) in [
             (Format::CloudEvents, 415, 1, None, Verdict::Dead(DeadReason::FormatRefused), None),
             (Format::Standard, 415, 1, None, retry(5), None),

@@ -57,7 +57,9 @@ impl SigningKey {
         match self {
             Self::Hmac(key) => {
                 let mut mac = key.clone();
-                parts.iter().for_each(|part| mac.update(part));
+                for part in parts {
+                    mac.update(part);
+                }
                 header.push_str(HMAC_VERSION);
                 STANDARD.encode_string(mac.finalize().into_bytes(), header);
             }

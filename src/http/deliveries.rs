@@ -38,7 +38,7 @@ pub(super) struct Delivery {
     space_id: SpaceId,
     /// How far it has come.
     state: DeliveryStateName,
-    /// Why it is not tried again, if it is dead: `exhausted`, `gone` or `webhook_deleted`.
+    /// Why it is not tried again, if it is dead: `exhausted`, `gone`, `webhook_deleted` or `format_refused`.
     #[schema(value_type = Option<String>, required, example = "exhausted")]
     reason: Option<&'static str>,
     /// When it is tried next; `null` if it is not waiting.

@@ -15,7 +15,7 @@ use crate::domain::{AddedHeader, Authorization, InvalidAuthorization, MAX_HEADER
 pub(super) enum FormatName {
     /// The envelope of Standard Webhooks.
     Standard,
-    /// A CloudEvents 1.0 event in structured JSON.
+    /// A `CloudEvents` 1.0 event in structured JSON.
     CloudEvents,
     /// The object that Spaces sent, as it was received.
     Raw,

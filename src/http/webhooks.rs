@@ -174,12 +174,12 @@ pub(super) struct WebhookCreation {
     #[serde(default = "yes")]
     #[schema(default = true)]
     enabled: bool,
-    /// The format of the body: `standard` is the envelope of Standard Webhooks, `cloudevents` a CloudEvents 1.0 event in structured
+    /// The format of the body: `standard` is the envelope of Standard Webhooks, `cloudevents` a `CloudEvents` 1.0 event in structured
     /// JSON, `raw` the object that Spaces sent.
     #[serde(default)]
     #[schema(value_type = FormatName, default = "standard")]
     format: Format,
-    /// Whether the receiver is asked for permission first, by an `OPTIONS` request as the HTTP webhook rules of CloudEvents say: now,
+    /// Whether the receiver is asked for permission first, by an `OPTIONS` request as the HTTP webhook rules of `CloudEvents` say: now,
     /// when the address changes, and when the webhook is switched on.
     #[serde(default)]
     #[schema(default = false)]
@@ -463,11 +463,11 @@ pub(super) async fn test_webhook(
     ApiPath(id): ApiPath<WebhookId>,
 ) -> Result<(StatusCode, Json<WebhookTest>), ApiError> {
     let wait = app.settings.default_wait;
-    let identify = move |session: SessionHandle| async move {
+    let look_up = move |session: SessionHandle| async move {
         let identity = session.identity(wait).await?;
         Ok((session.fence().ok_or(SessionError::Closed)?, identity))
     };
-    let (fence, identity) = caller.with_session(&app, identify).await?;
+    let (fence, identity) = caller.with_session(&app, look_up).await?;
     owned(&app, &identity.account, &id)?;
     let event_id = app.event_log.append_test(fence, &id).await?;
     Ok((StatusCode::ACCEPTED, Json(WebhookTest { event_id })))

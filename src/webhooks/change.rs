@@ -87,6 +87,7 @@ pub struct WebhookPatch {
 #[derive(Debug, Default)]
 pub(super) struct SealedPatch {
     pub(super) headers: Option<Vec<SealedHeader>>,
+    #[expect(clippy::option_option, reason = "an authorization that stays, one that goes, and a new one")]
     pub(super) authorization: Option<Option<SealedAuthorization>>,
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use tracing::info;
 use zeroize::Zeroizing;
 
 use super::change::{SealedPatch, WebhookPatch};
@@ -125,12 +126,14 @@ impl WebhookRegistry {
         }
         let key = rotation.secret.map_or_else(|| NewKey::random(current.signing.kind), NewKey::symmetric);
         let key = self.seal_key(&key);
-        let now = self.clock.now();
-        self.change(id, |webhook| {
-            webhook.signing.rotate(key.clone(), rotation.overlap, now)?;
+        let (now, overlap) = (self.clock.now(), rotation.overlap);
+        let rotated = self.change(id, |webhook| {
+            webhook.signing.rotate(key.clone(), overlap, now)?;
             Ok(None)
-        })
-        .await
+        });
+        let webhook = rotated.await?;
+        info!(webhook.id = %id, overlap_seconds = overlap.as_secs(), "webhook `{id}` has a new secret");
+        Ok(webhook)
     }
 
     pub(super) fn seal_key(&self, key: &NewKey) -> StoredKey {

@@ -61,6 +61,14 @@ async fn no_secret_is_in_logs_metrics_answers_or_files() {
 
     // A day in the life: sending, a webhook with a retry, refusals of every kind, a lost connection.
     let (webhook, secret) = service.register(&token, &receiver).await;
+    let hidden = json!({
+        "headers": {"x-tenant": "hidden-header-value"},
+        "authorization": {"basic": {"username": "bridge", "password": "hidden-basic-password"}},
+    });
+    let path = format!("/webhooks/{webhook}");
+    let changed = send(service.request(Method::PATCH, &path, &format!("jwt {token}")).json(&hidden)).await;
+    assert_eq!(changed.status, 200, "{}", changed.text);
+    evidence.add("the answer to the headers", changed.text);
     let listening = upstream.wait_until(Duration::from_secs(30), |seen| seen.is_subscribed(&token, space.as_ref()));
     listening.await.expect("the session listens");
     assert_eq!(service.say(&token, &space, "hello").await.status, 201);
@@ -138,6 +146,9 @@ async fn no_secret_is_in_logs_metrics_answers_or_files() {
         ("the signing secret", &secret),
         ("the admin key", ADMIN_KEY),
         ("the password in a URL", "hidden-password"),
+        ("a header's value", "hidden-header-value"),
+        ("the password towards the receiver", "hidden-basic-password"),
+        ("the same as it is sent", "YnJpZGdlOmhpZGRlbi1iYXNpYy1wYXNzd29yZA=="),
     ] {
         evidence.assert_without(what, secret.as_bytes());
     }

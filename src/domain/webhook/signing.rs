@@ -141,15 +141,15 @@ mod tests {
     #[test]
     fn the_new_key_comes_first_and_the_old_one_drops_out_at_its_time() {
         let mut keys = SigningKeys::new(Signing::Hmac, key(1));
-        keys.rotate(key(2), Duration::from_secs(60), at(100)).expect("room");
+        keys.rotate(key(2), Duration::from_mins(1), at(100)).expect("room");
         assert_eq!(valid(&keys, at(100)), [2, 1]);
         assert_eq!(valid(&keys, at(159)), [2, 1]);
         assert_eq!(valid(&keys, at(160)), [2]);
-        keys.rotate(key(3), Duration::from_secs(600), at(130)).expect("room");
+        keys.rotate(key(3), Duration::from_mins(10), at(130)).expect("room");
         assert_eq!(valid(&keys, at(159)), [3, 2, 1], "a longer overlap prolongs no older key");
         assert_eq!(valid(&keys, at(160)), [3, 2]);
         assert_eq!(valid(&keys, at(730)), [3]);
-        keys.rotate(key(4), Duration::from_secs(600), at(800)).expect("room");
+        keys.rotate(key(4), Duration::from_mins(10), at(800)).expect("room");
         assert_eq!(keys.all().len(), 2, "what has expired is forgotten");
     }
 
