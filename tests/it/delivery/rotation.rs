@@ -49,7 +49,7 @@ async fn the_new_secret_signs_first_and_the_old_one_until_its_time() {
     // Also after a restart, up to the last moment.
     rig.stop(GRACE).await;
     let rig = Rig::start(&disk, settings()).await;
-    disk.clock.set(start.saturating_add(24 * HOUR - Duration::from_millis(1)));
+    disk.clock.set(start.saturating_add(24 * HOUR).saturating_sub(Duration::from_millis(1)));
     let request = delivered(&rig, &receiver, &webhook, 3).await;
     assert_eq!(signatures(&request), [official(&request, &new), official(&request, &old)]);
 

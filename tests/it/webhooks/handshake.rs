@@ -102,7 +102,7 @@ async fn it_is_asked_again_when_the_address_changes_or_the_webhook_is_switched_o
     scene.receiver.reply(permission("*"));
     let id = register(&scene, json!({})).await.json()["id"].as_str().expect("an id").to_owned();
     let path = format!("/webhooks/{id}");
-    let patch = async |change: Value| scene.bridge.patch(&path, &scene.token, &change).await;
+    let change_to = async |change: Value| scene.bridge.patch(&path, &scene.token, &change).await;
     for (change, asked) in [
         (json!({"description": "nothing to ask for"}), 1),
         (json!({"url": scene.receiver.url()}), 1),
@@ -112,17 +112,17 @@ async fn it_is_asked_again_when_the_address_changes_or_the_webhook_is_switched_o
         (json!({"handshake": false}), 2),
         (json!({"handshake": true}), 3),
     ] {
-        assert_eq!(patch(change.clone()).await.status, 200);
+        assert_eq!(change_to(change.clone()).await.status, 200);
         assert_eq!(scene.receiver.count(), asked, "{change}");
     }
     let unwilling = Receiver::start(Reply::status(405)).await;
     let before = scene.bridge.get(&path, &scene.token).await.json();
-    patch(json!({"url": unwilling.url()})).await.assert_problem(422, "handshake_refused");
+    change_to(json!({"url": unwilling.url()})).await.assert_problem(422, "handshake_refused");
     assert_eq!((unwilling.count(), scene.receiver.count()), (1, 3));
     assert_eq!(scene.bridge.get(&path, &scene.token).await.json(), before);
     scene.receiver.reply(Reply::status(404));
-    assert_eq!(patch(json!({"enabled": false})).await.status, 200);
-    patch(json!({"enabled": true})).await.assert_problem(422, "handshake_refused");
+    assert_eq!(change_to(json!({"enabled": false})).await.status, 200);
+    change_to(json!({"enabled": true})).await.assert_problem(422, "handshake_refused");
     assert_eq!(scene.bridge.get(&path, &scene.token).await.json()["enabled"], false);
     scene.end().await;
 }
