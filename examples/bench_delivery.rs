@@ -144,11 +144,15 @@ fn client(settings: DeliverySettings) -> Result<Arc<WebhookClient>, Error> {
     Ok(Arc::new(WebhookClient::new(settings.client(), guard()?, Arc::new(SystemResolver), Arc::new(tls))))
 }
 
+fn posting(uri: &http::Uri, body: &Bytes) -> Posting {
+    Posting { uri: uri.clone(), headers: headers(), body: body.clone(), timeout: None }
+}
+
 async fn client_loop(sink: &Sink) -> Result<f64, Error> {
     let client = client(DeliverySettings { per_webhook: IN_FLIGHT, ..DeliverySettings::default() })?;
     let (uri, body): (http::Uri, _) = (sink.url.parse()?, body());
     repeat(move || {
-        let (client, posting) = (Arc::clone(&client), Posting { uri: uri.clone(), headers: headers(), body: body.clone() });
+        let (client, posting) = (Arc::clone(&client), posting(&uri, &body));
         async move { Ok(client.post(posting).await.map(drop)?) }
     })
     .await
@@ -163,15 +167,16 @@ async fn delivery(sink: &Sink, webhooks: usize) -> Result<f64, Error> {
     let registry = Arc::new(WebhookRegistry::load(Arc::clone(&engine), keyring, Arc::clone(&clock)).await?);
     let metrics = Arc::new(Metrics::new());
     let accounts = register(&registry, &sink.url, webhooks).await?;
-    let log = EventLog::new(Arc::clone(&engine), Arc::clone(&registry), Arc::clone(&clock), Arc::clone(&metrics));
+    let log = EventLog::new(Arc::clone(&engine), incarnation, Arc::clone(&registry), Arc::clone(&clock), Arc::clone(&metrics));
+    let event_log = Arc::new(log);
     let owned = engine.acquire(incarnation, Wanted::Session("ses_1".parse()?)).await?;
     let ownership = owned.into_iter().next().ok_or("the session is owned by someone else")?;
-    append(&log, &Fence { incarnation, ownership }, &accounts).await?;
+    append(&event_log, &Fence { incarnation, ownership }, &accounts).await?;
 
     let settings = DeliverySettings::default();
     let before = sink.count.load(Relaxed);
-    let parts =
-        DeliveryParts { engine: Arc::clone(&engine), incarnation, webhooks: registry, client: client(settings)?, clock, metrics };
+    let (engine_too, client) = (Arc::clone(&engine), client(settings)?);
+    let parts = DeliveryParts { engine: engine_too, incarnation, webhooks: registry, event_log, client, clock, metrics };
     let started = Instant::now();
     let dispatcher = DeliveryDispatcher::spawn(parts, settings);
     while !settled(&engine, sink.count.load(Relaxed) - before).await? {

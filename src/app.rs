@@ -133,8 +133,13 @@ impl App {
         let webhooks = WebhookRegistry::load(Arc::clone(&engine), Arc::clone(&keyring), Arc::clone(&clock)).await?;
         let webhooks = Arc::new(webhooks.with_limit(config.webhooks.max_per_account));
         let subscriptions = Arc::new(SubscriptionRegistry::load(Arc::clone(&engine)).await?);
-        let event_log =
-            Arc::new(EventLog::new(Arc::clone(&engine), Arc::clone(&webhooks), Arc::clone(&clock), Arc::clone(&metrics)));
+        let event_log = Arc::new(EventLog::new(
+            Arc::clone(&engine),
+            member.incarnation,
+            Arc::clone(&webhooks),
+            Arc::clone(&clock),
+            Arc::clone(&metrics),
+        ));
         let sends = Arc::new(SendLog::new(Arc::clone(&engine), Arc::clone(&clock)));
         let rest_settings = RestSettings { url: urls.rest, timeout: Duration::from_secs(config.upstream.rest_timeout_seconds) };
         let rest = RestClient::new(&rest_settings, (*tls).clone()).map_err(|error| AppError::Tls(error.into()))?;
@@ -166,6 +171,7 @@ impl App {
             engine: Arc::clone(&engine),
             incarnation: member.incarnation,
             webhooks: Arc::clone(&webhooks),
+            event_log: Arc::clone(&event_log),
             client: Arc::clone(&client),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
@@ -320,8 +326,15 @@ fn delivery_settings(config: &Config) -> DeliverySettings {
         concurrency: config.webhooks.concurrency,
         per_webhook: config.webhooks.concurrency_per_webhook,
         timeout: Duration::from_secs(config.webhooks.timeout_seconds),
+        disable_after: hours(config.webhooks.disable_after_hours),
+        metric_labels: config.webhooks.metric_labels,
         ..DeliverySettings::default()
     }
+}
+
+/// So many hours; none stands for never.
+fn hours(hours: u64) -> Option<Duration> {
+    (hours > 0).then(|| Duration::from_hours(hours))
 }
 
 fn http_settings(config: &Config) -> HttpSettings {

@@ -1,24 +1,24 @@
 //! [`EventLog`]: where events become durable, together with one delivery for each webhook that wants them.
 //!
 //! Sessions write, the delivery dispatcher works off what was written; neither knows the other. An event is durable before
-//! anything else happens to it, and a repeat of a known event changes nothing.
+//! anything else happens to it, and a repeat of a known event changes nothing. What the bridge itself has to tell an account goes
+//! the same way, as a [`SystemEvent`].
+
+mod system;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::Serialize;
 use tracing::warn;
 
+pub use self::system::{SystemEvent, SystemEventError};
 use crate::domain::{AccountId, Clock, EventId, EventType, SpaceId, Timestamp, WebhookId, WebhookStatus};
 use crate::metrics::Metrics;
-use crate::store::{Appended, Engine, Fence, Lane, NewEvent, StoreError, Target};
+use crate::store::{Appended, Engine, Fence, Incarnation, Lane, NewEvent, StoreError, Target};
 use crate::webhooks::WebhookRegistry;
 
 /// Larger bodies go out as they are, but Standard Webhooks recommends to stay below, and receivers may refuse them.
 const LARGE_BODY: usize = 20_000;
-
-/// The space that test events carry, which is no space of Spaces.
-const TEST_SPACE: &str = "test";
 
 /// An event ready for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +73,7 @@ pub struct EventLog {
     webhooks: Arc<WebhookRegistry>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+    system: system::Right,
 }
 
 impl std::fmt::Debug for EventLog {
@@ -82,9 +83,15 @@ impl std::fmt::Debug for EventLog {
 }
 
 impl EventLog {
-    /// A log in `engine` whose events go to `webhooks`.
-    pub fn new(engine: Arc<dyn Engine>, webhooks: Arc<WebhookRegistry>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
-        Self { engine, webhooks, clock, metrics }
+    /// A log in `engine`, written to by the member `incarnation`, whose events go to `webhooks`.
+    pub fn new(
+        engine: Arc<dyn Engine>,
+        incarnation: Incarnation,
+        webhooks: Arc<WebhookRegistry>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { engine, webhooks, clock, metrics, system: system::Right::of(incarnation) }
     }
 
     /// Makes events and their deliveries durable in one transaction.
@@ -109,7 +116,7 @@ impl EventLog {
         if webhook.status != WebhookStatus::Enabled {
             return Err(TestError::Disabled(webhook.status));
         }
-        let event = test_event(webhook.account.clone(), id, self.clock.now());
+        let event = SystemEvent::WebhookTest { webhook_id: id.clone() }.happened(webhook.account.clone(), self.clock.now());
         let event_id = event.id.clone();
         // Not in an ordered lane: a test is to show what the receiver answers now, whatever else waits.
         let target = Target { webhook: id.clone(), lane: Lane::Parallel };
@@ -158,34 +165,6 @@ fn with_targets(event: LoggedEvent, targets: Vec<Target>) -> NewEvent {
     }
 }
 
-/// The body of a test delivery, in the envelope that all events have.
-#[derive(Serialize)]
-struct TestBody<'a> {
-    #[serde(rename = "type")]
-    event_type: EventType,
-    timestamp: Timestamp,
-    data: TestData<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct TestData<'a> {
-    event_id: &'a EventId,
-    account: &'a AccountId,
-    webhook_id: &'a WebhookId,
-}
-
-fn test_event(account: AccountId, webhook_id: &WebhookId, now: Timestamp) -> LoggedEvent {
-    let mut digest = [0; 16];
-    getrandom::fill(&mut digest).expect("the operating system provides random numbers");
-    let id = EventId::from_digest(digest);
-    let data = TestData { event_id: &id, account: &account, webhook_id };
-    let body = TestBody { event_type: EventType::WEBHOOK_TEST, timestamp: now, data };
-    let body = serde_json::to_vec(&body).expect("the body is plain JSON").into();
-    let space = TEST_SPACE.parse().expect("the constant is a valid id");
-    LoggedEvent { id, account, space, direct: false, own: false, event_type: EventType::WEBHOOK_TEST, occurred_at: now, body }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -193,7 +172,7 @@ mod tests {
     use super::*;
     use crate::domain::SystemClock;
     use crate::seal::Keyring;
-    use crate::store::{MemoryStore, Ownership, Wanted};
+    use crate::store::{MemoryStore, Ownership, Query, Rows, Wanted};
 
     async fn log() -> (EventLog, Fence) {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -203,12 +182,13 @@ mod tests {
         let owned = engine.acquire(incarnation, session).await.expect("acquired");
         let fence = Fence { incarnation, ownership: owned.into_iter().next().expect("nobody else owns the session") };
         let webhooks = WebhookRegistry::load(Arc::clone(&engine), Arc::new(Keyring::random()), Arc::clone(&clock)).await;
-        (EventLog::new(engine, Arc::new(webhooks.expect("loaded")), clock, Arc::default()), fence)
+        (EventLog::new(engine, incarnation, Arc::new(webhooks.expect("loaded")), clock, Arc::default()), fence)
     }
 
     fn event() -> LoggedEvent {
         let (account, webhook) = ("acc_1".parse().expect("an id"), "wh_1".parse().expect("an id"));
-        test_event(account, &webhook, Timestamp::parse("2031-03-14T09:26:53.589Z").expect("a time"))
+        let at = Timestamp::parse("2031-03-14T09:26:53.589Z").expect("a time");
+        SystemEvent::WebhookTest { webhook_id: webhook }.happened(account, at)
     }
 
     #[tokio::test]
@@ -230,6 +210,39 @@ mod tests {
         let ownership = Ownership { epoch: fence.ownership.epoch + 1, ..fence.ownership };
         let stale = Fence { ownership, ..fence };
         assert_eq!(log.append(stale, vec![event()]).await.expect("asked"), Logged::Fenced);
+    }
+
+    #[tokio::test]
+    async fn an_event_of_the_bridge_itself_needs_no_session_and_is_told_once() {
+        let (log, _) = log().await;
+        let account: AccountId = "acc_1".parse().expect("an id");
+        let refused = SystemEvent::SendFailed {
+            reference: "ref_1".parse().expect("an id"),
+            space_id: "s1".parse().expect("an id"),
+            category: "chat".to_owned(),
+            code: None,
+            message: None,
+        };
+        let id = log.append_system(&account, &refused).await.expect("appended");
+        assert_eq!(log.append_system(&account, &refused).await.expect("appended"), id);
+        let found = log.engine.query(Query::Event(id.clone())).await.expect("read");
+        let Rows::Events(events) = found.rows else { panic!("{found:?}") };
+        assert_eq!((events.len(), &events[0].space), (1, &SpaceId::nowhere()));
+        let body: serde_json::Value = serde_json::from_slice(&events[0].body).expect("JSON");
+        let expected = serde_json::json!({"eventId": id.as_str(), "account": "acc_1", "ref": "ref_1", "spaceId": "s1",
+            "category": "chat", "code": null, "message": null});
+        assert_eq!((&body["type"], &body["data"]), (&serde_json::json!("send.failed"), &expected));
+        assert!(log.metrics.render().contains("spaces_bridge_events_total{result=\"repeated\"} 1"));
+    }
+
+    #[tokio::test]
+    async fn a_process_that_is_no_member_any_more_tells_nothing() {
+        let (log, fence) = log().await;
+        let account: AccountId = "acc_1".parse().expect("an id");
+        let test = SystemEvent::WebhookTest { webhook_id: "wh_1".parse().expect("an id") };
+        log.append_system(&account, &test).await.expect("appended");
+        log.engine.leave(fence.incarnation).await.expect("left");
+        assert!(matches!(log.append_system(&account, &test).await, Err(SystemEventError::Fenced)));
     }
 
     #[test]

@@ -26,6 +26,12 @@ pub const ENV_CONFIG_FILE: &str = "SPACES_BRIDGE_CONFIG";
 /// Fewest characters of the admin key.
 const MIN_ADMIN_KEY: usize = 24;
 
+/// The longest time that webhooks may be set to fail before they are switched off: a year.
+const MOST_HOURS: u64 = 8784;
+
+/// Most webhooks with a label of their own in metrics.
+const MOST_LABELS: usize = 10_000;
+
 /// The addresses of the upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamUrls {
@@ -172,6 +178,12 @@ impl Config {
         ];
         match seconds.into_iter().find(|(_, number, most)| !(1..=*most).contains(number)) {
             Some((name, _, most)) => Err(setting(name, format!("must be between 1 and {most}"))),
+            None if self.webhooks.disable_after_hours > MOST_HOURS => {
+                Err(setting("webhooks.disable_after_hours", format!("must be {MOST_HOURS} at most")))
+            }
+            None if self.webhooks.metric_labels > MOST_LABELS => {
+                Err(setting("webhooks.metric_labels", format!("must be {MOST_LABELS} at most")))
+            }
             None if self.shutdown.grace_seconds > 3600 => Err(setting("shutdown.grace_seconds", "must be 3600 at most")),
             None => Ok(()),
         }
@@ -250,6 +262,8 @@ fn value_of(name: &str, text: &str) -> Value {
         "_seconds",
         "_bytes",
         "_days",
+        "_hours",
+        "_labels",
         "_minute",
         "_second",
         "_sessions",
@@ -315,6 +329,8 @@ mod tests {
             ("SPACES_BRIDGE_WEBHOOKS__ALLOW_NETWORKS", "10.0.0.0/8,x", "webhooks.allow_networks"),
             ("SPACES_BRIDGE_WEBHOOKS__TIMEOUT_SECONDS", "0", "webhooks.timeout_seconds"),
             ("SPACES_BRIDGE_WEBHOOKS__CONCURRENCY", "many", "webhooks.concurrency"),
+            ("SPACES_BRIDGE_WEBHOOKS__DISABLE_AFTER_HOURS", "9000", "webhooks.disable_after_hours"),
+            ("SPACES_BRIDGE_WEBHOOKS__METRIC_LABELS", "10001", "webhooks.metric_labels"),
             ("SPACES_BRIDGE_LOG__FILTER", "a=b=c", "log.filter"),
         ] {
             let problem = problem(&[(name, value)]);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::response::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper_util::client::legacy::{self, Client};
@@ -19,10 +19,13 @@ use tokio::time::{Instant, timeout_at};
 
 use super::address::AddressGuard;
 use super::connector::{ConnectError, GuardedConnector, Resolve};
-use crate::domain::ErrorClass;
+use crate::domain::{ErrorClass, MAX_TIMEOUT};
 
 /// Most bytes of an answer that are read.
 pub const MAX_ANSWER: usize = 16 * 1024;
+
+/// The header by which a receiver steers what it gets.
+const STEERING: HeaderName = HeaderName::from_static("webhook-delivery");
 
 /// How long an unused connection is kept. Common servers close theirs after five seconds; closing first avoids writing into a
 /// connection that is just being closed.
@@ -31,7 +34,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// What the client needs to know.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientSettings {
-    /// How long one request may take in all.
+    /// How long one request may take in all, if it does not say itself.
     pub timeout: Duration,
     /// Unused connections kept per host; as many as requests run at a time, since many webhooks may share a host.
     pub idle_connections: usize,
@@ -46,6 +49,8 @@ pub struct Posting {
     pub headers: HeaderMap,
     /// Its body.
     pub body: Bytes,
+    /// How long it may take in all; the client's limit if not set.
+    pub timeout: Option<Duration>,
 }
 
 /// A whole answer.
@@ -55,6 +60,8 @@ pub struct Received {
     pub status: StatusCode,
     /// The value of `Retry-After`.
     pub retry_after: Option<HeaderValue>,
+    /// The value of `webhook-delivery`.
+    pub steering: Option<HeaderValue>,
     /// The first [`MAX_ANSWER`] bytes of the body.
     pub body: Vec<u8>,
 }
@@ -142,7 +149,7 @@ impl WebhookClient {
         resolver: Arc<dyn Resolve>,
         tls: Arc<rustls::ClientConfig>,
     ) -> Self {
-        let connector = GuardedConnector::new(guard, resolver, tls, settings.timeout);
+        let connector = GuardedConnector::new(guard, resolver, tls, settings.timeout.max(MAX_TIMEOUT));
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
@@ -164,12 +171,14 @@ impl WebhookClient {
 
     /// Sends one request and reads its answer.
     pub async fn post(&self, posting: Posting) -> Result<Received, PostError> {
-        let (head, body) = self.send(Method::POST, posting, self.timeout).await?;
-        Ok(Received { status: head.status, retry_after: head.headers.get(header::RETRY_AFTER).cloned(), body })
+        let (head, body) = self.send(Method::POST, posting).await?;
+        let header = |name: &HeaderName| head.headers.get(name).cloned();
+        Ok(Received { status: head.status, retry_after: header(&header::RETRY_AFTER), steering: header(&STEERING), body })
     }
 
-    /// Sends one request; `limit` is the time for everything.
-    pub(super) async fn send(&self, method: Method, posting: Posting, limit: Duration) -> Result<(Parts, Vec<u8>), PostError> {
+    /// Sends one request of any method and reads its answer.
+    pub(super) async fn send(&self, method: Method, posting: Posting) -> Result<(Parts, Vec<u8>), PostError> {
+        let limit = posting.timeout.unwrap_or(self.timeout);
         let deadline = Instant::now() + limit;
         let mut request = Request::new(Full::new(posting.body));
         *request.method_mut() = method;

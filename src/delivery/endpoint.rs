@@ -88,7 +88,9 @@ impl Endpoints {
         };
         match webhook.status {
             WebhookStatus::Enabled => {}
-            WebhookStatus::Disabled | WebhookStatus::Gone => return Err(EndpointError::Off),
+            WebhookStatus::Disabled | WebhookStatus::Gone | WebhookStatus::Failing | WebhookStatus::Steered => {
+                return Err(EndpointError::Off);
+            }
         }
         let known = self.prepared.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
         match known {

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::retry::NextStep;
 use crate::domain::{AccountId, DeadReason, EventId, Format};
-use crate::store::Verdict;
+use crate::store::{Hold, Verdict};
 
 /// The longest wait that a receiver of `CloudEvents` can ask for with a 429: ten years, in place of the day that others have.
 pub(super) const MAX_WAITED_OUT: std::time::Duration = std::time::Duration::from_hours(10 * 365 * 24);
@@ -120,7 +120,7 @@ pub(super) fn stricter(format: Format, step: NextStep, status: StatusCode, retry
                 Verdict::Retry(delay) => Verdict::Retry(delay.max(asked)),
                 verdict @ (Verdict::Delivered | Verdict::Dead(_)) => verdict,
             };
-            NextStep { verdict, hold: step.hold.map(|hold| hold.max(asked)) }
+            NextStep { verdict, hold: step.hold.map(|hold| Hold { time: hold.time.max(asked), ..hold }) }
         }
         _ => step,
     }
@@ -132,6 +132,7 @@ mod tests {
 
     use super::super::retry::{Answer, next_step};
     use super::*;
+    use crate::domain::RetryPolicy;
 
     const YEAR: u64 = 365 * 86_400;
 
@@ -186,7 +187,8 @@ mod tests {
         let step = |format, code: u16, attempt, asked: Option<u64>| {
             let status = StatusCode::from_u16(code).expect("a status");
             let asked = asked.map(Duration::from_secs);
-            stricter(format, next_step(Answer::Status(status, asked), attempt, 0.0), status, asked)
+            let step = next_step(&RetryPolicy::Standard, Answer::Status(status, asked), attempt, 0.0);
+            stricter(format, step, status, asked)
         };
         let retry = |seconds| Verdict::Retry(Duration::from_secs(seconds));
         for (format, code, attempt, asked, verdict, hold) in [
@@ -204,7 +206,8 @@ mod tests {
             (Format::CloudEvents, 204, 1, Some(YEAR), Verdict::Delivered, None),
             (Format::CloudEvents, 410, 1, None, Verdict::Dead(DeadReason::Gone), None),
         ] {
-            let expected = NextStep { verdict, hold: hold.map(Duration::from_secs) };
+            let hold = hold.map(|seconds| Hold { time: Duration::from_secs(seconds), probe: false });
+            let expected = NextStep { verdict, hold };
             assert_eq!(step(format, code, attempt, asked), expected, "{format:?} {code} {attempt} {asked:?}");
         }
     }

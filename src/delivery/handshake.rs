@@ -8,8 +8,10 @@ use http::{HeaderMap, HeaderName, Method, StatusCode, Uri};
 
 use super::client::{PostError, Posting, WebhookClient};
 use super::endpoint::{REQUEST_ORIGIN, USER_AGENT};
+use crate::domain::RateLimit;
 use crate::webhooks::WebhookUrl;
 
+const REQUEST_RATE: HeaderName = HeaderName::from_static("webhook-request-rate");
 const ALLOWED_ORIGIN: HeaderName = HeaderName::from_static("webhook-allowed-origin");
 const ALLOWED_RATE: HeaderName = HeaderName::from_static("webhook-allowed-rate");
 
@@ -32,8 +34,14 @@ pub enum HandshakeError {
         origin: String,
     },
     /// The answer permits fewer deliveries than may come.
-    #[error("the receiver's `WebHook-Allowed-Rate` limits deliveries, and the bridge asked for no limit")]
-    Rate,
+    #[error("the receiver's `WebHook-Allowed-Rate` is {allowed} a minute: set a `rateLimit` that stays within it")]
+    Rate {
+        /// What it permits.
+        allowed: u64,
+    },
+    /// The answer permits a number of deliveries that is none.
+    #[error("the receiver's `WebHook-Allowed-Rate` is neither a number nor `*`")]
+    UnknownRate,
 }
 
 impl HandshakeError {
@@ -41,7 +49,7 @@ impl HandshakeError {
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::NotAsked(_) => false,
-            Self::Status(_) | Self::Origin { .. } | Self::Rate => true,
+            Self::Status(_) | Self::Origin { .. } | Self::Rate { .. } | Self::UnknownRate => true,
         }
     }
 
@@ -49,19 +57,23 @@ impl HandshakeError {
     pub fn detail(&self) -> String {
         match self {
             Self::NotAsked(cause) => format!("{self}: {}", cause.detail()),
-            Self::Status(_) | Self::Origin { .. } | Self::Rate => self.to_string(),
+            Self::Status(_) | Self::Origin { .. } | Self::Rate { .. } | Self::UnknownRate => self.to_string(),
         }
     }
 }
 
-/// Asks the receiver at `url` whether it wants deliveries from this service.
-pub async fn ask_permission(client: &WebhookClient, url: &WebhookUrl) -> Result<(), HandshakeError> {
+/// Asks the receiver at `url` whether it wants deliveries from this service, at the rate `limit` or at any.
+pub async fn ask_permission(client: &WebhookClient, url: &WebhookUrl, limit: Option<RateLimit>) -> Result<(), HandshakeError> {
     let uri: Uri = url.as_str().parse().map_err(|_| HandshakeError::NotAsked(no_host()))?;
     let mut headers = HeaderMap::with_capacity(4);
     headers.insert(http::header::USER_AGENT, USER_AGENT);
     headers.insert(REQUEST_ORIGIN, client.origin().clone());
-    let question = Posting { uri, headers, body: Bytes::new() };
-    let (head, _) = client.send(Method::OPTIONS, question, TIMEOUT).await.map_err(HandshakeError::NotAsked)?;
+    let rate = limit.map(per_minute);
+    if let Some(rate) = rate {
+        headers.insert(REQUEST_RATE, rate.into());
+    }
+    let question = Posting { uri, headers, body: Bytes::new(), timeout: Some(TIMEOUT) };
+    let (head, _) = client.send(Method::OPTIONS, question).await.map_err(HandshakeError::NotAsked)?;
     if !head.status.is_success() {
         return Err(HandshakeError::Status(head.status));
     }
@@ -72,8 +84,17 @@ pub async fn ask_permission(client: &WebhookClient, url: &WebhookUrl) -> Result<
     }
     match text(&ALLOWED_RATE) {
         None | Some("*") => Ok(()),
-        Some(_) => Err(HandshakeError::Rate),
+        Some(allowed) => match allowed.parse() {
+            Ok(allowed) if rate.is_some_and(|rate| rate <= allowed) => Ok(()),
+            Ok(allowed) => Err(HandshakeError::Rate { allowed }),
+            Err(_) => Err(HandshakeError::UnknownRate),
+        },
     }
+}
+
+/// The deliveries in a minute that `limit` lets pass on average, rounded up.
+fn per_minute(limit: RateLimit) -> u64 {
+    (u64::from(limit.count) * 60).div_ceil(u64::from(limit.per_seconds.max(1)))
 }
 
 fn no_host() -> PostError {

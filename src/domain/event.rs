@@ -26,8 +26,37 @@ impl EventType {
     pub const MESSAGE_OTHER: Self = Self(std::borrow::Cow::Borrowed("message.other"));
     /// A space was renamed, archived or otherwise changed.
     pub const SPACE_UPDATED: Self = Self(std::borrow::Cow::Borrowed("space.updated"));
+    /// Someone joined a space or changed how they take part.
+    pub const PRESENCE_ONLINE: Self = Self(std::borrow::Cow::Borrowed("presence.online"));
+    /// Someone left a space.
+    pub const PRESENCE_LEFT: Self = Self(std::borrow::Cow::Borrowed("presence.left"));
+    /// Someone is typing.
+    pub const PRESENCE_TYPING: Self = Self(std::borrow::Cow::Borrowed("presence.typing"));
+    /// Something arrived as presence whose category the bridge does not know.
+    pub const PRESENCE_OTHER: Self = Self(std::borrow::Cow::Borrowed("presence.other"));
+    /// A meeting began.
+    pub const MEDIA_STARTED: Self = Self(std::borrow::Cow::Borrowed("media.started"));
+    /// A meeting ended.
+    pub const MEDIA_ENDED: Self = Self(std::borrow::Cow::Borrowed("media.ended"));
+    /// Something else of a meeting: attendees, recordings, calls.
+    pub const MEDIA_OTHER: Self = Self(std::borrow::Cow::Borrowed("media.other"));
+    /// A session of the account is connected to Spaces.
+    pub const SESSION_CONNECTED: Self = Self(std::borrow::Cow::Borrowed("session.connected"));
+    /// A session of the account has lost or closed its connection.
+    pub const SESSION_DISCONNECTED: Self = Self(std::borrow::Cow::Borrowed("session.disconnected"));
+    /// Spaces refused the token of a session of the account.
+    pub const SESSION_AUTH_FAILED: Self = Self(std::borrow::Cow::Borrowed("session.auth_failed"));
+    /// A message whose outcome was not known when its caller was answered turned out to be refused.
+    pub const SEND_FAILED: Self = Self(std::borrow::Cow::Borrowed("send.failed"));
+    /// The bridge switched a webhook off.
+    pub const WEBHOOK_DISABLED: Self = Self(std::borrow::Cow::Borrowed("webhook.disabled"));
     /// A delivery that someone asked for to try a webhook.
     pub const WEBHOOK_TEST: Self = Self(std::borrow::Cow::Borrowed("webhook.test"));
+
+    /// Whether only those get it who ask for its family or for itself: it is frequent and rarely of use.
+    pub fn is_opt_in(&self) -> bool {
+        self.0.starts_with("presence.") || self.0.starts_with("media.")
+    }
 
     /// The type as text.
     pub fn as_str(&self) -> &str {

@@ -117,6 +117,26 @@ text_id!(
     MessageRef, "message reference", "ref_"
 );
 
+impl SpaceId {
+    /// Stands in the log where an event happened in no space: what the bridge itself tells of an account. No id of Spaces looks
+    /// like this, and the API shows `null` in its place.
+    pub fn nowhere() -> Self {
+        Self(NOWHERE.into())
+    }
+
+    /// Whether this stands for no space.
+    pub fn is_nowhere(&self) -> bool {
+        *self.0 == *NOWHERE
+    }
+
+    /// The space, if it is one.
+    pub fn somewhere(self) -> Option<Self> {
+        (!self.is_nowhere()).then_some(self)
+    }
+}
+
+const NOWHERE: &str = "-";
+
 impl WebhookId {
     /// A new random id.
     pub fn random() -> Self {
@@ -139,6 +159,11 @@ impl SessionId {
 }
 
 impl EventId {
+    /// A new random id, for an event that nothing tells from another.
+    pub fn random() -> Self {
+        Self(format!("{}{}", Self::PREFIX, random_hex()).into())
+    }
+
     /// The id whose digits are `digest`, a hash of the event's identity.
     pub fn from_digest(digest: [u8; 16]) -> Self {
         Self(format!("{}{}", Self::PREFIX, hex(&digest)).into())
@@ -223,6 +248,15 @@ mod tests {
             assert!(text.parse::<SpaceId>().is_err(), "{text:?} was accepted");
         }
         assert_eq!("64f0a1b2c3d4e5f601020304".parse::<SpaceId>().map(String::from).as_deref(), Ok("64f0a1b2c3d4e5f601020304"));
+    }
+
+    #[test]
+    fn no_space_is_told_from_a_space() {
+        let space: SpaceId = "64f0a1b2c3d4e5f601020304".parse().expect("an id");
+        assert_eq!((space.is_nowhere(), space.clone().somewhere()), (false, Some(space)));
+        // Comes back from the store as text.
+        assert_eq!(SpaceId::nowhere().as_str().parse(), Ok(SpaceId::nowhere()));
+        assert_eq!(SpaceId::nowhere().somewhere(), None);
     }
 
     #[test]

@@ -21,8 +21,9 @@ pub use secret::{Sealed, Secret};
 pub use session::{ClosedReason, SessionState};
 pub use time::{Clock, SystemClock, Timestamp};
 pub use webhook::{
-    AddedHeader, AddedHeaderName, Authorization, AuthorizationKind, DEFAULT_OVERLAP, ED25519_PREFIX, EventPattern, Format,
-    HMAC_PREFIX, InvalidAuthorization, InvalidHeader, InvalidPattern, InvalidSecret, MAX_HEADER_BYTES, MAX_HEADERS, MAX_OVERLAP,
-    Ordering, PUBLIC_PREFIX, RequestOptions, SealedAuthorization, SealedHeader, Signing, SigningKeys, SpaceSelector, StoredKey,
-    TooManyKeys, Webhook, WebhookStatus, hmac_key,
+    AddedHeader, AddedHeaderName, Authorization, AuthorizationKind, DEFAULT_OVERLAP, ED25519_PREFIX, EventPattern, Exponential,
+    Factor, Format, HMAC_PREFIX, InvalidAuthorization, InvalidHeader, InvalidPattern, InvalidSecret, MAX_ATTEMPTS,
+    MAX_HEADER_BYTES, MAX_HEADERS, MAX_OVERLAP, MAX_TIMEOUT, MAX_WAIT, Ordering, OutOfBounds, PUBLIC_PREFIX, Pace, RateLimit,
+    RequestOptions, RetryPolicy, SealedAuthorization, SealedHeader, Signing, SigningKeys, SpaceSelector, StoredKey, TooManyKeys,
+    Webhook, WebhookStatus, hmac_key,
 };

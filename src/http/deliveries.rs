@@ -33,12 +33,12 @@ pub(super) struct Delivery {
     /// The event's type.
     #[schema(value_type = String, example = "message.created")]
     event_type: EventType,
-    /// The event's space.
-    #[schema(value_type = String, example = "64f0a1b2c3d4e5f601020304")]
-    space_id: SpaceId,
+    /// The event's space; `null` if it happened in none.
+    #[schema(value_type = Option<String>, required, example = "64f0a1b2c3d4e5f601020304")]
+    space_id: Option<SpaceId>,
     /// How far it has come.
     state: DeliveryStateName,
-    /// Why it is not tried again, if it is dead: `exhausted`, `gone`, `webhook_deleted` or `format_refused`.
+    /// Why it is not tried again, if it is dead: `exhausted`, `gone`, `aborted`, `webhook_deleted` or `format_refused`.
     #[schema(value_type = Option<String>, required, example = "exhausted")]
     reason: Option<&'static str>,
     /// When it is tried next; `null` if it is not waiting.
@@ -93,7 +93,7 @@ impl From<domain::Delivery> for Delivery {
             webhook_id: delivery.webhook,
             event_id: delivery.event,
             event_type: delivery.event_type,
-            space_id: delivery.space,
+            space_id: delivery.space.somewhere(),
             state,
             reason,
             next_attempt_at,
@@ -244,6 +244,7 @@ fn unexpected(rows: &Rows) -> ApiError {
         Rows::Deliveries(_) => "deliveries",
         Rows::Attempts(_) => "attempts",
         Rows::Depths { .. } => "depths",
+        Rows::Flows(_) => "flows",
     };
     ApiError::Internal(format!("the store answered with {kind} to another question"))
 }

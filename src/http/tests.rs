@@ -44,7 +44,13 @@ async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
     let webhooks = Arc::new(webhooks.expect("an empty store"));
     let subscriptions = Arc::new(SubscriptionRegistry::load(Arc::clone(&engine)).await.expect("an empty store"));
     let sends = Arc::new(SendLog::new(Arc::clone(&engine), Arc::clone(&clock)));
-    let event_log = Arc::new(EventLog::new(Arc::clone(&engine), Arc::clone(&webhooks), Arc::clone(&clock), Arc::clone(&metrics)));
+    let event_log = Arc::new(EventLog::new(
+        Arc::clone(&engine),
+        incarnation,
+        Arc::clone(&webhooks),
+        Arc::clone(&clock),
+        Arc::clone(&metrics),
+    ));
     let tls = socketio_client::TlsConfig::platform().expect("a TLS configuration");
     let nowhere = || "http://127.0.0.1:9/".parse().expect("a URL");
     let guard = Arc::new(AddressGuard::default());

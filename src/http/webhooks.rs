@@ -16,12 +16,13 @@ use super::auth::SpacesCaller;
 use super::error::{ApiError, Resource};
 use super::extract::{ApiJson, ApiPath, ApiQuery};
 use super::page::{Page, PageQuery};
+use super::webhook_pace::{RateLimitForm, RetryPolicyForm, checked_rate, checked_retry, checked_timeout};
 use super::webhook_request::{AuthorizationBody, AuthorizationName, FormatName, SigningName, checked_headers};
 use super::webhook_secret::WebhookSecret;
 use crate::delivery::ask_permission;
 use crate::domain::{
-    self, AccountId, AddedHeaderName, AuthorizationKind, EventId, EventPattern, Format, Ordering, Secret, Signing, SpaceSelector,
-    Timestamp, WebhookId,
+    self, AccountId, AddedHeaderName, AuthorizationKind, EventId, EventPattern, Format, Ordering, Pace, RateLimit, RetryPolicy,
+    Secret, Signing, SpaceSelector, Timestamp, WebhookId,
 };
 use crate::session::{SessionError, SessionHandle};
 use crate::webhooks::{NewWebhook, WebhookPatch, WebhookUrl};
@@ -51,6 +52,15 @@ pub(super) struct Webhook {
     /// Whether order is kept.
     #[schema(value_type = OrderingName)]
     ordering: Ordering,
+    /// When a failed delivery is tried again.
+    #[schema(value_type = RetryPolicyForm)]
+    retry: RetryPolicy,
+    /// How long one attempt may take, in seconds; `null` for the service's own limit.
+    #[schema(required)]
+    timeout: Option<u32>,
+    /// Most attempts in a time; `null` for no limit.
+    #[schema(value_type = Option<RateLimitForm>, required)]
+    rate_limit: Option<RateLimit>,
     /// Whether what this account sent through the bridge is left out.
     ignore_own: bool,
     /// The owner's note.
@@ -114,6 +124,10 @@ pub(super) enum WebhookStatusName {
     Disabled,
     /// Its receiver answered 410 Gone.
     Gone,
+    /// All attempts failed for so long that the bridge switched it off.
+    Failing,
+    /// Its receiver asked for it with `webhook-delivery: disable`.
+    Steered,
 }
 
 impl From<&domain::Webhook> for Webhook {
@@ -124,6 +138,9 @@ impl From<&domain::Webhook> for Webhook {
             events: webhook.events.clone(),
             spaces: webhook.spaces.clone(),
             ordering: webhook.ordering,
+            retry: webhook.pace.retry.clone(),
+            timeout: webhook.pace.timeout,
+            rate_limit: webhook.pace.rate_limit,
             ignore_own: webhook.ignore_own,
             description: webhook.description.clone(),
             enabled: webhook.status == domain::WebhookStatus::Enabled,
@@ -162,6 +179,18 @@ pub(super) struct WebhookCreation {
     #[serde(default)]
     #[schema(value_type = OrderingName, default = "parallel")]
     ordering: Ordering,
+    /// When a failed delivery is tried again.
+    #[serde(default)]
+    #[schema(value_type = RetryPolicyForm, default = "standard")]
+    retry: RetryPolicy,
+    /// How long one attempt may take, in seconds; the service's own limit if left out.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 60)]
+    timeout: Option<u32>,
+    /// Most attempts in a time; no limit if left out.
+    #[serde(default)]
+    #[schema(value_type = Option<RateLimitForm>)]
+    rate_limit: Option<RateLimit>,
     /// Whether what this account sends through the bridge is left out. Otherwise it is marked `own: true`.
     #[serde(default)]
     #[schema(default = false)]
@@ -230,6 +259,20 @@ pub(super) struct WebhookChange {
     #[serde(default, deserialize_with = "some")]
     #[schema(value_type = Option<OrderingName>, nullable = false)]
     ordering: Option<Ordering>,
+    /// When a failed delivery is tried again, from now on.
+    #[serde(default, deserialize_with = "some")]
+    #[schema(value_type = Option<RetryPolicyForm>, nullable = false)]
+    retry: Option<RetryPolicy>,
+    /// How long one attempt may take, in seconds; `null` for the service's own limit.
+    #[serde(default, deserialize_with = "some")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 60)]
+    #[expect(clippy::option_option, reason = "a limit that stays, one that goes, and a new one")]
+    timeout: Option<Option<u32>>,
+    /// Most attempts in a time; `null` for no limit. A new limit also ends a hold.
+    #[serde(default, deserialize_with = "some")]
+    #[schema(value_type = Option<RateLimitForm>)]
+    #[expect(clippy::option_option, reason = "a limit that stays, one that goes, and a new one")]
+    rate_limit: Option<Option<RateLimit>>,
     /// Whether own messages are left out from now on.
     #[serde(default, deserialize_with = "some")]
     #[schema(nullable = false)]
@@ -239,7 +282,7 @@ pub(super) struct WebhookChange {
     #[schema(value_type = Option<String>, max_length = 500)]
     #[expect(clippy::option_option, reason = "a note that stays, one that goes, and a new one")]
     description: Option<Option<String>>,
-    /// Switched on or off. Switching on also revives a webhook whose receiver was gone; what waited is delivered.
+    /// Switched on or off. Switching on also revives a webhook that the bridge switched off; what waited is delivered.
     #[serde(default, deserialize_with = "some")]
     #[schema(nullable = false)]
     enabled: Option<bool>,
@@ -301,7 +344,7 @@ pub(super) async fn create_webhook(
     let new = creation.checked(&app)?;
     let (session, identity) = caller.identity(&app).await?;
     if new.handshake {
-        ask_permission(&app.receivers, &new.url).await?;
+        ask_permission(&app.receivers, &new.url, new.pace.rate_limit).await?;
     }
     let work = {
         let app = app.clone();
@@ -344,27 +387,6 @@ pub(super) async fn list_webhooks(
     Ok(Json(Page::cut(all, &query, |webhook| webhook.id.as_str())?))
 }
 
-/// Show a webhook
-#[utoipa::path(
-    get,
-    path = "/webhooks/{id}",
-    tag = "Webhooks",
-    params(("id" = String, Path, description = "The webhook.", pattern = "^wh_[A-Za-z0-9_-]{1,128}$", example = "wh_1b9d6bcd4bbb4d2d9b5dab8dfbbd4bed")),
-    responses(
-        (status = 200, description = "The webhook, without its secret.", body = Webhook),
-        (status = 404, description = "`webhook_not_found`: there is none, or not of this account."),
-    ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
-)]
-pub(super) async fn get_webhook(
-    State(app): State<AppState>,
-    caller: SpacesCaller,
-    ApiPath(id): ApiPath<WebhookId>,
-) -> Result<Json<Webhook>, ApiError> {
-    let account = caller.account(&app).await?;
-    Ok(Json(Webhook::from(&*owned(&app, &account, &id)?)))
-}
-
 /// Change a webhook
 ///
 /// What is left out stays as it is. Switching a webhook off holds its deliveries back; switching it on lets them go.
@@ -389,10 +411,21 @@ pub(super) async fn update_webhook(
     ApiJson(change): ApiJson<WebhookChange>,
 ) -> Result<Json<Webhook>, ApiError> {
     let patch = change.checked(&app)?;
+    let webhook = self::change(app, &caller, id, patch).await?;
+    Ok(Json(Webhook::from(&*webhook)))
+}
+
+/// Changes a webhook of the caller's, to the end.
+pub(super) async fn change(
+    app: AppState,
+    caller: &SpacesCaller,
+    id: WebhookId,
+    patch: WebhookPatch,
+) -> Result<Arc<domain::Webhook>, ApiError> {
     let (session, identity) = caller.identity(&app).await?;
     let before = owned(&app, &identity.account, &id)?;
     if let Some(url) = url_to_ask(&before, &patch, &app) {
-        ask_permission(&app.receivers, &url?).await?;
+        ask_permission(&app.receivers, &url?, patch.rate_limit.unwrap_or(before.pace.rate_limit)).await?;
     }
     let work = {
         let app = app.clone();
@@ -405,8 +438,7 @@ pub(super) async fn update_webhook(
             Ok(webhook)
         }
     };
-    let webhook = app.to_the_end(work).await?;
-    Ok(Json(Webhook::from(&*webhook)))
+    app.to_the_end(work).await
 }
 
 /// Delete a webhook
@@ -486,6 +518,11 @@ impl WebhookCreation {
             events: checked_list("/events", self.events)?,
             spaces: checked_list("/spaces", self.spaces)?,
             ordering: self.ordering,
+            pace: Pace {
+                retry: checked_retry(self.retry)?,
+                timeout: checked_timeout(self.timeout)?,
+                rate_limit: checked_rate(self.rate_limit)?,
+            },
             ignore_own: self.ignore_own,
             description: checked_description(self.description)?,
             enabled: self.enabled,
@@ -505,6 +542,9 @@ impl WebhookChange {
             events: self.events.map(|events| checked_list("/events", events)).transpose()?,
             spaces: self.spaces.map(|spaces| checked_list("/spaces", spaces)).transpose()?,
             ordering: self.ordering,
+            retry: self.retry.map(checked_retry).transpose()?,
+            timeout: self.timeout.map(checked_timeout).transpose()?,
+            rate_limit: self.rate_limit.map(checked_rate).transpose()?,
             ignore_own: self.ignore_own,
             description: self.description.map(checked_description).transpose()?,
             enabled: self.enabled,
@@ -521,7 +561,8 @@ fn url_to_ask(before: &domain::Webhook, patch: &WebhookPatch, app: &AppState) ->
     let moved = patch.url.as_ref().is_some_and(|url| url.as_str() != before.url);
     let begins = !before.request.handshake;
     let switched_on = patch.enabled == Some(true) && before.status != domain::WebhookStatus::Enabled;
-    let asks = patch.handshake.unwrap_or(before.request.handshake) && (moved || begins || switched_on);
+    let repaced = patch.rate_limit.is_some_and(|limit| limit != before.pace.rate_limit);
+    let asks = patch.handshake.unwrap_or(before.request.handshake) && (moved || begins || switched_on || repaced);
     asks.then(|| patch.url.clone().map_or_else(|| checked_url(&before.url, app), Ok))
 }
 

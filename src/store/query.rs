@@ -37,6 +37,15 @@ pub enum Query {
     Attempts(DeliveryId),
     /// How many deliveries wait, are in flight and are dead, for metrics.
     Depths,
+    /// How the deliveries of one webhook flow.
+    Flow(WebhookId),
+    /// The same of all webhooks that ever had a delivery, in the order of their ids.
+    Flows {
+        /// After this one.
+        after: Option<WebhookId>,
+        /// Most rows.
+        limit: usize,
+    },
 }
 
 /// Which events.
@@ -100,7 +109,32 @@ pub enum Rows {
         in_flight: u64,
         /// Dead deliveries.
         dead: u64,
+        /// When the first made of those waiting was made.
+        oldest_waiting: Option<Timestamp>,
     },
+    /// Of [`Query::Flow`] and [`Query::Flows`].
+    Flows(Vec<FlowStatus>),
+}
+
+/// How the deliveries of a webhook flow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlowStatus {
+    /// The webhook.
+    pub webhook: WebhookId,
+    /// Waiting deliveries.
+    pub waiting: u64,
+    /// Deliveries in flight.
+    pub in_flight: u64,
+    /// Dead deliveries.
+    pub dead: u64,
+    /// When the first made of those waiting was made.
+    pub oldest_waiting: Option<Timestamp>,
+    /// Until when nothing is claimed; a past time means that it is.
+    pub held_until: Option<Timestamp>,
+    /// Whether one delivery at a time is claimed until one is delivered.
+    pub probing: bool,
+    /// Since when it has seen nothing but failures.
+    pub failing_since: Option<Timestamp>,
 }
 
 /// An event of the log.

@@ -112,8 +112,17 @@ pub struct Settlement {
     pub verdict: Verdict,
     /// How the attempt went, for the log.
     pub outcome: AttemptOutcome,
-    /// Holds the whole webhook back for so long (its receiver asked for it or is overloaded).
-    pub hold: Option<Duration>,
+    /// Holds the whole webhook back.
+    pub hold: Option<Hold>,
+}
+
+/// Nothing of a webhook is claimed for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hold {
+    /// For so long; a longer hold stays.
+    pub time: Duration,
+    /// Whether the webhook is probed afterwards: one delivery at a time until one of them is delivered.
+    pub probe: bool,
 }
 
 /// What becomes of a delivery after an attempt.
@@ -131,9 +140,19 @@ pub enum Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
     /// It did.
-    Ok,
+    Ok {
+        /// Since when the webhook has seen nothing but failures; `None` after a success.
+        failing_since: Option<Timestamp>,
+    },
     /// The claim had ended; nothing was changed.
     Stale,
+}
+
+impl Settled {
+    /// Whether it did.
+    pub fn counted(self) -> bool {
+        matches!(self, Self::Ok { .. })
+    }
 }
 
 /// Deliveries to be made again.

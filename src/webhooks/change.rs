@@ -1,11 +1,13 @@
 //! What a webhook may be registered with, and changed to.
 
+use std::time::Duration;
+
 use super::WebhookUrl;
 use crate::domain::{
-    AddedHeader, Authorization, EventPattern, Format, Ordering, SealedAuthorization, SealedHeader, Signing, SpaceSelector,
-    Webhook, WebhookStatus,
+    AddedHeader, Authorization, EventPattern, Format, Ordering, Pace, RateLimit, RetryPolicy, SealedAuthorization, SealedHeader,
+    Signing, SpaceSelector, Webhook, WebhookStatus,
 };
-use crate::store::Flow;
+use crate::store::{Flow, FlowLimits, Rate};
 
 /// A webhook to be registered.
 #[derive(Debug, Clone)]
@@ -18,6 +20,8 @@ pub struct NewWebhook {
     pub spaces: Vec<SpaceSelector>,
     /// Whether order within a space is kept.
     pub ordering: Ordering,
+    /// How fast and how often it is posted to.
+    pub pace: Pace,
     /// Whether messages that this account sent through the bridge are left out.
     pub ignore_own: bool,
     /// The owner's note.
@@ -37,13 +41,14 @@ pub struct NewWebhook {
 }
 
 impl NewWebhook {
-    /// An enabled webhook for every type and every space, everything else as by default.
+    /// An enabled webhook for every message in every space, everything else as by default.
     pub fn to(url: WebhookUrl) -> Self {
         Self {
             url,
-            events: vec![EventPattern::all()],
+            events: vec!["message.*".parse().expect("a pattern")],
             spaces: vec![SpaceSelector::All, SpaceSelector::Direct],
             ordering: Ordering::default(),
+            pace: Pace::default(),
             ignore_own: false,
             description: None,
             enabled: true,
@@ -71,7 +76,13 @@ pub struct WebhookPatch {
     pub ignore_own: Option<bool>,
     /// A new note, or none.
     pub description: Option<Option<String>>,
-    /// Switched on or off. Switching on also ends a hold and revives a webhook whose receiver was gone.
+    /// A new schedule of repeats, for attempts from now on.
+    pub retry: Option<RetryPolicy>,
+    /// A new time limit in seconds, or the service's own.
+    pub timeout: Option<Option<u32>>,
+    /// A new rate, or none. Ends a hold.
+    pub rate_limit: Option<Option<RateLimit>>,
+    /// Switched on or off. Switching on also ends a hold and revives a webhook that the bridge switched off.
     pub enabled: Option<bool>,
     /// A new format, for attempts from now on.
     pub format: Option<Format>,
@@ -117,18 +128,32 @@ pub(super) fn apply(webhook: &mut Webhook, patch: &WebhookPatch, sealed: &Sealed
     if let Some(authorization) = &sealed.authorization {
         request.authorization.clone_from(authorization);
     }
+    let pace = &mut webhook.pace;
+    if let Some(retry) = &patch.retry {
+        pace.retry.clone_from(retry);
+    }
+    pace.timeout = patch.timeout.unwrap_or(pace.timeout);
+    let rate_limit = patch.rate_limit.unwrap_or(pace.rate_limit);
+    let repaced = rate_limit != pace.rate_limit;
+    pace.rate_limit = rate_limit;
     match (patch.enabled, webhook.status) {
         (Some(true), _) => {
             webhook.status = WebhookStatus::Enabled;
-            Some(Flow::Open)
+            Some(Flow::Open(limits(webhook)))
         }
-        (Some(false), WebhookStatus::Gone) => Some(Flow::Paused),
+        (Some(false), WebhookStatus::Gone | WebhookStatus::Failing | WebhookStatus::Steered) => Some(Flow::Paused),
         (Some(false), WebhookStatus::Enabled | WebhookStatus::Disabled) => {
             webhook.status = WebhookStatus::Disabled;
             Some(Flow::Paused)
         }
-        // A hold was about the receiver at the old address.
-        (None, WebhookStatus::Enabled) if moved => Some(Flow::Open),
+        // A hold was about the receiver at the old address, or at the old rate.
+        (None, WebhookStatus::Enabled) if moved || repaced => Some(Flow::Open(limits(webhook))),
         (None, _) => None,
     }
+}
+
+/// What the store limits of the webhook's flow.
+pub(super) fn limits(webhook: &Webhook) -> FlowLimits {
+    let rate = |limit: RateLimit| Rate { count: limit.count, per: Duration::from_secs(limit.per_seconds.into()) };
+    FlowLimits { rate: webhook.pace.rate_limit.map(rate) }
 }

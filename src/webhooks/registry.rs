@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 
-use super::change::{NewWebhook, WebhookPatch, apply};
+use super::change::{NewWebhook, WebhookPatch, apply, limits};
 use super::index::{Entry, Index, target};
 use super::keys::NewKey;
 use crate::domain::{
@@ -108,6 +108,7 @@ impl WebhookRegistry {
             events: new.events,
             spaces: new.spaces,
             ordering: new.ordering,
+            pace: new.pace,
             ignore_own: new.ignore_own,
             description: new.description,
             status: if new.enabled { WebhookStatus::Enabled } else { WebhookStatus::Disabled },
@@ -118,10 +119,11 @@ impl WebhookRegistry {
                 authorization: new.authorization.as_ref().map(|authorization| self.seal_authorization(authorization)),
             },
             signing: SigningKeys::new(new.signing, self.seal_key(&key)),
+            opened_at: now,
             created_at: now,
             updated_at: now,
         };
-        let flow = if new.enabled { Flow::Open } else { Flow::Paused };
+        let flow = if new.enabled { Flow::Open(limits(&webhook)) } else { Flow::Paused };
         let version = self.put(&webhook, Expected::Absent, Some(flow)).await?.ok_or(WebhookError::Contended)?;
         let webhook = Arc::new(webhook);
         self.write().insert(Entry { webhook: Arc::clone(&webhook), version });
@@ -162,13 +164,19 @@ impl WebhookRegistry {
         self.change(id, |webhook| Ok(apply(webhook, &patch, &sealed))).await
     }
 
-    /// Switches a webhook off because its receiver answered 410. Its deliveries wait until its owner switches it on again.
-    pub async fn mark_gone(&self, id: &WebhookId) -> Result<Arc<Webhook>, WebhookError> {
+    /// Switches a webhook off if it is on, for a reason of the bridge. Its deliveries wait until its owner switches it on again.
+    /// Tells whether it was on.
+    pub async fn switch_off(&self, id: &WebhookId, why: WebhookStatus) -> Result<bool, WebhookError> {
+        let mut was_on = false;
         self.change(id, |webhook| {
-            webhook.status = WebhookStatus::Gone;
-            Ok(Some(Flow::Paused))
+            was_on = webhook.status == WebhookStatus::Enabled;
+            if was_on {
+                webhook.status = why;
+            }
+            Ok(was_on.then_some(Flow::Paused))
         })
-        .await
+        .await?;
+        Ok(was_on)
     }
 
     /// Deletes a webhook and ends its deliveries.
@@ -184,13 +192,16 @@ impl WebhookRegistry {
     pub(super) async fn change(
         &self,
         id: &WebhookId,
-        edit: impl Fn(&mut Webhook) -> Result<Option<Flow>, WebhookError> + Send,
+        mut edit: impl FnMut(&mut Webhook) -> Result<Option<Flow>, WebhookError> + Send,
     ) -> Result<Arc<Webhook>, WebhookError> {
         let mut entry = self.read().get(id).cloned().ok_or(WebhookError::NotFound)?;
         for _ in 0..UPDATE_TRIES {
             let mut webhook = Webhook::clone(&entry.webhook);
             let flow = edit(&mut webhook)?;
             webhook.updated_at = self.clock.now();
+            if let Some(Flow::Open(_)) = flow {
+                webhook.opened_at = webhook.updated_at;
+            }
             if let Some(version) = self.put(&webhook, Expected::Version(entry.version), flow).await? {
                 let webhook = Arc::new(webhook);
                 self.write().refresh(Entry { webhook: Arc::clone(&webhook), version });

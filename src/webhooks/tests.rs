@@ -37,11 +37,7 @@ fn selectors(spaces: &[&str]) -> Vec<SpaceSelector> {
 }
 
 fn new(spaces: &[&str]) -> NewWebhook {
-    NewWebhook {
-        events: vec!["message.*".parse().expect("a pattern")],
-        spaces: selectors(spaces),
-        ..NewWebhook::to(url("https://receiver.example/"))
-    }
+    NewWebhook { spaces: selectors(spaces), ..NewWebhook::to(url("https://receiver.example/")) }
 }
 
 fn targets(registry: &WebhookRegistry, space: &str, direct: bool) -> Vec<(String, Lane)> {
@@ -149,7 +145,7 @@ async fn a_webhook_that_is_off_gets_no_events_and_wants_no_spaces() {
     assert!(registry.interest(&account("acc_1")).is_empty());
     registry.update(&webhook.id, switch(true)).await.expect("updated");
     assert_eq!(targets(&registry, "space1", false), names(&[&webhook]));
-    registry.mark_gone(&webhook.id).await.expect("updated");
+    registry.switch_off(&webhook.id, WebhookStatus::Gone).await.expect("updated");
     assert_eq!(registry.update(&webhook.id, switch(false)).await.expect("updated").status, WebhookStatus::Gone);
     assert_eq!(registry.update(&webhook.id, switch(true)).await.expect("updated").status, WebhookStatus::Enabled);
 }
@@ -178,7 +174,7 @@ async fn a_deleted_webhook_is_gone_everywhere() {
     registry.delete(&webhook.id).await.expect("deleted");
     assert_eq!((registry.get(&webhook.id), registry.accounts().len()), (None, 0));
     assert!(matches!(registry.delete(&webhook.id).await, Err(WebhookError::NotFound)));
-    assert!(matches!(other.mark_gone(&webhook.id).await, Err(WebhookError::NotFound)));
+    assert!(matches!(other.switch_off(&webhook.id, WebhookStatus::Gone).await, Err(WebhookError::NotFound)));
     assert_eq!(other.get(&webhook.id), None);
     assert!(shared.registry().await.accounts().is_empty());
 }

@@ -128,7 +128,7 @@ async fn a_restart_with_a_thousand_pending_retries_delivers_them_all() {
     let scene = Scene::start().await;
     let bridge = Bridge::start(&scene.upstream).await;
     // The receiver asks for time, so that no retry comes before all have failed once.
-    scene.receiver.reply(Reply::Answer(500, vec![("retry-after", "15".to_owned())], vec![]));
+    scene.receiver.reply(Reply::Answer(404, vec![("retry-after", "15".to_owned())], vec![]));
     let (webhook, _) = bridge.register(&scene.token, &scene.receiver).await;
     scene.listening().await;
     let ids: Vec<_> = (0..1000).map(|number| scene.bo_says(&format!("message {number}"))).collect();
@@ -234,7 +234,7 @@ async fn killing_the_process_again_and_again_loses_nothing_that_it_promised() {
     let scene = Scene::start().await;
     let mut service = Service::start(&scene.upstream, &[]).await;
     // The first deliveries fail, so that their retries have to survive too.
-    scene.receiver.script(vec![Reply::status(500); 5]);
+    scene.receiver.script(vec![Reply::status(404); 5]);
     let (webhook, _) = service.register(&scene.token, &scene.receiver).await;
     scene.listening().await;
     let traffic = Traffic::start(&scene, &service);

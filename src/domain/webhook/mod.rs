@@ -1,5 +1,9 @@
 //! A registered endpoint and what it wants.
 
+mod pace;
+
+pub use self::pace::{Exponential, Factor, MAX_ATTEMPTS, MAX_TIMEOUT, MAX_WAIT, OutOfBounds, Pace, RateLimit, RetryPolicy};
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -36,6 +40,8 @@ pub struct Webhook {
     pub spaces: Vec<SpaceSelector>,
     /// Whether order within a space is kept.
     pub ordering: Ordering,
+    /// How fast and how often it is posted to.
+    pub pace: Pace,
     /// Whether messages that this account sent through the bridge are left out.
     pub ignore_own: bool,
     /// The owner's note.
@@ -46,6 +52,8 @@ pub struct Webhook {
     pub request: RequestOptions,
     /// What its deliveries are signed with.
     pub signing: SigningKeys,
+    /// When its deliveries began to flow, or began to again: registered, switched on, moved to another address.
+    pub opened_at: Timestamp,
     /// When it was registered.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -73,6 +81,23 @@ pub enum WebhookStatus {
     Disabled,
     /// Its receiver answered 410 Gone.
     Gone,
+    /// All attempts failed for so long that the bridge switched it off.
+    Failing,
+    /// Its receiver asked for it with `webhook-delivery: disable`.
+    Steered,
+}
+
+impl WebhookStatus {
+    /// The status's name in API, events, logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enabled => "enabled",
+            Self::Disabled => "disabled",
+            Self::Gone => "gone",
+            Self::Failing => "failing",
+            Self::Steered => "steered",
+        }
+    }
 }
 
 /// How deliveries of one webhook follow each other.
@@ -99,9 +124,10 @@ pub enum SpaceSelector {
 }
 
 impl SpaceSelector {
-    /// Whether an event of `space` is wanted.
+    /// Whether an event of `space` is wanted. What happened in no space is chosen by its type alone.
     pub fn matches(&self, space: &SpaceId, direct: bool) -> bool {
         match self {
+            _ if space.is_nowhere() => true,
             Self::All => !direct,
             Self::Direct => direct,
             Self::One(one) => one == space,
@@ -131,8 +157,8 @@ impl From<SpaceSelector> for String {
     }
 }
 
-/// A pattern on event types: a type, a family such as `message.*`, `*` for everything, or the upstream's own name `MESSAGE_SENT`
-/// for all that arrives under it.
+/// A pattern on event types: a type, a family such as `message.*`, `*` for everything but what has to be asked for by its family
+/// ([`EventType::is_opt_in`]), or the upstream's own name `MESSAGE_SENT` for all that arrives under it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct EventPattern(String);
@@ -146,11 +172,6 @@ pub struct InvalidPattern;
 const MESSAGE_SENT: &str = "MESSAGE_SENT";
 
 impl EventPattern {
-    /// The pattern that every type matches.
-    pub fn all() -> Self {
-        Self("*".to_owned())
-    }
-
     /// The pattern as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -158,9 +179,10 @@ impl EventPattern {
 
     /// Whether `event_type` is meant.
     pub fn matches(&self, event_type: &EventType) -> bool {
+        let opt_in = event_type.is_opt_in();
         let event_type = event_type.as_str();
         match self.0.as_str() {
-            "*" => true,
+            "*" => !opt_in,
             MESSAGE_SENT => event_type.starts_with("message.") || event_type == EventType::SPACE_UPDATED.as_str(),
             pattern => match pattern.strip_suffix('*') {
                 Some(family) => event_type.starts_with(family),
@@ -218,11 +240,23 @@ mod tests {
             ("MESSAGE_SENT", "message.other", true),
             ("MESSAGE_SENT", "space.updated", true),
             ("MESSAGE_SENT", "session.connected", false),
+            ("*", "session.connected", true),
+            ("*", "presence.online", false),
+            ("presence.*", "presence.online", true),
+            ("media.started", "media.started", true),
         ];
         for (pattern, event_type, expected) in cases {
             let pattern: EventPattern = pattern.parse().expect("a pattern");
             let event_type: EventType = event_type.parse().expect("a type");
             assert_eq!(pattern.matches(&event_type), expected, "{pattern:?} {event_type}");
+        }
+    }
+
+    #[test]
+    fn what_happened_in_no_space_is_wanted_whatever_the_spaces() {
+        for selector in ["*", "direct", "64f0a1b2c3d4e5f601020304"] {
+            let selector = SpaceSelector::try_from(selector.to_owned()).expect("a selector");
+            assert!(selector.matches(&SpaceId::nowhere(), false), "{selector:?}");
         }
     }
 

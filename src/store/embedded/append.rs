@@ -3,9 +3,9 @@
 use rusqlite::{CachedStatement, params};
 
 use super::rows::{DEAD, QUEUED, WAITING};
-use super::transaction::Work;
+use super::transaction::{Standing, Work};
 use crate::domain::{DeadReason, WebhookId};
-use crate::store::{Appended, Fence, Flow, Lane, NewEvent};
+use crate::store::{Appended, Fence, Lane, NewEvent};
 
 const INSERT_EVENT: &str = "INSERT INTO events (seq, id, account, space, type, occurred_at, appended_at, body)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO NOTHING";
@@ -65,8 +65,8 @@ impl Work<'_> {
             Lane::Ordered(space) => (Some(self.lane_of(flow_id, space)?), QUEUED),
         };
         let (state, reason) = match flow {
-            Flow::Open | Flow::Paused => (waiting, None),
-            Flow::Ended => (DEAD, Some(DeadReason::WebhookDeleted.as_str())),
+            Standing::Open | Standing::Paused => (waiting, None),
+            Standing::Ended => (DEAD, Some(DeadReason::WebhookDeleted.as_str())),
         };
         self.numbers.last_delivery += 1;
         insert.execute(params![self.numbers.last_delivery, event, flow_id, lane, state, self.now, reason])?;

@@ -3,21 +3,21 @@
 use rusqlite::{OptionalExtension as _, params};
 
 use super::rows::{int, parsed};
-use super::transaction::Work;
+use super::transaction::{Standing, Work};
 use crate::domain::{AccountId, SpaceId, Timestamp};
-use crate::store::{Cursor, Flow, Lane, Requeue, RequeueMode, Requeued};
+use crate::store::{Cursor, Lane, Requeue, RequeueMode, Requeued};
 
 impl Work<'_> {
     pub(super) fn requeue(&mut self, request: &Requeue) -> rusqlite::Result<Requeued> {
         let (flow_id, flow) = self.flow_of(&request.webhook)?;
         match (flow, &request.mode) {
-            (Flow::Ended, _) => Ok(Requeued { count: 0, cursor: None }),
-            (Flow::Open | Flow::Paused, RequeueMode::One(delivery)) => {
+            (Standing::Ended, _) => Ok(Requeued { count: 0, cursor: None }),
+            (Standing::Open | Standing::Paused, RequeueMode::One(delivery)) => {
                 let done = request.limit > 0 && self.start_again(flow_id, delivery.number())?;
                 Ok(Requeued { count: usize::from(done), cursor: None })
             }
-            (Flow::Open | Flow::Paused, RequeueMode::Redrive { since }) => self.redrive(flow_id, request, *since),
-            (Flow::Open | Flow::Paused, RequeueMode::Replay { account, since, ordered }) => {
+            (Standing::Open | Standing::Paused, RequeueMode::Redrive { since }) => self.redrive(flow_id, request, *since),
+            (Standing::Open | Standing::Paused, RequeueMode::Replay { account, since, ordered }) => {
                 self.replay(flow_id, request, account, *since, *ordered)
             }
         }

@@ -1,15 +1,15 @@
 //! The log: reading it, making deliveries from it again, and forgetting what is old.
 
-use super::{DeliveryRow, State};
+use super::{DeliveryRow, NOT_HELD, Standing, State};
 use crate::domain::{AccountId, Delivery, DeliveryId, DeliveryState, Timestamp, WebhookId};
 use crate::store::{
-    Cursor, DeliveryFilter, EventFilter, Flow, Lane, Maintained, Maintenance, Page, Query, Requeue, RequeueMode, Requeued, Rows,
-    StateFilter, StoredEvent,
+    Cursor, DeliveryFilter, EventFilter, FlowStatus, Lane, Maintained, Maintenance, Page, Query, Requeue, RequeueMode, Requeued,
+    Rows, StateFilter, StoredEvent,
 };
 
 impl State {
     pub(super) fn requeue(&mut self, request: &Requeue, now: Timestamp) -> Requeued {
-        if self.webhooks.get(&request.webhook).is_some_and(|row| row.flow == Flow::Ended) {
+        if self.webhooks.entry(request.webhook.clone()).or_default().flow == Standing::Ended {
             return Requeued { count: 0, cursor: None };
         }
         match &request.mode {
@@ -92,9 +92,18 @@ impl State {
                     waiting: self.count(StateFilter::Waiting),
                     in_flight: self.count(StateFilter::InFlight),
                     dead: self.count(StateFilter::Dead),
+                    oldest_waiting: self.oldest_waiting(|_| true),
                 },
                 next: None,
             },
+            Query::Flow(webhook) => {
+                let row = self.webhooks.contains_key(webhook).then(|| self.flow_status(webhook));
+                Page { rows: Rows::Flows(row.into_iter().collect()), next: None }
+            }
+            Query::Flows { after, limit } => {
+                let later = self.webhooks.keys().filter(|webhook| after.as_ref().is_none_or(|after| *webhook > after));
+                Page { rows: Rows::Flows(later.take(*limit).map(|webhook| self.flow_status(webhook)).collect()), next: None }
+            }
         }
     }
 
@@ -137,6 +146,29 @@ impl State {
             created_at: row.created_at,
             updated_at: row.updated_at,
         }
+    }
+
+    fn flow_status(&self, webhook: &WebhookId) -> FlowStatus {
+        let row = &self.webhooks[webhook];
+        let count = |state| {
+            let of_webhook = self.deliveries.values().filter(|row| row.webhook == *webhook && state_of(row) == state);
+            of_webhook.map(|_| 1).sum()
+        };
+        FlowStatus {
+            webhook: webhook.clone(),
+            waiting: count(StateFilter::Waiting),
+            in_flight: count(StateFilter::InFlight),
+            dead: count(StateFilter::Dead),
+            oldest_waiting: self.oldest_waiting(|row| row.webhook == *webhook),
+            held_until: Some(row.held_until).filter(|until| *until != NOT_HELD),
+            probing: row.probing,
+            failing_since: row.failing_since,
+        }
+    }
+
+    fn oldest_waiting(&self, counts: impl Fn(&DeliveryRow) -> bool) -> Option<Timestamp> {
+        let mut waiting = self.deliveries.values().filter(|row| state_of(row) == StateFilter::Waiting && counts(row));
+        waiting.next().map(|row| row.created_at)
     }
 
     fn count(&self, state: StateFilter) -> u64 {

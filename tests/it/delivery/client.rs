@@ -46,7 +46,7 @@ fn client(resolver: Arc<dyn Resolve>) -> WebhookClient {
 }
 
 async fn post(client: &WebhookClient, url: &str) -> Result<Received, PostError> {
-    client.post(Posting { uri: url.parse().expect("a URL"), headers: HeaderMap::new(), body: "{}".into() }).await
+    client.post(Posting { uri: url.parse().expect("a URL"), headers: HeaderMap::new(), body: "{}".into(), timeout: None }).await
 }
 
 fn class(result: Result<Received, PostError>) -> ErrorClass {
@@ -156,8 +156,8 @@ async fn the_question_of_the_handshake_goes_where_deliveries_may_go_only() {
     let receiver = Receiver::start(Reply::Answer(200, vec![("WebHook-Allowed-Origin", "*".to_owned())], Vec::new())).await;
     let url = format!("http://receiver.example:{}/", receiver.address().port());
     let url = WebhookUrl::parse(&url, &guard()).expect("a URL");
-    assert!(ask_permission(&client(Answers::new(vec![vec!["127.0.0.1"]])), &url).await.is_ok());
-    let error = ask_permission(&client(Answers::new(vec![vec!["10.0.0.1"]])), &url).await.expect_err("refused");
+    assert!(ask_permission(&client(Answers::new(vec![vec!["127.0.0.1"]])), &url, None).await.is_ok());
+    let error = ask_permission(&client(Answers::new(vec![vec!["10.0.0.1"]])), &url, None).await.expect_err("refused");
     assert!(matches!(&error, HandshakeError::NotAsked(cause) if cause.class() == ErrorClass::AddressBlocked), "{error:?}");
     assert!(!error.is_refusal() && error.detail().contains("the address is not public"), "{}", error.detail());
     assert_eq!(receiver.count(), 1);

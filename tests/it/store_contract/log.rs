@@ -30,7 +30,7 @@ async fn deliveries(store: &Store, filter: DeliveryFilter, cursor: Option<Cursor
 }
 
 async fn depths(store: &Store) -> (u64, u64, u64) {
-    let Page { rows: Rows::Depths { waiting, in_flight, dead }, .. } =
+    let Page { rows: Rows::Depths { waiting, in_flight, dead, .. }, .. } =
         store.engine.query(Query::Depths).await.expect("reading works")
     else {
         panic!("depths were asked for")

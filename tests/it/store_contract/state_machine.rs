@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use spaces_bridge::domain::{Clock, DeadReason, DeliveryId, Timestamp};
 use spaces_bridge::store::{
     Claim, ClaimRequest, Cursor, DeliveryFilter, DocKind, DocList, DocWrite, Engine, EventFilter, Expected, Fence, Flow,
-    Incarnation, Lane, Maintained, Maintenance, MemoryStore, NewEvent, Ownership, Query, Requeue, RequeueMode, Settlement,
-    StateFilter, Target, Verdict, Version, Wanted,
+    FlowLimits, Hold, Incarnation, Lane, Maintained, Maintenance, MemoryStore, NewEvent, Ownership, Query, Rate, Requeue,
+    RequeueMode, Settlement, StateFilter, Target, Verdict, Version, Wanted,
 };
 
 use super::harness::{ManualClock, account, document, event, event_id, open, session, settlement, space, webhook};
@@ -29,7 +29,7 @@ enum Step {
     Owner(usize),
     Append(usize, usize, Vec<Appended>),
     Claim { member: usize, max: usize, per_webhook: usize, lease: u64 },
-    Settle(Vec<(usize, Verdict, Option<u64>)>),
+    Settle(Vec<(usize, Verdict, Option<(u64, bool)>)>),
     NextDue,
     One(usize, i64, usize),
     Redrive(usize, i64, usize, Option<i64>),
@@ -78,7 +78,9 @@ fn expected() -> impl Strategy<Value = Expected> {
 }
 
 fn flow() -> impl Strategy<Value = Flow> {
-    prop_oneof![4 => Just(Flow::Open), 3 => Just(Flow::Paused), 1 => Just(Flow::Ended)]
+    let rate = (1..4_u32, 1..3_000_u64).prop_map(|(count, per)| Rate { count, per: Duration::from_millis(per) });
+    let open = prop::option::of(rate).prop_map(|rate| Flow::Open(FlowLimits { rate }));
+    prop_oneof![4 => open, 3 => Just(Flow::Paused), 1 => Just(Flow::Ended)]
 }
 
 fn state_filter() -> impl Strategy<Value = StateFilter> {
@@ -105,7 +107,7 @@ fn step() -> impl Strategy<Value = Step> {
         14 => (0..3_usize, 0..4_usize, events).prop_map(|(member, which, events)| Step::Append(member, which, events)),
         16 => (0..4_usize, 0..7_usize, prop_oneof![4 => Just(3_usize), 1 => 0..5_usize], 1..5_u64)
             .prop_map(|(member, max, per_webhook, lease)| Step::Claim { member: member / 3, max, per_webhook, lease }),
-        16 => prop::collection::vec((0..8_usize, verdict(), prop::option::weighted(0.1, 0..4_000_u64)), 1..5)
+        16 => prop::collection::vec((0..8_usize, verdict(), prop::option::weighted(0.1, (0..4_000_u64, any::<bool>()))), 1..5)
             .prop_map(Step::Settle),
         6 => Just(Step::NextDue),
         2 => (0..WEBHOOKS.len(), 1..40_i64, 0..2_usize).prop_map(|(hook, delivery, limit)| Step::One(hook, delivery, limit)),
@@ -161,12 +163,13 @@ impl Driver {
             .collect()
     }
 
-    fn settlements(&self, settlements: &[(usize, Verdict, Option<u64>)]) -> Vec<Settlement> {
+    fn settlements(&self, settlements: &[(usize, Verdict, Option<(u64, bool)>)]) -> Vec<Settlement> {
         settlements
             .iter()
             .filter_map(|(back, verdict, hold)| {
                 let claim = recent(&self.claims, *back)?;
-                Some(Settlement { hold: hold.map(Duration::from_millis), ..settlement(&claim, *verdict) })
+                let hold = hold.map(|(millis, probe)| Hold { time: Duration::from_millis(millis), probe });
+                Some(Settlement { hold, ..settlement(&claim, *verdict) })
             })
             .collect()
     }
@@ -299,6 +302,10 @@ impl Driver {
             ask(Query::Attempts(DeliveryId::from_number(number))).await;
         }
         ask(Query::Depths).await;
+        for hook in WEBHOOKS {
+            ask(Query::Flow(webhook(hook))).await;
+        }
+        ask(Query::Flows { after: Some(webhook(WEBHOOKS[0])), limit: 2 }).await;
         for (index, _) in SESSIONS.iter().enumerate() {
             dump.push(self.call(engine, &Step::Owner(index)).await.0);
         }

@@ -82,6 +82,41 @@ async fn a_receiver_that_does_not_permit_it_is_not_registered() {
 }
 
 #[tokio::test]
+async fn a_rate_is_asked_for_and_has_to_be_permitted() {
+    let scene = Scene::start().await;
+    let allow = |rate: &str| {
+        let headers = vec![("WebHook-Allowed-Origin", "*".to_owned()), ("WebHook-Allowed-Rate", rate.to_owned())];
+        Reply::Answer(200, headers, Vec::new())
+    };
+    let limit = |count: u32, seconds: u32| json!({"rateLimit": {"count": count, "perSeconds": seconds}});
+    for (settings, asked, allowed, status) in [
+        (json!({}), "", "*", 201),
+        (json!({}), "", "1000000", 422),
+        (limit(10, 60), "10", "10", 201),
+        (limit(10, 60), "10", "*", 201),
+        (limit(10, 60), "10", "9", 422),
+        (limit(10, 60), "10", "many", 422),
+        (limit(10, 60), "10", "-1", 422),
+        (limit(1, 3600), "1", "1", 201),
+        (limit(3, 1), "180", "180", 201),
+    ] {
+        scene.receiver.script([allow(allowed)]);
+        let answer = register(&scene, settings.clone()).await;
+        assert_eq!(answer.status, status, "{settings} {allowed}: {}", answer.text);
+        let question = scene.receiver.recorded().pop().expect("a question");
+        assert_eq!(question.header("webhook-request-rate"), asked, "{settings}");
+    }
+    scene.receiver.script([allow("60")]);
+    let created = register(&scene, limit(1, 1)).await.json();
+    let path = format!("/webhooks/{}", created["id"].as_str().expect("an id"));
+    scene.receiver.script([allow("60")]);
+    scene.bridge.patch(&path, &scene.token, &limit(2, 1)).await.assert_problem(422, "handshake_refused");
+    scene.receiver.script([allow("60")]);
+    assert_eq!(scene.bridge.patch(&path, &scene.token, &limit(1, 2)).await.status, 200);
+    scene.end().await;
+}
+
+#[tokio::test]
 async fn a_receiver_that_cannot_be_asked_is_not_registered() {
     let scene = Scene::start().await;
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
@@ -123,6 +158,8 @@ async fn it_is_asked_again_when_the_address_changes_or_the_webhook_is_switched_o
     scene.receiver.reply(Reply::status(404));
     assert_eq!(change_to(json!({"enabled": false})).await.status, 200);
     change_to(json!({"enabled": true})).await.assert_problem(422, "handshake_refused");
+    let enable = format!("{path}/enable");
+    scene.bridge.post(&enable, &scene.token, &json!({})).await.assert_problem(422, "handshake_refused");
     assert_eq!(scene.bridge.get(&path, &scene.token).await.json()["enabled"], false);
     scene.end().await;
 }
