@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::http::HeaderValue;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -166,7 +167,9 @@ impl App {
             timeout: Duration::from_secs(config.webhooks.timeout_seconds),
             idle_connections: config.webhooks.concurrency,
         };
-        let client = Arc::new(WebhookClient::new(client_settings, Arc::clone(&guard), Arc::new(SystemResolver), tls));
+        let origin = HeaderValue::try_from(&config.webhooks.origin).expect("the configuration was checked");
+        let client = WebhookClient::new(client_settings, Arc::clone(&guard), Arc::new(SystemResolver), tls);
+        let client = Arc::new(client.with_origin(origin));
         let replies = Replies::new(ReplyParts {
             engine: Arc::clone(&engine),
             sessions: Arc::clone(&sessions) as _,
@@ -180,7 +183,7 @@ impl App {
             incarnation: member.incarnation,
             webhooks: Arc::clone(&webhooks),
             event_log: Arc::clone(&event_log),
-            client,
+            client: Arc::clone(&client),
             replies: Some(Arc::new(replies.clone())),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
@@ -199,6 +202,7 @@ impl App {
             engine: Arc::clone(&engine),
             rest,
             address_guard: guard,
+            receivers: client,
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
             readiness: Arc::clone(&readiness),

@@ -145,6 +145,9 @@ impl Config {
         if let Some(key) = &self.security.master_key {
             crate::master_key::decode(key).map_err(|error| setting("security.master_key", error.to_string()))?;
         }
+        if !is_host_name(&self.webhooks.origin) {
+            return Err(setting("webhooks.origin", "must be a host name of letters, digits, hyphens and dots"));
+        }
         self.check_numbers()?;
         crate::telemetry::check_filter(&self.log.filter).map_err(|error| setting("log.filter", error))
     }
@@ -194,6 +197,15 @@ fn is_service_link(name: &str) -> bool {
         || name == "SERVICE_PORT"
         || name.starts_with("SERVICE_PORT_")
         || name.strip_prefix("PORT").is_some_and(is_port)
+}
+
+/// Whether `text` is a name as in the DNS.
+fn is_host_name(text: &str) -> bool {
+    let is_label = |label: &str| {
+        let characters = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        (1..=63).contains(&label.len()) && characters && !label.starts_with('-') && !label.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(is_label)
 }
 
 fn read_file(path: &Path) -> Result<Table, ConfigError> {
@@ -308,6 +320,8 @@ mod tests {
             ("SPACES_BRIDGE_UPSTREAM__PROTOCOL", "eio5", "upstream.protocol"),
             ("SPACES_BRIDGE_UPSTREAM__ENVIRONMENT", "custom", "upstream.rest_url"),
             ("SPACES_BRIDGE_UPSTREAM__REST_URL", "ftp://x", "upstream.rest_url"),
+            ("SPACES_BRIDGE_WEBHOOKS__ORIGIN", "https://a.example", "webhooks.origin"),
+            ("SPACES_BRIDGE_WEBHOOKS__ORIGIN", "-a", "webhooks.origin"),
             ("SPACES_BRIDGE_STORE__BACKEND", "postgres", "store.backend"),
             ("SPACES_BRIDGE_SECURITY__ADMIN_KEY", "short", "security.admin_key"),
             ("SPACES_BRIDGE_SECURITY__MASTER_KEY", "c2hvcnQ=", "security.master_key"),

@@ -198,6 +198,8 @@ pub struct WebhooksConfig {
     pub metric_labels: usize,
     /// Most answers of receivers that are posted per space and minute.
     pub replies_per_minute: usize,
+    /// What this service calls itself towards receivers of `CloudEvents`: a host name.
+    pub origin: String,
 }
 
 impl Default for WebhooksConfig {
@@ -211,6 +213,7 @@ impl Default for WebhooksConfig {
             disable_after_hours: 120,
             metric_labels: 100,
             replies_per_minute: 20,
+            origin: "spaces-bridge".to_owned(),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
@@ -124,10 +125,14 @@ impl PostError {
     }
 }
 
+/// What this service calls itself towards receivers, unless the settings say otherwise.
+const DEFAULT_ORIGIN: HeaderValue = HeaderValue::from_static("spaces-bridge");
+
 /// Posts to receivers. One for the whole process; connections are kept and used again.
 pub struct WebhookClient {
     client: Client<GuardedConnector, Full<Bytes>>,
     timeout: Duration,
+    origin: HeaderValue,
 }
 
 impl std::fmt::Debug for WebhookClient {
@@ -150,15 +155,33 @@ impl WebhookClient {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(settings.idle_connections)
             .build(connector);
-        Self { client, timeout: settings.timeout }
+        Self { client, timeout: settings.timeout, origin: DEFAULT_ORIGIN }
+    }
+
+    /// The same client of a service that calls itself `origin`.
+    #[must_use]
+    pub fn with_origin(self, origin: HeaderValue) -> Self {
+        Self { origin, ..self }
+    }
+
+    /// What this service calls itself towards receivers that want to know.
+    pub fn origin(&self) -> &HeaderValue {
+        &self.origin
     }
 
     /// Sends one request and reads its answer.
     pub async fn post(&self, posting: Posting) -> Result<Received, PostError> {
+        let (head, body) = self.send(Method::POST, posting).await?;
+        let header = |name: &HeaderName| head.headers.get(name).cloned();
+        Ok(Received { status: head.status, retry_after: header(&header::RETRY_AFTER), steering: header(&STEERING), body })
+    }
+
+    /// Sends one request of any method and reads its answer.
+    pub(super) async fn send(&self, method: Method, posting: Posting) -> Result<(Parts, Vec<u8>), PostError> {
         let limit = posting.timeout.unwrap_or(self.timeout);
         let deadline = Instant::now() + limit;
         let mut request = Request::new(Full::new(posting.body));
-        *request.method_mut() = Method::POST;
+        *request.method_mut() = method;
         *request.uri_mut() = posting.uri;
         *request.headers_mut() = posting.headers;
         let answer = match timeout_at(deadline, self.client.request(request)).await {
@@ -171,8 +194,7 @@ impl WebhookClient {
             Ok(body) => body.map_err(|error| PostError::Broken { status: Some(status), source: error.into() })?,
             Err(_) => return Err(PostError::Timeout { limit, status: Some(status) }),
         };
-        let header = |name: &HeaderName| head.headers.get(name).cloned();
-        Ok(Received { status, retry_after: header(&header::RETRY_AFTER), steering: header(&STEERING), body })
+        Ok((head, body))
     }
 }
 

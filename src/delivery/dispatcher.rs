@@ -104,8 +104,8 @@ impl DeliveryDispatcher {
             incarnation: parts.incarnation,
             clock: Arc::clone(&parts.clock),
             worker: Arc::new(DeliveryWorker {
+                endpoints: Endpoints::new(Arc::clone(&parts.webhooks), parts.client.origin().clone()),
                 client: parts.client,
-                endpoints: Endpoints::new(Arc::clone(&parts.webhooks)),
                 breakers: Breakers::new(parts.webhooks, Arc::clone(&parts.metrics)),
                 disabler,
                 replies: parts.replies,

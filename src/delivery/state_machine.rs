@@ -250,8 +250,7 @@ impl World {
                 break;
             }
         }
-        let filter = DeliveryFilter { webhook: self.webhook.id.clone(), state: None, event: None };
-        let query = Query::Deliveries { filter, cursor: None, limit: 1000 };
+        let query = Query::Deliveries { filter: DeliveryFilter::of(self.webhook.id.clone()), cursor: None, limit: 1000 };
         let Rows::Deliveries(deliveries) = self.engine.query(query).await.expect("read").rows else { panic!("other rows") };
         assert_eq!(deliveries.len(), self.appended as usize);
         let open =

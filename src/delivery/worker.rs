@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -12,6 +12,7 @@ use super::breakers::Breakers;
 use super::client::{PostError, Posting, Received, WebhookClient};
 use super::disabler::Disabler;
 use super::endpoint::{Endpoint, EndpointError, Endpoints};
+use super::format::{self, NoEnvelope};
 use super::reply::{Answered, ReplySink};
 use super::retry::{Answer, Wish, next_step, parse_retry_after};
 use super::signature::signature_header;
@@ -24,8 +25,6 @@ use crate::store::{Claim, Hold, Settlement, Verdict};
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("spaces-bridge/", env!("CARGO_PKG_VERSION")));
 
 /// Makes attempts. Shared by all of them.
 pub(super) struct DeliveryWorker {
@@ -42,12 +41,15 @@ impl DeliveryWorker {
     /// Makes the attempt that `claim` stands for, if it can begin until `start_before`; otherwise the claim ends by itself, because
     /// by the end of the attempt someone else may hold the delivery.
     pub(super) async fn work(&self, claim: &Claim, start_before: Instant) -> Option<Settlement> {
-        let endpoint = match self.endpoints.get(&claim.webhook) {
-            Ok(endpoint) => endpoint,
+        let now = self.clock.now();
+        let prepared = self.endpoints.get(&claim.webhook).and_then(|endpoint| {
+            let posting = posting(&endpoint, claim, now)?;
+            Ok((endpoint, posting))
+        });
+        let (endpoint, posting) = match prepared {
+            Ok(prepared) => prepared,
             Err(error) => return Some(not_sent(claim, &error)),
         };
-        let now = self.clock.now();
-        let posting = posting(&endpoint, claim, now);
         if Instant::now() > start_before {
             warn!(delivery.id = %claim.delivery, webhook.id = %claim.webhook, "the claim of `{}` is too old to begin", claim.delivery);
             return None;
@@ -111,7 +113,12 @@ impl DeliveryWorker {
             }
             Err(_) => Answer::Failed,
         };
-        let next = next_step(&webhook.pace.retry, answer, claim.attempt, random_jitter()).wished(wish);
+        let step = next_step(&webhook.pace.retry, answer, claim.attempt, random_jitter());
+        let next = match answer {
+            Answer::Status(status, wait) => format::stricter(webhook.request.format, step, status, wait),
+            Answer::Failed => step,
+        }
+        .wished(wish);
         let duration_ms = Some(u32::try_from(took.as_millis()).unwrap_or(u32::MAX));
         let outcome = AttemptOutcome { duration_ms, ..outcome(result) };
         let finding = Finding::of(outcome.status, outcome.error);
@@ -182,7 +189,11 @@ fn not_sent(claim: &Claim, error: &EndpointError) -> Settlement {
         EndpointError::Deleted => Verdict::Dead(DeadReason::WebhookDeleted),
         // Due at once, but held by the webhook's pause until it is switched on again.
         EndpointError::Off => Verdict::Retry(Duration::ZERO),
-        EndpointError::Sealed(_) | EndpointError::Secret(_) | EndpointError::Uri(_) => {
+        EndpointError::Sealed(_)
+        | EndpointError::Key(_)
+        | EndpointError::Header
+        | EndpointError::Uri(_)
+        | EndpointError::Body(_) => {
             warn!(webhook.id = %claim.webhook, %error, "webhook `{}` cannot be sent to", claim.webhook);
             next_step(&RetryPolicy::Standard, Answer::Failed, claim.attempt, random_jitter()).verdict
         }
@@ -197,16 +208,16 @@ fn not_sent(claim: &Claim, error: &EndpointError) -> Settlement {
     Settlement { delivery: claim.delivery, claim_no: claim.claim_no, verdict, outcome, hold: None }
 }
 
-fn posting(endpoint: &Endpoint, claim: &Claim, now: Timestamp) -> Posting {
+/// The request of an attempt. The body is made from what the log keeps, the same bytes each time; time and signature are those of
+/// this attempt.
+fn posting(endpoint: &Endpoint, claim: &Claim, now: Timestamp) -> Result<Posting, NoEnvelope> {
     let (id, timestamp) = (claim.event.id.as_str(), now.as_seconds().to_string());
-    let body = claim.event.body.clone();
-    let mut headers = HeaderMap::with_capacity(8);
-    headers.insert(header::CONTENT_TYPE, JSON);
-    headers.insert(header::USER_AGENT, USER_AGENT);
+    let body = format::body(endpoint.format(), &claim.event.id, &endpoint.webhook.account, &claim.event.body)?;
+    let mut headers = endpoint.headers.clone();
     headers.insert(WEBHOOK_ID, HeaderValue::from_str(id).expect("an id is plain ASCII"));
-    headers.insert(WEBHOOK_SIGNATURE, signature_header(&endpoint.keys, id, &timestamp, &body));
+    headers.insert(WEBHOOK_SIGNATURE, signature_header(endpoint.keys(now), id, &timestamp, &body));
     headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::try_from(timestamp).expect("digits may stand in a header"));
-    Posting { uri: endpoint.uri.clone(), headers, body, timeout: endpoint.webhook.pace.timeout() }
+    Ok(Posting { uri: endpoint.uri.clone(), headers, body, timeout: endpoint.webhook.pace.timeout() })
 }
 
 /// An even draw from -1 to 1.
@@ -249,7 +260,8 @@ pub(super) mod tests {
         let tls = tls.expect("TLS versions").with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
         let (settings, guard) = (DeliverySettings::default().client(), Arc::new(AddressGuard::default()));
         let client = Arc::new(WebhookClient::new(settings, guard, Arc::new(SystemResolver), Arc::new(tls)));
-        let (endpoints, metrics) = (Endpoints::new(Arc::clone(&webhooks)), Arc::new(Metrics::new()));
+        let endpoints = Endpoints::new(Arc::clone(&webhooks), client.origin().clone());
+        let metrics = Arc::new(Metrics::new());
         let (engine, log_clock) = (Arc::clone(engine), Arc::clone(&clock));
         let event_log = EventLog::new(engine, incarnation, Arc::clone(&webhooks), log_clock, Arc::clone(&metrics));
         let breakers = Breakers::new(Arc::clone(&webhooks), Arc::clone(&metrics));

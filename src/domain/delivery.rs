@@ -64,11 +64,13 @@ pub enum DeadReason {
     WebhookDeleted,
     /// The receiver asked for no further attempt with `webhook-delivery: abort`.
     Aborted,
+    /// The receiver does not understand the format (415 to a `CloudEvents` delivery).
+    FormatRefused,
 }
 
 impl DeadReason {
     /// Every reason, for the store and documentation.
-    pub const ALL: [Self; 4] = [Self::Exhausted, Self::Gone, Self::WebhookDeleted, Self::Aborted];
+    pub const ALL: [Self; 5] = [Self::Exhausted, Self::Gone, Self::WebhookDeleted, Self::Aborted, Self::FormatRefused];
 
     /// The reason's name in API, logs, metrics and store.
     pub fn as_str(self) -> &'static str {
@@ -77,6 +79,7 @@ impl DeadReason {
             Self::Gone => "gone",
             Self::WebhookDeleted => "webhook_deleted",
             Self::Aborted => "aborted",
+            Self::FormatRefused => "format_refused",
         }
     }
 }

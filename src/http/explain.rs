@@ -165,6 +165,7 @@ fn with_delivery(webhook: &Webhook, delivery: &Delivery) -> WebhookOutcome {
                 DeadReason::Gone => "the receiver answered 410 Gone",
                 DeadReason::WebhookDeleted => "the webhook was deleted",
                 DeadReason::Aborted => "the receiver asked for no further attempt",
+                DeadReason::FormatRefused => "the receiver does not understand the format",
             };
             (Outcome::Dead, Some(reason.as_str()), format!("it is dead since {} after {made}: {words}", delivery.updated_at))
         }

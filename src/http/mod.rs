@@ -30,6 +30,8 @@ mod subscriptions;
 mod tests;
 mod webhook_health;
 mod webhook_pace;
+mod webhook_request;
+mod webhook_secret;
 mod webhooks;
 
 use axum::extract::DefaultBodyLimit;
@@ -60,7 +62,8 @@ fn public_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(subscriptions::list_subscriptions))
         .routes(routes!(webhooks::create_webhook, webhooks::list_webhooks))
         .routes(routes!(webhook_health::get_webhook, webhooks::update_webhook, webhooks::delete_webhook))
-        .routes(routes!(webhooks::get_webhook_secret))
+        .routes(routes!(webhook_secret::get_webhook_secret))
+        .routes(routes!(webhook_secret::rotate_webhook_secret))
         .routes(routes!(webhooks::test_webhook))
         .routes(routes!(webhook_health::enable_webhook))
         .routes(routes!(filter::test_filter))

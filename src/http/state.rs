@@ -14,7 +14,7 @@ use super::error::ApiError;
 use super::health::Readiness;
 use super::html::Sanitizer;
 use super::recent::RecentSends;
-use crate::delivery::AddressGuard;
+use crate::delivery::{AddressGuard, WebhookClient};
 use crate::domain::{Clock, Secret};
 use crate::event_log::EventLog;
 use crate::metrics::Metrics;
@@ -85,6 +85,8 @@ pub struct AppParts {
     pub rest: RestClient,
     /// Which targets webhooks may have.
     pub address_guard: Arc<AddressGuard>,
+    /// Asks receivers for their permission.
+    pub receivers: Arc<WebhookClient>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// The metrics.

@@ -63,7 +63,7 @@ async fn what_is_registered_is_found_again_after_a_restart() {
     assert_eq!(restarted.get(&webhook.id), Some(Arc::clone(&webhook)));
     assert_eq!(restarted.of_account(&account("acc_1")), [Arc::clone(&webhook)]);
     assert_eq!(restarted.accounts().into_iter().collect::<Vec<_>>(), [account("acc_1")]);
-    assert_eq!(restarted.secret(&webhook), Ok(secret));
+    assert_eq!(restarted.secret(&webhook), Ok(Some(secret)));
 }
 
 #[tokio::test]

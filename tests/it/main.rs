@@ -13,4 +13,5 @@ mod sending;
 mod sessions;
 mod store_contract;
 mod support;
+mod verification;
 mod webhooks;

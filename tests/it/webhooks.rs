@@ -2,10 +2,12 @@
 
 mod changes;
 mod events;
+mod handshake;
 mod pace;
 mod receivers;
 mod recovering;
 mod registering;
+mod request;
 
 use std::time::Duration;
 

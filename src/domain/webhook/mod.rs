@@ -2,6 +2,8 @@
 
 mod filter;
 mod pace;
+mod request;
+mod signing;
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,11 +12,19 @@ use serde::{Deserialize, Serialize};
 
 pub use filter::{Expression, Filter, FilterError, MAX_FILTER_PARTS, MAX_FILTER_VALUE, MessageFacts, TextCondition};
 pub use pace::{Exponential, Factor, MAX_ATTEMPTS, MAX_TIMEOUT, MAX_WAIT, OutOfBounds, Pace, RateLimit, RetryPolicy};
+pub use request::{
+    AddedHeader, AddedHeaderName, Authorization, AuthorizationKind, Format, InvalidAuthorization, InvalidHeader,
+    MAX_HEADER_BYTES, MAX_HEADERS, RequestOptions, SealedAuthorization, SealedHeader,
+};
+pub use signing::{
+    DEFAULT_OVERLAP, ED25519_PREFIX, HMAC_PREFIX, InvalidSecret, MAX_OVERLAP, PUBLIC_PREFIX, Signing, SigningKeys, StoredKey,
+    TooManyKeys, hmac_key,
+};
 
 use super::event::{MAX_TYPE, is_type_part};
-use super::{AccountId, EventType, Sealed, SpaceId, Timestamp, WebhookId};
+use super::{AccountId, EventType, SpaceId, Timestamp, WebhookId};
 
-/// A webhook as the store keeps it. Its signing secret is kept sealed beside it, as is every secret.
+/// A webhook as the store keeps it. Its secrets are in it, sealed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Webhook {
@@ -44,8 +54,10 @@ pub struct Webhook {
     pub status: WebhookStatus,
     /// Since when that is so.
     pub status_since: Timestamp,
-    /// The signing secret, sealed.
-    pub sealed_secret: Sealed,
+    /// How its requests look.
+    pub request: RequestOptions,
+    /// What its deliveries are signed with.
+    pub signing: SigningKeys,
     /// When its deliveries began to flow, or began to again: registered, switched on, moved to another address.
     pub opened_at: Timestamp,
     /// When it was registered.

@@ -160,6 +160,39 @@ async fn a_receiver_that_wants_no_more_is_switched_off_and_the_account_is_told()
 }
 
 #[tokio::test]
+async fn switching_on_makes_up_for_what_was_missed_if_asked() {
+    let scene = Scene::start().await;
+    let watch = Receiver::start(Reply::status(204)).await;
+    scene.bridge.register_with(&scene.token, &watch, json!({})).await;
+    let webhook = scene.register(json!({"retry": {"steps": []}})).await;
+    let path = format!("/webhooks/{webhook}");
+    scene.receiver.script([Reply::status(204), Reply::status(404)]);
+    scene.bo_says("delivered");
+    scene.delivery(&webhook, |delivery| delivery["state"] == "delivered").await;
+    let dead = scene.bo_says("dead");
+    scene.delivery(&webhook, |delivery| delivery["state"] == "dead").await;
+    scene.bridge.patch(&path, &scene.token, &json!({"enabled": false})).await;
+    let missed = scene.bo_says("missed");
+    bodies(&watch, 3).await;
+    let wrong = scene.bridge.post(&format!("{path}/enable"), &scene.token, &json!({"recoverSince": "yesterday"})).await;
+    wrong.assert_problem(422, "invalid_body");
+    assert_eq!(scene.bridge.get(&path, &scene.token).await.json()["enabled"], false);
+
+    let since = json!({"recoverSince": "2020-01-01T00:00:00Z"});
+    let enabled = scene.bridge.post(&format!("{path}/enable"), &scene.token, &since).await.json();
+    assert_eq!((&enabled["enabled"], &enabled["recovered"]), (&json!(true), &json!({"dead": 1, "missed": 1})));
+    let events = scene.bodies(4).await;
+    let mut again: Vec<_> = super::message_ids(&events[2..]).into_iter().map(str::to_owned).collect();
+    again.sort();
+    let mut expected = vec![dead, missed];
+    expected.sort();
+    assert_eq!(again, expected);
+    let plain = send_enable(&scene, &path).await;
+    assert_eq!(plain["recovered"], Value::Null);
+    scene.end().await;
+}
+
+#[tokio::test]
 async fn a_receiver_may_give_up_one_delivery() {
     let scene = Scene::start().await;
     let webhook = scene.register(json!({})).await;
