@@ -6,7 +6,9 @@
 //!
 //! A child process is the upstream (the fake one, with limits and records off). Against it, in one run: the client crate alone, and
 //! the whole service over HTTP, from the request to the `201`; one in flight for the latency, many sessions with several in flight
-//! each for the rate. Then two thousand idle sessions, for the memory of the service's process.
+//! each for the rate. Then two thousand idle sessions, for the memory of the service's process. With `sessions N` only that many
+//! sessions (10,000 if nothing is said), opened as fast as the limit on connection attempts lets them; each takes a file here and one in the upstream's process, so that
+//! `ulimit -n` has to allow some 2,000 more than that.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
@@ -14,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fake_upstream::{FakeUpstream, Options, TokenKind};
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
@@ -37,22 +40,38 @@ const RATE_SENDS: usize = 40_000;
 /// Idle sessions of the memory measurement.
 const IDLE: usize = 2_000;
 
+/// Sessions of the measurement that opens many, unless told.
+const MANY: usize = 10_000;
+
+/// Requests at a time while many sessions are opened: enough for their waits on connecting not to hold up the others.
+const OPENING: usize = 500;
+
+/// Connection attempts per second that the service is allowed.
+const CONNECTS_PER_SECOND: u32 = 1_000;
+
+/// The metric of sessions that have joined.
+const ONLINE: &str = "spaces_bridge_sessions{state=\"online\"} ";
+
 const ROUNDS: usize = 3;
 
 fn main() -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    if std::env::args().nth(1).as_deref() == Some("upstream") {
-        return runtime.block_on(upstream());
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => runtime.block_on(measure()),
+        ["sessions"] => runtime.block_on(open_many(MANY)),
+        ["sessions", count] => runtime.block_on(open_many(count.parse()?)),
+        ["upstream", places] => runtime.block_on(upstream(places.parse()?)),
+        _ => Err("no arguments, or `sessions` and how many".into()),
     }
-    runtime.block_on(measure())
 }
 
 /// The child: serves until its standard input ends.
-async fn upstream() -> Result<(), Error> {
+async fn upstream(places: usize) -> Result<(), Error> {
     let upstream = FakeUpstream::start(Options::for_load()).await?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "{} {}", upstream.rest_url(), upstream.socket_url())?;
-    for number in 0..SESSIONS + IDLE {
+    for number in 0..places {
         let user = upstream.user(&format!("User {number}"));
         let token = upstream.token_for(&user, TokenKind::Jwt);
         let space = upstream.space(&format!("Space {number}"), &[&user]);
@@ -79,9 +98,10 @@ struct Place {
 }
 
 impl Upstream {
-    fn start() -> Result<Self, Error> {
-        let mut child =
-            Command::new(std::env::current_exe()?).arg("upstream").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    fn start(places: usize) -> Result<Self, Error> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("upstream").arg(places.to_string());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let mut lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
         let mut pair = || -> Result<(String, String), Error> {
             let line = lines.next().ok_or("the upstream ended")??;
@@ -89,8 +109,7 @@ impl Upstream {
             Ok((first.to_owned(), second.to_owned()))
         };
         let (rest, socket) = pair()?;
-        let places =
-            (0..SESSIONS + IDLE).map(|_| pair().map(|(token, space)| Place { token: token.into(), space: space.into() }));
+        let places = (0..places).map(|_| pair().map(|(token, space)| Place { token: token.into(), space: space.into() }));
         let places = places.collect::<Result<_, _>>()?;
         Ok(Self { child, rest, socket, places })
     }
@@ -105,7 +124,7 @@ impl Drop for Upstream {
 }
 
 async fn measure() -> Result<(), Error> {
-    let upstream = Upstream::start()?;
+    let upstream = Upstream::start(SESSIONS + IDLE)?;
     // First, while the process has not yet kept memory for anything else.
     let bridge = Bridge::start(&upstream).await?;
     bridge.memory(&upstream.places[SESSIONS..]).await?;
@@ -131,6 +150,52 @@ async fn measure() -> Result<(), Error> {
         );
     }
     bridge.stop().await
+}
+
+async fn open_many(count: usize) -> Result<(), Error> {
+    let upstream = Upstream::start(count)?;
+    let bridge = Bridge::start(&upstream).await?;
+    let before = resident_kib()?;
+    let begin = Instant::now();
+    let opened = futures_util::stream::iter(&upstream.places).map(|place| async {
+        let begin = Instant::now();
+        bridge.who(place).await.map(|()| begin.elapsed())
+    });
+    let times: Vec<_> = opened.buffer_unordered(OPENING).try_collect().await?;
+    let answered = begin.elapsed();
+    bridge.wait_until_joined(count).await?;
+    let joined = begin.elapsed();
+    let (p50, p99) = percentiles(times);
+    println!(
+        "{count} sessions, {OPENING} at a time: all answered after {:.1} s (p50 {:.0} ms, p99 {:.0} ms), all joined after {:.1} s",
+        answered.as_secs_f64(),
+        ms(p50),
+        ms(p99),
+        joined.as_secs_f64()
+    );
+    #[expect(clippy::cast_precision_loss, reason = "a few thousand fit")]
+    let rate = count as f64 / joined.as_secs_f64();
+    println!("{rate:.0} connection attempts per second; the limit is {CONNECTS_PER_SECOND}");
+    let processor = processor_time()?;
+    print_memory(count, before).await?;
+    println!(
+        "processor time of the service and of its HTTP client: {:.2} ms a session",
+        ms(processor) / f64::from(u32::try_from(count)?)
+    );
+    let idle = processor_time()?;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    println!("and while idle: {:.1} % of a processor over 30 s", ms(processor_time()?.saturating_sub(idle)) / 300.0);
+    bridge.stop().await
+}
+
+/// Prints what each session takes, once what was freed while connecting has settled.
+async fn print_memory(sessions: usize, before: usize) -> Result<(), Error> {
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let after = resident_kib()?;
+    #[expect(clippy::cast_precision_loss, reason = "a few megabytes fit")]
+    let each = after.saturating_sub(before) as f64 / sessions as f64;
+    println!("{sessions} idle sessions: {each:.1} KiB each ({before} KiB before, {after} KiB after)");
+    Ok(())
 }
 
 fn ms(duration: Duration) -> f64 {
@@ -228,6 +293,7 @@ type HttpClient = Client<HttpConnector, Full<bytes::Bytes>>;
 /// The service in this process, and a client of its API.
 struct Bridge {
     api: String,
+    internal: String,
     client: HttpClient,
     shutdown: Shutdown,
     running: tokio::task::JoinHandle<Result<(), spaces_bridge::app::AppError>>,
@@ -244,16 +310,16 @@ impl Bridge {
         config.upstream.rest_url = Some(upstream.rest.parse()?);
         config.upstream.socket_url = Some(upstream.socket.parse()?);
         config.upstream.emits_per_minute = u32::MAX;
-        config.session.connects_per_second = 1_000;
+        config.session.connects_per_second = CONNECTS_PER_SECOND;
         config.store.path = data.path().to_owned();
         let app = App::build(config).await?;
-        let api = format!("http://{}", app.address());
+        let (api, internal) = (format!("http://{}", app.address()), format!("http://{}", app.internal_address()));
         let shutdown = Shutdown::default();
         let running = tokio::spawn(app.run(shutdown.clone()));
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { api, client, shutdown, running, _data: data })
+        Ok(Self { api, internal, client, shutdown, running, _data: data })
     }
 
     async fn stop(self) -> Result<(), Error> {
@@ -300,12 +366,8 @@ impl Bridge {
         for chunk in places.chunks(50) {
             futures_util::future::try_join_all(chunk.iter().map(|place| self.who(place))).await?;
         }
-        self.wait_until_online(places.len()).await?;
-        let after = resident_kib()?;
-        #[expect(clippy::cast_precision_loss, reason = "a few megabytes fit")]
-        let each = after.saturating_sub(before) as f64 / places.len() as f64;
-        println!("{} idle sessions: {each:.1} KiB each ({before} KiB before, {after} KiB after)", places.len());
-        Ok(())
+        self.wait_until_joined(places.len()).await?;
+        print_memory(places.len(), before).await
     }
 
     async fn who(&self, place: &Place) -> Result<(), Error> {
@@ -316,17 +378,22 @@ impl Bridge {
         if status.is_success() { Ok(()) } else { Err(format!("GET /me answers {status}").into()) }
     }
 
-    async fn wait_until_online(&self, count: usize) -> Result<(), Error> {
-        let deadline = Instant::now() + Duration::from_mins(1);
-        while resident_sockets()? < count {
-            if Instant::now() > deadline {
-                return Err("the sessions did not come up".into());
+    /// Waits until the service says that so many sessions are online.
+    async fn wait_until_joined(&self, count: usize) -> Result<(), Error> {
+        let deadline = Instant::now() + Duration::from_mins(2);
+        loop {
+            let answer = self.client.get(format!("{}/metrics", self.internal).parse()?).await?;
+            let text = answer.into_body().collect().await?.to_bytes();
+            let text = String::from_utf8_lossy(&text);
+            let online = text.lines().find_map(|line| line.strip_prefix(ONLINE)).ok_or("no metric of sessions online")?;
+            if online.trim().parse::<f64>()? >= f64::from(u32::try_from(count)?) {
+                return Ok(());
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            if Instant::now() > deadline {
+                return Err(format!("only{online} sessions came up").into());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        // What was freed while connecting settles.
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        Ok(())
     }
 }
 
@@ -348,8 +415,13 @@ fn resident_kib() -> Result<usize, Error> {
     Ok(line.split_whitespace().next().ok_or("no number")?.parse()?)
 }
 
-/// Open sockets of this process.
-fn resident_sockets() -> Result<usize, Error> {
-    let links = std::fs::read_dir("/proc/self/fd")?.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
-    Ok(links.filter(|link| link.to_string_lossy().starts_with("socket:")).count())
+/// Processor time that this process has used.
+fn processor_time() -> Result<Duration, Error> {
+    /// Clock ticks a second, as Linux reports times to programs on every common machine.
+    const TICKS: u64 = 100;
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    // The name in parentheses may hold spaces; user and system time are fields 14 and 15.
+    let fields: Vec<_> = stat.rsplit(") ").next().ok_or("no fields")?.split(' ').collect();
+    let ticks = fields.get(11..13).ok_or("too few fields")?.iter().map(|field| field.parse::<u64>()).sum::<Result<u64, _>>()?;
+    Ok(Duration::from_millis(ticks * 1000 / TICKS))
 }

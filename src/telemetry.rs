@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -38,8 +39,16 @@ pub fn check_filter(filter: &str) -> Result<(), String> {
 
 /// Sends all log lines to standard error, as `settings` say. Standard output belongs to what a command answers.
 pub fn start(settings: &LogConfig) -> Result<(), String> {
+    start_into(settings, std::io::stderr)
+}
+
+/// As [`start`], to somewhere else.
+pub fn start_into<W>(settings: &LogConfig, to: W) -> Result<(), String>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let filter: EnvFilter = settings.filter.parse().map_err(|error| format!("setting `log.filter`: {error}"))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(to);
     let started = match settings.format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),

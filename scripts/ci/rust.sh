@@ -14,4 +14,19 @@ npm ci --prefix tests/servers --no-audit --no-fund --loglevel=error
 python_packages receivers tests/servers/requirements.txt
 
 say "tests"
-REQUIRE_NODE=1 REQUIRE_PYTHON=1 cargo test --workspace --locked
+suite=$CI_DIR/suite
+rm -rf "$suite"
+SUITE_LOG=$suite REQUIRE_NODE=1 REQUIRE_PYTHON=1 cargo test --workspace --locked
+
+say "looking for $(wc -l <"$suite/secrets") secrets in the $(wc -c <"$suite/log") bytes that the tests made the service write"
+# First that the look finds what is there: the last of the secrets, planted behind a piece of the log.
+{
+  head -n 1000 "$suite/log"
+  printf 'planted: %s\n' "$(tail -n 1 "$suite/secrets")"
+} >"$suite/planted"
+status=0
+scripts/ci/secrets_absent.sh "$suite/planted" "$suite/secrets" 2>"$suite/report" || status=$?
+[[ $status == 1 ]] || fail "a planted secret was not found"
+grep --quiet --fixed-strings 'planted: [a secret]' "$suite/report" || fail "the report of a planted secret does not hide it"
+scripts/ci/secrets_absent.sh "$suite/log" "$suite/secrets" || fail "a secret was written"
+rm -rf "$suite"

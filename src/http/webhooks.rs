@@ -521,11 +521,11 @@ pub(super) async fn test_webhook(
     ApiPath(id): ApiPath<WebhookId>,
 ) -> Result<(StatusCode, Json<WebhookTest>), ApiError> {
     let wait = app.settings.default_wait;
-    let look_up = move |session: SessionHandle| async move {
+    let fence_and_identity = move |session: SessionHandle| async move {
         let identity = session.identity(wait).await?;
         Ok((session.fence().ok_or(SessionError::Closed)?, identity))
     };
-    let (fence, identity) = caller.with_session(&app, look_up).await?;
+    let (fence, identity) = caller.with_session(&app, fence_and_identity).await?;
     owned(&app, &identity.account, &id)?;
     let event_id = app.event_log.append_test(fence, &id).await?;
     Ok((StatusCode::ACCEPTED, Json(WebhookTest { event_id })))

@@ -18,6 +18,6 @@ pub use change::{NewWebhook, WebhookPatch};
 pub use index::lane;
 pub use keys::{OpenKey, Rotation};
 pub use matching::{Match, Reason, decide, decide_by_rules};
-pub use registry::{DEFAULT_LIMIT, WebhookError, WebhookRegistry};
+pub use registry::{Candidates, DEFAULT_LIMIT, WebhookError, WebhookRegistry};
 pub use url::{MAX_URL, UrlError, WebhookUrl};
 pub use view::{Envelope, EventView};

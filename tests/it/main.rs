@@ -10,6 +10,7 @@ mod reading;
 mod real_socketio;
 mod secrets;
 mod sending;
+mod session_tasks;
 mod sessions;
 mod store_contract;
 mod support;

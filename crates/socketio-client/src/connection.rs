@@ -19,14 +19,24 @@ use crate::transport::{Transport, upgrade};
 /// Returns when the server has confirmed the namespace; events that follow the confirmation are not lost. Dropping
 /// the future drops the connection.
 pub async fn connect(options: &ConnectOptions) -> Result<Connection, ConnectError> {
+    connect_over(async || Transport::dial(options).await, options).await
+}
+
+/// As [`connect`], over the stream that `dial` opens.
+pub(crate) async fn connect_over<D>(dial: D, options: &ConnectOptions) -> Result<Connection, ConnectError>
+where
+    D: AsyncFnOnce() -> Result<Transport, ConnectError>,
+{
     let mut phase = ConnectPhase::Handshake;
-    let joined = tokio::time::timeout(options.connect_timeout, establish(options, &mut phase)).await;
+    let joined = tokio::time::timeout(options.connect_timeout, establish(dial, options, &mut phase)).await;
     joined.unwrap_or(Err(ConnectError::Timeout { phase }))
 }
 
-async fn establish(options: &ConnectOptions, phase: &mut ConnectPhase) -> Result<Connection, ConnectError> {
-    let transport = Transport::dial(options).await?;
-    let upgraded = upgrade(transport, options).await?;
+async fn establish<D>(dial: D, options: &ConnectOptions, phase: &mut ConnectPhase) -> Result<Connection, ConnectError>
+where
+    D: AsyncFnOnce() -> Result<Transport, ConnectError>,
+{
+    let upgraded = upgrade(dial().await?, options).await?;
     *phase = ConnectPhase::Open;
     let mut driver = Driver::new(upgraded, options);
     loop {

@@ -85,6 +85,8 @@ mod options;
 mod outbox;
 mod redact;
 mod session;
+#[cfg(test)]
+mod timing;
 mod transport;
 mod websocket;
 

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use super::receiver::Receiver;
+use super::suite_log;
 
 /// The operator's key of every bridge in these tests.
 pub(crate) const ADMIN_KEY: &str = "the-operators-key-of-these-tests";
@@ -122,7 +123,12 @@ impl Bridge {
     }
 
     async fn run(config: Config, data: Arc<TempDir>) -> Self {
+        suite_log::start();
         let app = App::build(config.clone()).await.expect("a service");
+        // There is none if the settings say the key.
+        if let Ok(key) = std::fs::read_to_string(data.path().join("master.key")) {
+            suite_log::note_secret(key.trim());
+        }
         let (api, internal) = (format!("http://{}", app.address()), format!("http://{}", app.internal_address()));
         let shutdown = Shutdown::default();
         let stop = shutdown.clone();
@@ -243,7 +249,14 @@ impl Bridge {
 
 /// Sends a request and reads the whole answer.
 pub(crate) async fn send(request: reqwest::RequestBuilder) -> Answer {
-    let answer = request.timeout(Duration::from_secs(90)).send().await.expect("an answer");
+    let (client, request) = request.timeout(Duration::from_secs(90)).build_split();
+    let request = request.expect("a valid request");
+    if let Some(authorization) = request.headers().get("authorization") {
+        suite_log::note_authorization(authorization.as_bytes());
+    }
+    let answer = client.execute(request).await.expect("an answer");
     let (status, headers) = (answer.status(), answer.headers().clone());
-    Answer { status, headers, text: answer.text().await.expect("a text") }
+    let text = answer.text().await.expect("a text");
+    suite_log::note_signing_secrets(&text);
+    Answer { status, headers, text }
 }

@@ -6,4 +6,5 @@ pub(crate) mod counting_engine;
 pub(crate) mod faulty_engine;
 pub(crate) mod process;
 pub(crate) mod receiver;
+pub(crate) mod suite_log;
 pub(crate) mod wait;

@@ -1,6 +1,6 @@
 //! The program itself as a child process: what it prints, how it ends, and calls to it.
 
-use std::io::Read;
+use std::io::{BufRead as _, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use super::bridge::{ADMIN_KEY, Answer, send};
 use super::receiver::Receiver;
+use super::suite_log;
 use super::wait::eventually;
 
 /// The program with `arguments` and without any setting from outside.
@@ -36,7 +37,10 @@ fn without_settings(command: &mut Command) {
 
 /// Runs the program to its end.
 pub(crate) fn run(arguments: &[&str], settings: &[(&str, &str)]) -> Output {
-    command(arguments).envs(settings.iter().copied()).output().expect("the program runs")
+    let output = command(arguments).envs(settings.iter().copied()).output().expect("the program runs");
+    suite_log::print(&output.stdout);
+    suite_log::print(&output.stderr);
+    output
 }
 
 /// A running program; killed when it is dropped.
@@ -49,10 +53,12 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn spawn(mut command: Command) -> Self {
+        // The demo shows its own token, for its user to paste.
+        let keep = !command.get_args().any(|argument| argument == "demo");
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
         let printed = Arc::default();
-        let out = collect(child.stdout.take().expect("a pipe"), &printed);
-        let errors = collect(child.stderr.take().expect("a pipe"), &printed);
+        let out = collect(child.stdout.take().expect("a pipe"), &printed, keep);
+        let errors = collect(child.stderr.take().expect("a pipe"), &printed, keep);
         Self { child, printed, readers: vec![out, errors] }
     }
 
@@ -101,12 +107,16 @@ impl Drop for Process {
     }
 }
 
-fn collect(mut pipe: impl Read + Send + 'static, printed: &Arc<Mutex<Vec<u8>>>) -> std::thread::JoinHandle<()> {
+/// Reads whole lines, so that no secret is cut in two where pieces of several processes meet in the suite's log.
+fn collect(pipe: impl Read + Send + 'static, printed: &Arc<Mutex<Vec<u8>>>, keep: bool) -> std::thread::JoinHandle<()> {
     let printed = Arc::clone(printed);
     std::thread::spawn(move || {
-        let mut piece = [0; 4096];
-        while let Ok(length @ 1..) = pipe.read(&mut piece) {
-            printed.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&piece[..length]);
+        let (mut pipe, mut line) = (BufReader::new(pipe), Vec::new());
+        while let Ok(1..) = pipe.read_until(b'\n', &mut line) {
+            if keep {
+                suite_log::print(&line);
+            }
+            printed.lock().unwrap_or_else(PoisonError::into_inner).append(&mut line);
         }
     })
 }

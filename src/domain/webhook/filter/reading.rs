@@ -11,63 +11,45 @@ use super::{Expression, TextCondition};
 /// What is written as an object with one member.
 trait OneMember: Sized {
     /// The names that the member may have.
-    type Name: for<'de> Deserialize<'de>;
+    const NAMES: &'static [&'static str];
 
     /// What it is called in an error.
     const EXPECTED: &'static str;
 
-    /// Reads the member's value.
-    fn read<'de, A: MapAccess<'de>>(name: Self::Name, map: &mut A) -> Result<Self, A::Error>;
-}
-
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-enum ExpressionName {
-    All,
-    Any,
-    Not,
-    Category,
-    Sender,
-    Mention,
-    Text,
+    /// Reads the value of the member `name`.
+    fn read<'de, A: MapAccess<'de>>(name: &str, map: &mut A) -> Result<Self, A::Error>;
 }
 
 impl OneMember for Expression {
-    type Name = ExpressionName;
+    const NAMES: &'static [&'static str] = &["all", "any", "not", "category", "sender", "mention", "text"];
 
     const EXPECTED: &'static str = "an object with one of `all`, `any`, `not`, `category`, `sender`, `mention`, `text`";
 
-    fn read<'de, A: MapAccess<'de>>(name: ExpressionName, map: &mut A) -> Result<Self, A::Error> {
+    fn read<'de, A: MapAccess<'de>>(name: &str, map: &mut A) -> Result<Self, A::Error> {
         Ok(match name {
-            ExpressionName::All => Self::All(map.next_value()?),
-            ExpressionName::Any => Self::Any(map.next_value()?),
-            ExpressionName::Not => Self::Not(map.next_value()?),
-            ExpressionName::Category => Self::Category(map.next_value()?),
-            ExpressionName::Sender => Self::Sender(map.next_value()?),
-            ExpressionName::Mention => Self::Mention(map.next_value()?),
-            ExpressionName::Text => Self::Text(map.next_value()?),
+            "all" => Self::All(map.next_value()?),
+            "any" => Self::Any(map.next_value()?),
+            "not" => Self::Not(map.next_value()?),
+            "category" => Self::Category(map.next_value()?),
+            "sender" => Self::Sender(map.next_value()?),
+            "mention" => Self::Mention(map.next_value()?),
+            "text" => Self::Text(map.next_value()?),
+            _ => return Err(A::Error::unknown_field(name, Self::NAMES)),
         })
     }
 }
 
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-enum TextConditionName {
-    Contains,
-    Prefix,
-    Regex,
-}
-
 impl OneMember for TextCondition {
-    type Name = TextConditionName;
+    const NAMES: &'static [&'static str] = &["contains", "prefix", "regex"];
 
     const EXPECTED: &'static str = "an object with one of `contains`, `prefix`, `regex`";
 
-    fn read<'de, A: MapAccess<'de>>(name: TextConditionName, map: &mut A) -> Result<Self, A::Error> {
+    fn read<'de, A: MapAccess<'de>>(name: &str, map: &mut A) -> Result<Self, A::Error> {
         Ok(match name {
-            TextConditionName::Contains => Self::Contains(map.next_value()?),
-            TextConditionName::Prefix => Self::Prefix(map.next_value()?),
-            TextConditionName::Regex => Self::Regex(map.next_value()?),
+            "contains" => Self::Contains(map.next_value()?),
+            "prefix" => Self::Prefix(map.next_value()?),
+            "regex" => Self::Regex(map.next_value()?),
+            _ => return Err(A::Error::unknown_field(name, Self::NAMES)),
         })
     }
 }
@@ -82,10 +64,10 @@ impl<'de, T: OneMember> Visitor<'de> for Reader<T> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
-        let Some(name) = map.next_key()? else {
+        let Some(name) = map.next_key::<String>()? else {
             return Err(A::Error::custom(format_args!("it is empty, expected {}", T::EXPECTED)));
         };
-        let value = T::read(name, &mut map)?;
+        let value = T::read(&name, &mut map)?;
         if map.next_key::<IgnoredAny>()?.is_some() {
             return Err(A::Error::custom(format_args!(
                 "it has more than one member, expected {}; `all` combines several",

@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release --bin bench` in `crates/socketio-client/peer`. Engine.IO 4 throughout, which is all that
 //! `rust_socketio` speaks. The server is a process of its own, and each measurement runs in a fresh one, so that
-//! processor time and memory are the client's alone. Each is taken three times, in turns; the median counts.
+//! processor time and memory are the client's alone. Each is taken five times, in turns; the median counts.
 
 use std::io::BufRead as _;
 use std::process::{Child, Command, Stdio};
@@ -21,12 +21,15 @@ use socketio_client_peer::server::Server;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 const ONE_WAY: usize = 100_000;
 const CONFIRMED: usize = 50_000;
 const IN_FLIGHT: usize = 64;
 const SESSIONS: usize = 500;
 const PER_SESSION: usize = 100;
+/// Of the measurement in which reads and writes can carry several events.
+const SEVERAL_IN_FLIGHT: usize = 8;
+const SEVERAL_PER_SESSION: usize = 400;
 const IDLE: usize = 1_000;
 /// Each of its TLS connections loads the system's certificates anew; a thousand would take minutes.
 const IDLE_THEIRS_TLS: usize = 100;
@@ -40,6 +43,11 @@ async fn main() {
         [who, what, port, certificate] => measure(who, what, port, certificate).await,
         _ => panic!("no arguments, please"),
     }
+}
+
+/// Events of each of the [`SESSIONS`], and how many of them are in flight.
+fn load(what: &str) -> (usize, usize) {
+    if what == "sessions" { (PER_SESSION, 1) } else { (SEVERAL_PER_SESSION, SEVERAL_IN_FLIGHT) }
 }
 
 /// The result of one process.
@@ -57,7 +65,7 @@ fn compare() {
     let ports: Value = serde_json::from_str(&first_line(&mut server)).expect("JSON");
     let certificate = directory.join("certificate.der");
     println!("| measured | socketio-client | rust_socketio 0.6 | ratio |\n|---|---|---|---|");
-    for what in ["one-way", "confirmed", "sessions", "idle", "idle-tls"] {
+    for what in ["one-way", "confirmed", "sessions", "sessions-several", "idle", "idle-tls"] {
         let port = if what == "idle-tls" { &ports["tls"] } else { &ports["plain"] };
         let mut results = [Vec::new(), Vec::new()];
         for _ in 0..ROUNDS {
@@ -140,7 +148,7 @@ async fn measure(who: &str, what: &str, port: &str, certificate: &str) {
         drop(held);
         std::process::exit(0);
     }
-    let sessions = if what == "sessions" { SESSIONS } else { 1 };
+    let sessions = if what.starts_with("sessions") { SESSIONS } else { 1 };
     let payload = json!({ "topicId": "64f0a1b2c3d4e5f601020304", "content": { "bodyText": "x".repeat(120) } });
     let (elapsed, cpu, events) = match who {
         "ours" => run_ours(what, &url, sessions, payload).await,
@@ -182,14 +190,15 @@ async fn run_ours(what: &str, url: &str, sessions: usize, payload: Value) -> (Du
             CONFIRMED
         }
         _ => {
+            let (count, in_flight) = load(what);
             let tasks = connections.into_iter().map(|connection| {
                 let payload = payload.clone();
-                tokio::spawn(async move { confirm_ours(connection, &payload, PER_SESSION, 1).await })
+                tokio::spawn(async move { confirm_ours(connection, &payload, count, in_flight).await })
             });
             for done in join_all(tasks).await {
                 done.expect("no panic");
             }
-            SESSIONS * PER_SESSION
+            sessions * count
         }
     };
     (start.elapsed(), cpu_time() - cpu, events)
@@ -254,14 +263,15 @@ async fn run_theirs(what: &str, url: &str, sessions: usize, payload: Value) -> (
             CONFIRMED
         }
         _ => {
+            let (count, in_flight) = load(what);
             let tasks = clients.into_iter().map(|(client, mut is_done)| {
                 let payload = payload.clone();
-                tokio::spawn(async move { confirm_theirs(&client, &mut is_done, &payload, PER_SESSION, 1).await })
+                tokio::spawn(async move { confirm_theirs(&client, &mut is_done, &payload, count, in_flight).await })
             });
             for done in join_all(tasks).await {
                 done.expect("no panic");
             }
-            SESSIONS * PER_SESSION
+            sessions * count
         }
     };
     (start.elapsed(), cpu_time() - cpu, events)
