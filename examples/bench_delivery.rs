@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use spaces_bridge::delivery::{
     AddressGuard, AllowList, DeliveryDispatcher, DeliveryParts, DeliverySettings, Posting, SystemResolver, WebhookClient,
 };
-use spaces_bridge::domain::{AccountId, Clock, EventId, EventType, Ordering, SpaceId, SpaceSelector, SystemClock};
+use spaces_bridge::domain::{AccountId, Clock, EventId, EventType, SpaceId, SystemClock};
 use spaces_bridge::event_log::{EventLog, LoggedEvent};
 use spaces_bridge::metrics::Metrics;
 use spaces_bridge::seal::Keyring;
@@ -144,11 +144,15 @@ fn client(settings: DeliverySettings) -> Result<Arc<WebhookClient>, Error> {
     Ok(Arc::new(WebhookClient::new(settings.client(), guard()?, Arc::new(SystemResolver), Arc::new(tls))))
 }
 
+fn posting(uri: &http::Uri, body: &Bytes) -> Posting {
+    Posting { uri: uri.clone(), headers: headers(), body: body.clone(), timeout: None }
+}
+
 async fn client_loop(sink: &Sink) -> Result<f64, Error> {
     let client = client(DeliverySettings { per_webhook: IN_FLIGHT, ..DeliverySettings::default() })?;
     let (uri, body): (http::Uri, _) = (sink.url.parse()?, body());
     repeat(move || {
-        let (client, posting) = (Arc::clone(&client), Posting { uri: uri.clone(), headers: headers(), body: body.clone() });
+        let (client, posting) = (Arc::clone(&client), posting(&uri, &body));
         async move { Ok(client.post(posting).await.map(drop)?) }
     })
     .await
@@ -164,21 +168,15 @@ async fn delivery(sink: &Sink, webhooks: usize) -> Result<f64, Error> {
     let metrics = Arc::new(Metrics::new());
     let accounts = register(&registry, &sink.url, webhooks).await?;
     let log = EventLog::new(Arc::clone(&engine), incarnation, Arc::clone(&registry), Arc::clone(&clock), Arc::clone(&metrics));
+    let event_log = Arc::new(log);
     let owned = engine.acquire(incarnation, Wanted::Session("ses_1".parse()?)).await?;
     let ownership = owned.into_iter().next().ok_or("the session is owned by someone else")?;
-    append(&log, &Fence { incarnation, ownership }, &accounts).await?;
+    append(&event_log, &Fence { incarnation, ownership }, &accounts).await?;
 
     let settings = DeliverySettings::default();
     let before = sink.count.load(Relaxed);
-    let parts = DeliveryParts {
-        engine: Arc::clone(&engine),
-        incarnation,
-        webhooks: registry,
-        client: client(settings)?,
-        replies: None,
-        clock,
-        metrics,
-    };
+    let (engine_too, client) = (Arc::clone(&engine), client(settings)?);
+    let parts = DeliveryParts { engine: engine_too, incarnation, webhooks: registry, event_log, client, replies: None, clock, metrics };
     let started = Instant::now();
     let dispatcher = DeliveryDispatcher::spawn(parts, settings);
     while !settled(&engine, sink.count.load(Relaxed) - before).await? {
@@ -191,17 +189,7 @@ async fn delivery(sink: &Sink, webhooks: usize) -> Result<f64, Error> {
 
 /// One webhook for each of as many accounts, so that each event has one target.
 async fn register(registry: &WebhookRegistry, url: &str, count: usize) -> Result<Vec<AccountId>, Error> {
-    let new = NewWebhook {
-        url: WebhookUrl::parse(url, &*guard()?)?,
-        events: vec!["*".parse()?],
-        spaces: vec![SpaceSelector::All],
-        filter: None,
-        ordering: Ordering::Parallel,
-        ignore_own: false,
-        reply: false,
-        description: None,
-        enabled: true,
-    };
+    let new = NewWebhook::to(WebhookUrl::parse(url, &*guard()?)?);
     let mut accounts = Vec::with_capacity(count);
     for number in 0..count {
         let account: AccountId = format!("acc_{number}").parse()?;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::http::HeaderValue;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -160,8 +161,9 @@ impl App {
 
         let listeners = vec![public.address(), internal.address()];
         let guard = Arc::new(AddressGuard::new(AllowList::new(config.webhooks.allow_networks.clone()), listeners));
+        let origin = HeaderValue::try_from(&config.webhooks.origin).expect("the configuration was checked");
         let client = WebhookClient::new(client_settings(&config), Arc::clone(&guard), Arc::new(SystemResolver), tls);
-        let client = Arc::new(client);
+        let client = Arc::new(client.with_origin(origin));
         let replies = Replies::new(ReplyParts {
             engine: Arc::clone(&engine),
             sessions: Arc::clone(&sessions) as _,
@@ -174,7 +176,8 @@ impl App {
             engine: Arc::clone(&engine),
             incarnation: member.incarnation,
             webhooks: Arc::clone(&webhooks),
-            client,
+            event_log: Arc::clone(&event_log),
+            client: Arc::clone(&client),
             replies: Some(Arc::new(replies.clone())),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
@@ -194,6 +197,7 @@ impl App {
             engine: Arc::clone(&engine),
             rest,
             address_guard: guard,
+            receivers: client,
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
             readiness: Arc::clone(&readiness),
@@ -348,6 +352,8 @@ fn delivery_settings(config: &Config) -> DeliverySettings {
         concurrency: config.webhooks.concurrency,
         per_webhook: config.webhooks.concurrency_per_webhook,
         timeout: Duration::from_secs(config.webhooks.timeout_seconds),
+        disable_after: hours(config.webhooks.disable_after_hours),
+        metric_labels: config.webhooks.metric_labels,
         ..DeliverySettings::default()
     }
 }
@@ -357,6 +363,11 @@ fn client_settings(config: &Config) -> ClientSettings {
         timeout: Duration::from_secs(config.webhooks.timeout_seconds),
         idle_connections: config.webhooks.concurrency,
     }
+}
+
+/// So many hours; none stands for never.
+fn hours(hours: u64) -> Option<Duration> {
+    (hours > 0).then(|| Duration::from_hours(hours))
 }
 
 fn http_settings(config: &Config) -> HttpSettings {

@@ -1,4 +1,4 @@
-//! Every metric of the service, as a documented field. Nothing else names a metric; no label carries anything from outside.
+//! Every metric of the service, as a documented field. Nothing else names a metric; labels have few values, and none from outside.
 
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
@@ -33,6 +33,13 @@ pub struct Metrics {
     pub deliveries: IntCounterVec,
     /// `spaces_bridge_delivery_attempts_total{error}`: attempts by error class, `none` for success.
     pub attempts: IntCounterVec,
+    /// `spaces_bridge_webhook_attempts_total{webhook,outcome}`: settled attempts by webhook and outcome (`delivered`, `retry`,
+    /// `dead`); webhooks beyond a bound share the label `other`.
+    pub webhook_attempts: IntCounterVec,
+    /// `spaces_bridge_webhook_breakers{state}`: endpoints that count as dead (`open`) or are being probed (`half_open`).
+    pub breakers: IntGaugeVec,
+    /// `spaces_bridge_webhooks_disabled_total{reason}`: webhooks that the bridge switched off (`failing`, `gone`, `steered`).
+    pub webhooks_disabled: IntCounterVec,
     /// `spaces_bridge_delivery_attempt_seconds`: one attempt, from connecting to the end of the answer.
     pub attempt_latency: Histogram,
     /// `spaces_bridge_event_to_first_attempt_seconds`: from the append to the start of the first attempt.
@@ -41,6 +48,8 @@ pub struct Metrics {
     pub replies: IntCounterVec,
     /// `spaces_bridge_delivery_queue{state}`: deliveries `waiting`, `in_flight` and `dead`, refreshed at each scrape.
     pub delivery_queue: IntGaugeVec,
+    /// `spaces_bridge_delivery_oldest_waiting_seconds`: age of the oldest delivery that waits, refreshed at each scrape.
+    pub oldest_waiting: IntGauge,
     /// `spaces_bridge_settle_seconds`: one batch of settlements.
     pub settle_latency: Histogram,
     /// `spaces_bridge_store_bytes`: space that the store takes.
@@ -74,11 +83,23 @@ impl Metrics {
             append_latency: new.histogram("append_seconds", "One durable append."),
             deliveries: new.counters("deliveries_total", "Deliveries settled, by outcome.", &["outcome"]),
             attempts: new.counters("delivery_attempts_total", "Delivery attempts by error class.", &["error"]),
+            webhook_attempts: new.counters(
+                "webhook_attempts_total",
+                "Settled delivery attempts by webhook and outcome.",
+                &["webhook", "outcome"],
+            ),
+            breakers: new.gauges("webhook_breakers", "Endpoints that are not posted to freely, by state.", &["state"]),
+            webhooks_disabled: new.counters(
+                "webhooks_disabled_total",
+                "Webhooks that the bridge switched off, by reason.",
+                &["reason"],
+            ),
             attempt_latency: new.histogram("delivery_attempt_seconds", "One delivery attempt."),
             event_to_attempt: new
                 .histogram("event_to_first_attempt_seconds", "From the append of an event to the start of its first attempt."),
             replies: new.counters("replies_total", "Answers in words of receivers, by outcome.", &["outcome"]),
             delivery_queue: new.gauges("delivery_queue", "Deliveries by open state.", &["state"]),
+            oldest_waiting: new.gauge("delivery_oldest_waiting_seconds", "Age of the oldest delivery that waits, in seconds."),
             settle_latency: new.histogram("settle_seconds", "One batch of settlements."),
             store_bytes: new.gauge("store_bytes", "Space that the store takes, in bytes."),
             listeners: new.gauge("event_listeners", "Open event streams and long polls."),

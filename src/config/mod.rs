@@ -26,6 +26,12 @@ pub const ENV_CONFIG_FILE: &str = "SPACES_BRIDGE_CONFIG";
 /// Fewest characters of the admin key.
 const MIN_ADMIN_KEY: usize = 24;
 
+/// The longest time that webhooks may be set to fail before they are switched off: a year.
+const MOST_HOURS: u64 = 8784;
+
+/// Most webhooks with a label of their own in metrics.
+const MOST_LABELS: usize = 10_000;
+
 /// The addresses of the upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamUrls {
@@ -139,6 +145,9 @@ impl Config {
         if let Some(key) = &self.security.master_key {
             crate::master_key::decode(key).map_err(|error| setting("security.master_key", error.to_string()))?;
         }
+        if !is_host_name(&self.webhooks.origin) {
+            return Err(setting("webhooks.origin", "must be a host name of letters, digits, hyphens and dots"));
+        }
         self.check_numbers()?;
         crate::telemetry::check_filter(&self.log.filter).map_err(|error| setting("log.filter", error))
     }
@@ -171,6 +180,12 @@ impl Config {
         ];
         match seconds.into_iter().find(|(_, number, most)| !(1..=*most).contains(number)) {
             Some((name, _, most)) => Err(setting(name, format!("must be between 1 and {most}"))),
+            None if self.webhooks.disable_after_hours > MOST_HOURS => {
+                Err(setting("webhooks.disable_after_hours", format!("must be {MOST_HOURS} at most")))
+            }
+            None if self.webhooks.metric_labels > MOST_LABELS => {
+                Err(setting("webhooks.metric_labels", format!("must be {MOST_LABELS} at most")))
+            }
             None if self.shutdown.grace_seconds > 3600 => Err(setting("shutdown.grace_seconds", "must be 3600 at most")),
             None => Ok(()),
         }
@@ -184,6 +199,15 @@ fn is_service_link(name: &str) -> bool {
         || name == "SERVICE_PORT"
         || name.starts_with("SERVICE_PORT_")
         || name.strip_prefix("PORT").is_some_and(is_port)
+}
+
+/// Whether `text` is a name as in the DNS.
+fn is_host_name(text: &str) -> bool {
+    let is_label = |label: &str| {
+        let characters = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        (1..=63).contains(&label.len()) && characters && !label.starts_with('-') && !label.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(is_label)
 }
 
 fn read_file(path: &Path) -> Result<Table, ConfigError> {
@@ -240,6 +264,8 @@ fn value_of(name: &str, text: &str) -> Value {
         "_seconds",
         "_bytes",
         "_days",
+        "_hours",
+        "_labels",
         "_minute",
         "_second",
         "_sessions",
@@ -296,6 +322,8 @@ mod tests {
             ("SPACES_BRIDGE_UPSTREAM__PROTOCOL", "eio5", "upstream.protocol"),
             ("SPACES_BRIDGE_UPSTREAM__ENVIRONMENT", "custom", "upstream.rest_url"),
             ("SPACES_BRIDGE_UPSTREAM__REST_URL", "ftp://x", "upstream.rest_url"),
+            ("SPACES_BRIDGE_WEBHOOKS__ORIGIN", "https://a.example", "webhooks.origin"),
+            ("SPACES_BRIDGE_WEBHOOKS__ORIGIN", "-a", "webhooks.origin"),
             ("SPACES_BRIDGE_STORE__BACKEND", "postgres", "store.backend"),
             ("SPACES_BRIDGE_SECURITY__ADMIN_KEY", "short", "security.admin_key"),
             ("SPACES_BRIDGE_SECURITY__MASTER_KEY", "c2hvcnQ=", "security.master_key"),
@@ -303,6 +331,8 @@ mod tests {
             ("SPACES_BRIDGE_WEBHOOKS__ALLOW_NETWORKS", "10.0.0.0/8,x", "webhooks.allow_networks"),
             ("SPACES_BRIDGE_WEBHOOKS__TIMEOUT_SECONDS", "0", "webhooks.timeout_seconds"),
             ("SPACES_BRIDGE_WEBHOOKS__CONCURRENCY", "many", "webhooks.concurrency"),
+            ("SPACES_BRIDGE_WEBHOOKS__DISABLE_AFTER_HOURS", "9000", "webhooks.disable_after_hours"),
+            ("SPACES_BRIDGE_WEBHOOKS__METRIC_LABELS", "10001", "webhooks.metric_labels"),
             ("SPACES_BRIDGE_LOG__FILTER", "a=b=c", "log.filter"),
         ] {
             let problem = problem(&[(name, value)]);

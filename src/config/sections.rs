@@ -198,8 +198,14 @@ pub struct WebhooksConfig {
     pub concurrency_per_webhook: usize,
     /// Most webhooks of an account.
     pub max_per_account: usize,
+    /// Hours of nothing but failures after which a webhook is switched off; 0 for never.
+    pub disable_after_hours: u64,
+    /// Webhooks with a label of their own in metrics; all others share one.
+    pub metric_labels: usize,
     /// Most answers of receivers that are posted per space and minute.
     pub replies_per_minute: usize,
+    /// What this service calls itself towards receivers of `CloudEvents`: a host name.
+    pub origin: String,
 }
 
 impl Default for WebhooksConfig {
@@ -210,7 +216,10 @@ impl Default for WebhooksConfig {
             concurrency: 256,
             concurrency_per_webhook: 16,
             max_per_account: 100,
+            disable_after_hours: 120,
+            metric_labels: 100,
             replies_per_minute: 20,
+            origin: "spaces-bridge".to_owned(),
         }
     }
 }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::response::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper_util::client::legacy::{self, Client};
@@ -18,10 +19,13 @@ use tokio::time::{Instant, timeout_at};
 
 use super::address::AddressGuard;
 use super::connector::{ConnectError, GuardedConnector, Resolve};
-use crate::domain::ErrorClass;
+use crate::domain::{ErrorClass, MAX_TIMEOUT};
 
 /// Most bytes of an answer that are read.
 pub const MAX_ANSWER: usize = 16 * 1024;
+
+/// The header by which a receiver steers what it gets.
+const STEERING: HeaderName = HeaderName::from_static("webhook-delivery");
 
 /// How long an unused connection is kept. Common servers close theirs after five seconds; closing first avoids writing into a
 /// connection that is just being closed.
@@ -30,7 +34,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// What the client needs to know.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientSettings {
-    /// How long one request may take in all.
+    /// How long one request may take in all, if it does not say itself.
     pub timeout: Duration,
     /// Unused connections kept per host; as many as requests run at a time, since many webhooks may share a host.
     pub idle_connections: usize,
@@ -45,6 +49,8 @@ pub struct Posting {
     pub headers: HeaderMap,
     /// Its body.
     pub body: Bytes,
+    /// How long it may take in all; the client's limit if not set.
+    pub timeout: Option<Duration>,
 }
 
 /// A whole answer.
@@ -54,6 +60,8 @@ pub struct Received {
     pub status: StatusCode,
     /// The value of `Retry-After`.
     pub retry_after: Option<HeaderValue>,
+    /// The value of `webhook-delivery`.
+    pub steering: Option<HeaderValue>,
     /// The first [`MAX_ANSWER`] bytes of the body.
     pub body: Vec<u8>,
 }
@@ -117,10 +125,14 @@ impl PostError {
     }
 }
 
+/// What this service calls itself towards receivers, unless the settings say otherwise.
+const DEFAULT_ORIGIN: HeaderValue = HeaderValue::from_static("spaces-bridge");
+
 /// Posts to receivers. One for the whole process; connections are kept and used again.
 pub struct WebhookClient {
     client: Client<GuardedConnector, Full<Bytes>>,
     timeout: Duration,
+    origin: HeaderValue,
 }
 
 impl std::fmt::Debug for WebhookClient {
@@ -137,33 +149,52 @@ impl WebhookClient {
         resolver: Arc<dyn Resolve>,
         tls: Arc<rustls::ClientConfig>,
     ) -> Self {
-        let connector = GuardedConnector::new(guard, resolver, tls, settings.timeout);
+        let connector = GuardedConnector::new(guard, resolver, tls, settings.timeout.max(MAX_TIMEOUT));
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(settings.idle_connections)
             .build(connector);
-        Self { client, timeout: settings.timeout }
+        Self { client, timeout: settings.timeout, origin: DEFAULT_ORIGIN }
+    }
+
+    /// The same client of a service that calls itself `origin`.
+    #[must_use]
+    pub fn with_origin(self, origin: HeaderValue) -> Self {
+        Self { origin, ..self }
+    }
+
+    /// What this service calls itself towards receivers that want to know.
+    pub fn origin(&self) -> &HeaderValue {
+        &self.origin
     }
 
     /// Sends one request and reads its answer.
     pub async fn post(&self, posting: Posting) -> Result<Received, PostError> {
-        let deadline = Instant::now() + self.timeout;
+        let (head, body) = self.send(Method::POST, posting).await?;
+        let header = |name: &HeaderName| head.headers.get(name).cloned();
+        Ok(Received { status: head.status, retry_after: header(&header::RETRY_AFTER), steering: header(&STEERING), body })
+    }
+
+    /// Sends one request of any method and reads its answer.
+    pub(super) async fn send(&self, method: Method, posting: Posting) -> Result<(Parts, Vec<u8>), PostError> {
+        let limit = posting.timeout.unwrap_or(self.timeout);
+        let deadline = Instant::now() + limit;
         let mut request = Request::new(Full::new(posting.body));
-        *request.method_mut() = Method::POST;
+        *request.method_mut() = method;
         *request.uri_mut() = posting.uri;
         *request.headers_mut() = posting.headers;
         let answer = match timeout_at(deadline, self.client.request(request)).await {
             Ok(answer) => answer.map_err(classify)?,
-            Err(_) => return Err(PostError::Timeout { limit: self.timeout, status: None }),
+            Err(_) => return Err(PostError::Timeout { limit, status: None }),
         };
         let (head, body) = answer.into_parts();
         let status = head.status;
         let body = match timeout_at(deadline, read_some(body)).await {
             Ok(body) => body.map_err(|error| PostError::Broken { status: Some(status), source: error.into() })?,
-            Err(_) => return Err(PostError::Timeout { limit: self.timeout, status: Some(status) }),
+            Err(_) => return Err(PostError::Timeout { limit, status: Some(status) }),
         };
-        Ok(Received { status, retry_after: head.headers.get(header::RETRY_AFTER).cloned(), body })
+        Ok((head, body))
     }
 }
 

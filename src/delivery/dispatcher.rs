@@ -12,22 +12,29 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use tracing::warn;
+use tracing::{error, warn};
 
+use super::breakers::Breakers;
 use super::client::WebhookClient;
+use super::disabler::{Disabler, Patience};
 use super::endpoint::Endpoints;
+use super::labels::Labels;
 use super::reply::ReplySink;
 use super::settings::DeliverySettings;
 use super::settler::{Ended, Settler};
 use super::worker::DeliveryWorker;
 use crate::domain::Clock;
+use crate::event_log::EventLog;
 use crate::metrics::Metrics;
-use crate::store::{Claim, ClaimRequest, Engine, Incarnation, StoreError};
+use crate::store::{Claim, ClaimRequest, Engine, Incarnation, Query, Rows, StoreError};
 use crate::webhooks::WebhookRegistry;
 
 /// The wait if something is due that cannot be claimed yet, because its webhook has as many attempts under way as it may have.
 /// The end of one of those wakes the dispatcher sooner.
 const BLOCKED_WAIT: Duration = Duration::from_millis(50);
+
+/// Endpoints read from the store at a time.
+const FLOWS_PAGE: usize = 500;
 
 /// The wait after the store failed.
 const FAILED_WAIT: Duration = Duration::from_millis(500);
@@ -41,6 +48,8 @@ pub struct DeliveryParts {
     pub incarnation: Incarnation,
     /// The webhooks.
     pub webhooks: Arc<WebhookRegistry>,
+    /// Where it is told that a webhook was switched off.
+    pub event_log: Arc<EventLog>,
     /// Who posts.
     pub client: Arc<WebhookClient>,
     /// Where answers in words go, if anyone takes them.
@@ -73,8 +82,17 @@ impl DeliveryDispatcher {
         let (stop, abort, attempts) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let (ended, receiver) = mpsc::channel(settings.concurrency.max(1));
         let freed = Arc::new(Notify::new());
+        let disabler = Arc::new(Disabler {
+            webhooks: Arc::clone(&parts.webhooks),
+            event_log: parts.event_log,
+            clock: Arc::clone(&parts.clock),
+            metrics: Arc::clone(&parts.metrics),
+        });
+        let (patience, disabling) = Patience::new(settings.disable_after, Arc::clone(&disabler));
         let settler = Settler {
             engine: Arc::clone(&parts.engine),
+            labels: Labels::new(settings.metric_labels, Arc::clone(&parts.webhooks), Arc::clone(&parts.metrics)),
+            patience,
             metrics: Arc::clone(&parts.metrics),
             freed: Arc::clone(&freed),
             lease: settings.lease(),
@@ -86,9 +104,10 @@ impl DeliveryDispatcher {
             incarnation: parts.incarnation,
             clock: Arc::clone(&parts.clock),
             worker: Arc::new(DeliveryWorker {
+                endpoints: Endpoints::new(Arc::clone(&parts.webhooks), parts.client.origin().clone()),
                 client: parts.client,
-                endpoints: Endpoints::new(Arc::clone(&parts.webhooks)),
-                webhooks: parts.webhooks,
+                breakers: Breakers::new(parts.webhooks, Arc::clone(&parts.metrics)),
+                disabler,
                 replies: parts.replies,
                 clock: parts.clock,
                 metrics: parts.metrics,
@@ -101,7 +120,10 @@ impl DeliveryDispatcher {
             attempts: attempts.clone(),
             abort: abort.clone(),
         };
-        let settling = tokio::spawn(settler.run(receiver));
+        let settling = tokio::spawn(async move {
+            // The settler holds the only way to the disabling, which so ends after it.
+            tokio::join!(settler.run(receiver), disabling);
+        });
         let polling = tokio::spawn(poller.run(stop.clone()));
         Self { stop: stop.drop_guard(), abort, attempts, polling, settling }
     }
@@ -152,6 +174,7 @@ struct Poller {
 
 impl Poller {
     async fn run(mut self, stop: CancellationToken) {
+        self.resume_holds(&stop).await;
         while !stop.is_cancelled() {
             // Seen before looking, so that a hint in between is not missed.
             self.hints.mark_unchanged();
@@ -168,6 +191,30 @@ impl Poller {
                 Ok(()) = self.hints.changed() => {}
                 () = self.freed.notified() => {}
                 () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Takes over which endpoints are being probed, so that a dead one costs no more after a restart than before.
+    async fn resume_holds(&self, stop: &CancellationToken) {
+        let mut after = None;
+        while !stop.is_cancelled() {
+            match self.engine.query(Query::Flows { after: after.take(), limit: FLOWS_PAGE }).await.map(|page| page.rows) {
+                Ok(Rows::Flows(flows)) => {
+                    for flow in flows.iter().filter(|flow| flow.probing) {
+                        self.worker.breakers.resume(&flow.webhook, flow.held_until.unwrap_or_else(|| self.clock.now()));
+                    }
+                    match flows.into_iter().next_back() {
+                        Some(last) => after = Some(last.webhook),
+                        None => return,
+                    }
+                }
+                Ok(_) => return error!("the store answered another question than for its flows"),
+                Err(StoreError::Closed) => return,
+                Err(error) => {
+                    warn!(%error, cause = ?error, "the state of endpoints could not be read");
+                    return;
+                }
             }
         }
     }
@@ -214,7 +261,7 @@ impl Poller {
             };
             if let Some(settlement) = settlement {
                 // The settler outlives every attempt; if it is gone nevertheless, the claim ends by itself.
-                let _ = ended.send(Ended { settlement, slot }).await;
+                let _ = ended.send(Ended { webhook: claim.webhook, settlement, slot }).await;
             }
         });
     }

@@ -3,12 +3,19 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use http::Uri;
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 
-use super::signature::{InvalidSecret, SigningKey};
-use crate::domain::{Webhook, WebhookId, WebhookStatus};
+use super::format::{NoEnvelope, content_type};
+use super::signature::{InvalidKey, SigningKey};
+use crate::domain::{Format, Secret, Timestamp, Webhook, WebhookId, WebhookStatus};
 use crate::seal::UnsealError;
 use crate::webhooks::WebhookRegistry;
+
+/// Names who sends, in requests to receivers of `CloudEvents` and to those that are asked for their permission.
+pub(super) const REQUEST_ORIGIN: HeaderName = HeaderName::from_static("webhook-request-origin");
+
+/// Names the program, in every request.
+pub(super) const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("spaces-bridge/", env!("CARGO_PKG_VERSION")));
 
 /// A webhook prepared for sending.
 #[derive(Debug)]
@@ -17,11 +24,23 @@ pub(super) struct Endpoint {
     pub(super) webhook: Arc<Webhook>,
     /// Where requests go.
     pub(super) uri: Uri,
-    /// What they are signed with, newest first.
-    pub(super) keys: Vec<SigningKey>,
+    /// The headers that are the same in every request.
+    pub(super) headers: HeaderMap,
+    /// What requests are signed with, newest first, each until its time.
+    keys: Vec<(SigningKey, Option<Timestamp>)>,
 }
 
 impl Endpoint {
+    /// The format of its bodies.
+    pub(super) fn format(&self) -> Format {
+        self.webhook.request.format
+    }
+
+    /// The keys that sign at `now`, newest first.
+    pub(super) fn keys(&self, now: Timestamp) -> impl Iterator<Item = &SigningKey> {
+        self.keys.iter().filter(move |(_, end)| end.is_none_or(|end| now < end)).map(|(key, _)| key)
+    }
+
     /// The receiver's host, which is all of the URL that may be logged.
     pub(super) fn host(&self) -> &str {
         self.uri.host().unwrap_or_default()
@@ -35,24 +54,30 @@ pub(super) enum EndpointError {
     Deleted,
     #[error("the webhook is switched off")]
     Off,
-    #[error("the signing secret does not open")]
+    #[error("a secret of the webhook does not open")]
     Sealed(#[from] UnsealError),
-    #[error("the signing secret is not valid")]
-    Secret(#[from] InvalidSecret),
+    #[error("a signing secret is not valid")]
+    Key(#[from] InvalidKey),
+    #[error("a header is not valid")]
+    Header,
     #[error("the URL is not valid")]
     Uri(#[from] http::uri::InvalidUri),
+    #[error(transparent)]
+    Body(#[from] NoEnvelope),
 }
 
 /// The prepared webhooks.
 #[derive(Debug)]
 pub(super) struct Endpoints {
     webhooks: Arc<WebhookRegistry>,
+    origin: HeaderValue,
     prepared: RwLock<HashMap<WebhookId, Arc<Endpoint>>>,
 }
 
 impl Endpoints {
-    pub(super) fn new(webhooks: Arc<WebhookRegistry>) -> Self {
-        Self { webhooks, prepared: RwLock::default() }
+    /// The endpoints of `webhooks`; `origin` names this service to receivers that want to know.
+    pub(super) fn new(webhooks: Arc<WebhookRegistry>, origin: HeaderValue) -> Self {
+        Self { webhooks, origin, prepared: RwLock::default() }
     }
 
     /// The endpoint of the webhook `id` in its present state.
@@ -63,7 +88,9 @@ impl Endpoints {
         };
         match webhook.status {
             WebhookStatus::Enabled => {}
-            WebhookStatus::Disabled | WebhookStatus::Gone => return Err(EndpointError::Off),
+            WebhookStatus::Disabled | WebhookStatus::Gone | WebhookStatus::Failing | WebhookStatus::Steered => {
+                return Err(EndpointError::Off);
+            }
         }
         let known = self.prepared.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
         match known {
@@ -73,10 +100,38 @@ impl Endpoints {
     }
 
     fn prepare(&self, webhook: Arc<Webhook>) -> Result<Arc<Endpoint>, EndpointError> {
-        let keys = vec![SigningKey::parse(&self.webhooks.secret(&webhook)?)?];
-        let endpoint = Arc::new(Endpoint { uri: webhook.url.parse()?, keys, webhook });
+        let mut keys = Vec::new();
+        for key in self.webhooks.open_keys(&webhook)? {
+            keys.push((SigningKey::parse(&key.secret)?, key.expires_at));
+        }
+        let endpoint = Arc::new(Endpoint { uri: webhook.url.parse()?, headers: self.headers(&webhook)?, keys, webhook });
         let mut prepared = self.prepared.write().unwrap_or_else(PoisonError::into_inner);
         prepared.insert(endpoint.webhook.id.clone(), Arc::clone(&endpoint));
         Ok(endpoint)
     }
+
+    fn headers(&self, webhook: &Webhook) -> Result<HeaderMap, EndpointError> {
+        let mut headers = HeaderMap::with_capacity(8 + webhook.request.headers.len());
+        for (name, value) in self.webhooks.open_headers(webhook)? {
+            let name = HeaderName::try_from(name.as_str()).map_err(|_| EndpointError::Header)?;
+            headers.insert(name, sensitive(&value)?);
+        }
+        if let Some(value) = self.webhooks.open_authorization(webhook)? {
+            headers.insert(header::AUTHORIZATION, sensitive(&value)?);
+        }
+        let format = webhook.request.format;
+        headers.insert(header::CONTENT_TYPE, content_type(format));
+        headers.insert(header::USER_AGENT, USER_AGENT);
+        if format == Format::CloudEvents || webhook.request.handshake {
+            headers.insert(REQUEST_ORIGIN, self.origin.clone());
+        }
+        Ok(headers)
+    }
+}
+
+/// A header's value that shows itself in no log.
+fn sensitive(value: &Secret) -> Result<HeaderValue, EndpointError> {
+    let mut value = HeaderValue::from_str(value.expose()).map_err(|_| EndpointError::Header)?;
+    value.set_sensitive(true);
+    Ok(value)
 }

@@ -1,4 +1,4 @@
-//! What follows from an attempt: the schedule of Standard Webhooks and the meaning of each answer.
+//! What follows from an attempt: the webhook's schedule and the meaning of each answer.
 //!
 //! Everything here is pure; the time, the dice and the schedule come in as arguments.
 
@@ -6,27 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 
-use crate::domain::{DeadReason, Timestamp};
+use crate::domain::{DeadReason, MAX_WAIT, RetryPolicy, Timestamp};
 use crate::store::{Hold, Verdict};
-
-/// Attempts of a delivery, the first included.
-pub const MAX_ATTEMPTS: u32 = 10;
-
-/// The wait before each attempt after the first: the example of the Standard Webhooks specification, about three days in all.
-const STEPS: [Duration; MAX_ATTEMPTS as usize - 1] = [
-    Duration::from_secs(5),
-    Duration::from_mins(5),
-    Duration::from_mins(30),
-    Duration::from_hours(2),
-    Duration::from_hours(5),
-    Duration::from_hours(10),
-    Duration::from_hours(14),
-    Duration::from_hours(20),
-    Duration::from_hours(24),
-];
-
-/// The longest wait that a receiver can ask for.
-pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
 
 /// How far jitter moves a wait, as a part of it.
 const JITTER: f64 = 0.2;
@@ -59,17 +40,46 @@ impl NextStep {
     }
 }
 
-/// What follows from `answer` to attempt number `attempt` (1 for the first). `jitter` is drawn evenly from -1 to 1.
-pub fn next_step(answer: Answer, attempt: u32, jitter: f64) -> NextStep {
+/// What a receiver asks for with the header `webhook-delivery` of its answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// No further attempt of this delivery.
+    pub abort: bool,
+    /// No further deliveries to this webhook.
+    pub disable: bool,
+}
+
+impl Wish {
+    /// Reads the header's value: words separated by commas. Those that nobody knows wish for nothing.
+    pub fn parse(value: &[u8]) -> Self {
+        let words = || value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        let has = |wanted: &[u8]| words().any(|word| word.eq_ignore_ascii_case(wanted));
+        Self { abort: has(b"abort"), disable: has(b"disable") }
+    }
+}
+
+impl NextStep {
+    /// The same with the receiver's wish: a delivery that it took needs no abort.
+    #[must_use]
+    pub fn wished(self, wish: Wish) -> Self {
+        match self.verdict {
+            Verdict::Retry(_) if wish.abort => Self { verdict: Verdict::Dead(DeadReason::Aborted), ..self },
+            Verdict::Retry(_) | Verdict::Delivered | Verdict::Dead(_) => self,
+        }
+    }
+}
+
+/// What follows from `answer` to attempt number `attempt` (1 for the first) under `policy`. `jitter` is drawn evenly from -1 to 1.
+pub fn next_step(policy: &RetryPolicy, answer: Answer, attempt: u32, jitter: f64) -> NextStep {
     let (status, retry_after) = match answer {
         Answer::Status(status, _) if status.is_success() => return NextStep { verdict: Verdict::Delivered, hold: None },
         Answer::Status(StatusCode::GONE, _) => return NextStep { verdict: Verdict::Dead(DeadReason::Gone), hold: None },
         Answer::Status(status, retry_after) => (Some(status), retry_after),
         Answer::Failed => (None, None),
     };
-    let retry_after = retry_after.map(|wait| wait.min(MAX_RETRY_AFTER));
-    let verdict = match delay_after(attempt, jitter) {
-        Some(delay) => Verdict::Retry(delay.max(retry_after.unwrap_or_default()).min(MAX_RETRY_AFTER)),
+    let retry_after = retry_after.map(|wait| wait.min(MAX_WAIT));
+    let verdict = match delay_after(policy, attempt, jitter) {
+        Some(delay) => Verdict::Retry(delay.max(retry_after.unwrap_or_default()).min(MAX_WAIT)),
         None => Verdict::Dead(DeadReason::Exhausted),
     };
     let overloaded = status.is_some_and(is_overload);
@@ -82,9 +92,8 @@ fn overload_hold(retry_after: Option<Duration>) -> Hold {
 }
 
 /// The wait after attempt number `attempt`, or `None` after the last.
-fn delay_after(attempt: u32, jitter: f64) -> Option<Duration> {
-    let index = usize::try_from(attempt.max(1) - 1).ok()?;
-    STEPS.get(index).map(|step| step.mul_f64(1.0 + JITTER * jitter.clamp(-1.0, 1.0)))
+fn delay_after(policy: &RetryPolicy, attempt: u32, jitter: f64) -> Option<Duration> {
+    policy.wait_after(attempt).map(|step| step.mul_f64(1.0 + JITTER * jitter.clamp(-1.0, 1.0)))
 }
 
 /// Answers by which a receiver says that it gets too much.
@@ -109,6 +118,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// What follows under the schedule of the specification.
+    fn next_step(answer: Answer, attempt: u32, jitter: f64) -> NextStep {
+        super::next_step(&RetryPolicy::Standard, answer, attempt, jitter)
+    }
 
     fn status(code: u16) -> Answer {
         Answer::Status(StatusCode::from_u16(code).expect("a status"), None)
@@ -171,6 +185,44 @@ mod tests {
     }
 
     #[test]
+    fn a_receiver_that_wants_no_more_of_a_delivery_gets_no_more() {
+        for (value, abort, disable) in [
+            ("abort", true, false),
+            ("Disable", false, true),
+            ("disable , ABORT", true, true),
+            ("", false, false),
+            ("aborted", false, false),
+            ("abort;q=1", false, false),
+        ] {
+            assert_eq!(Wish::parse(value.as_bytes()), Wish { abort, disable }, "{value:?}");
+        }
+        let abort = Wish { abort: true, disable: false };
+        for (answer, attempt, expected) in [
+            (status(500), 1, Verdict::Dead(DeadReason::Aborted)),
+            (Answer::Failed, 9, Verdict::Dead(DeadReason::Aborted)),
+            (status(200), 1, Verdict::Delivered),
+            (status(410), 1, Verdict::Dead(DeadReason::Gone)),
+            (status(500), 10, Verdict::Dead(DeadReason::Exhausted)),
+        ] {
+            assert_eq!(next_step(answer, attempt, 0.0).wished(abort).verdict, expected, "{answer:?}");
+            let plain = next_step(answer, attempt, 0.0);
+            assert_eq!(plain.wished(Wish::default()), plain);
+            assert_eq!(plain.wished(Wish { abort: false, disable: true }), plain);
+        }
+        let busy = next_step(status(429), 1, 0.0).wished(abort);
+        assert_eq!(busy, NextStep { verdict: Verdict::Dead(DeadReason::Aborted), hold: Some(held(5)) });
+    }
+
+    #[test]
+    fn a_webhooks_own_schedule_takes_the_place_of_the_specifications() {
+        let policy = RetryPolicy::Steps(vec![10, 40]);
+        let verdict = |attempt| super::next_step(&policy, Answer::Failed, attempt, 0.5).verdict;
+        assert_eq!(verdict(1), Verdict::Retry(seconds(11)));
+        assert_eq!(verdict(2), Verdict::Retry(seconds(44)));
+        assert_eq!(verdict(3), Verdict::Dead(DeadReason::Exhausted));
+    }
+
+    #[test]
     fn retry_after_is_seconds_or_a_date() {
         let now = Timestamp::parse("1994-11-06T08:49:00Z").expect("a time");
         for (value, expected) in [
@@ -202,10 +254,10 @@ mod tests {
         fn a_wait_stays_within_its_bounds(attempt in 1_u32..10, jitter in -1.0_f64..=1.0, asked in proptest::option::of(0_u64..200_000)) {
             let answer = Answer::Status(StatusCode::SERVICE_UNAVAILABLE, asked.map(seconds));
             let Verdict::Retry(wait) = next_step(answer, attempt, jitter).verdict else { panic!("no retry") };
-            let step = STEPS[attempt as usize - 1];
-            let asked = seconds(asked.unwrap_or(0)).min(MAX_RETRY_AFTER);
-            prop_assert!(wait >= step.mul_f64(0.8).max(asked).min(MAX_RETRY_AFTER));
-            prop_assert!(wait <= step.mul_f64(1.2).max(asked).min(MAX_RETRY_AFTER));
+            let step = RetryPolicy::Standard.wait_after(attempt).expect("not the last");
+            let asked = seconds(asked.unwrap_or(0)).min(MAX_WAIT);
+            prop_assert!(wait >= step.mul_f64(0.8).max(asked).min(MAX_WAIT));
+            prop_assert!(wait <= step.mul_f64(1.2).max(asked).min(MAX_WAIT));
         }
     }
 

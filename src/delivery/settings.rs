@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::client::ClientSettings;
+use crate::domain::MAX_TIMEOUT;
 
 /// How deliveries are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeliverySettings {
-    /// How long one attempt may take in all; Standard Webhooks asks for 15 to 30 seconds.
+    /// How long one attempt may take in all if its webhook does not say; Standard Webhooks asks for 15 to 30 seconds.
     pub timeout: Duration,
     /// How much longer than an attempt its claim holds, for writing down how it ended.
     pub lease_margin: Duration,
@@ -22,6 +23,10 @@ pub struct DeliverySettings {
     pub per_webhook: usize,
     /// The longest time between two looks for due deliveries. The store's hints come sooner, but may be lost.
     pub poll_interval: Duration,
+    /// A webhook that has seen nothing but failures for so long is switched off; never if not set.
+    pub disable_after: Option<Duration>,
+    /// Webhooks with a label of their own in metrics; all others share one.
+    pub metric_labels: usize,
 }
 
 impl Default for DeliverySettings {
@@ -34,6 +39,8 @@ impl Default for DeliverySettings {
             slow_after: Duration::from_secs(1),
             per_webhook: 16,
             poll_interval: Duration::from_secs(1),
+            disable_after: Some(Duration::from_hours(120)),
+            metric_labels: 100,
         }
     }
 }
@@ -44,8 +51,8 @@ impl DeliverySettings {
         ClientSettings { timeout: self.timeout, idle_connections: self.concurrency }
     }
 
-    /// How long a claim holds.
+    /// How long a claim holds: as long as the slowest attempt of any webhook may take, and some more.
     pub(super) fn lease(&self) -> Duration {
-        self.timeout + self.lease_margin
+        self.timeout.max(MAX_TIMEOUT) + self.lease_margin
     }
 }

@@ -8,6 +8,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::disabler::Patience;
+use super::labels::Labels;
+use crate::domain::WebhookId;
 use crate::metrics::Metrics;
 use crate::store::{Engine, Settled, Settlement, StoreError, Verdict};
 
@@ -17,8 +20,12 @@ const BATCH: usize = 512;
 /// The wait before a settling that failed is tried again.
 const RETRY_WAIT: Duration = Duration::from_millis(200);
 
+/// What becomes of attempts, as metrics name it.
+pub(super) const OUTCOMES: [&str; 3] = ["delivered", "retry", "dead"];
+
 /// A settlement and the slot that its attempt took; the slot is free when the settlement is durable.
 pub(super) struct Ended {
+    pub(super) webhook: WebhookId,
     pub(super) settlement: Settlement,
     pub(super) slot: OwnedSemaphorePermit,
 }
@@ -27,6 +34,10 @@ pub(super) struct Ended {
 pub(super) struct Settler {
     pub(super) engine: Arc<dyn Engine>,
     pub(super) metrics: Arc<Metrics>,
+    /// Counts attempts by webhook.
+    pub(super) labels: Labels,
+    /// Ends with webhooks that have failed for too long.
+    pub(super) patience: Patience,
     /// Told whenever slots have become free.
     pub(super) freed: Arc<Notify>,
     /// How long a claim holds, and so how long settling it makes sense.
@@ -40,8 +51,15 @@ impl Settler {
     pub(super) async fn run(self, mut ended: mpsc::Receiver<Ended>) {
         let mut batch = Vec::with_capacity(BATCH);
         while ended.recv_many(&mut batch, BATCH).await > 0 {
-            let (settlements, slots): (Vec<_>, Vec<_>) = batch.drain(..).map(|ended| (ended.settlement, ended.slot)).unzip();
-            self.settle(settlements).await;
+            let mut settlements = Vec::with_capacity(batch.len());
+            let (webhooks, slots): (Vec<_>, Vec<_>) = batch
+                .drain(..)
+                .map(|ended| {
+                    settlements.push(ended.settlement);
+                    (ended.webhook, ended.slot)
+                })
+                .unzip();
+            self.settle(settlements, &webhooks).await;
             drop(slots);
             self.freed.notify_one();
         }
@@ -49,14 +67,14 @@ impl Settler {
 
     /// Settles `settlements`, again and again while the store fails and their claims hold. A repeat does no harm: each settlement
     /// counts only while its claim stands.
-    async fn settle(&self, settlements: Vec<Settlement>) {
+    async fn settle(&self, settlements: Vec<Settlement>, webhooks: &[WebhookId]) {
         let give_up = Instant::now() + self.lease;
         loop {
             let timer = self.metrics.settle_latency.start_timer();
             let result = self.engine.settle(settlements.clone()).await;
             timer.observe_duration();
             match result {
-                Ok(settled) => return self.count(&settlements, &settled),
+                Ok(settled) => return self.note(&settlements, webhooks, &settled),
                 Err(StoreError::Closed) => return,
                 Err(error) => {
                     warn!(%error, cause = ?error, "{} attempts could not be settled", settlements.len());
@@ -69,10 +87,17 @@ impl Settler {
         }
     }
 
-    fn count(&self, settlements: &[Settlement], settled: &[Settled]) {
-        for (settlement, settled) in settlements.iter().zip(settled) {
+    fn note(&self, settlements: &[Settlement], webhooks: &[WebhookId], settled: &[Settled]) {
+        for ((settlement, webhook), settled) in settlements.iter().zip(webhooks).zip(settled) {
             match settled {
-                Settled::Ok { .. } => self.metrics.deliveries.with_label_values(&[outcome(settlement.verdict)]).inc(),
+                Settled::Ok { failing_since } => {
+                    let outcome = outcome(settlement.verdict);
+                    self.metrics.deliveries.with_label_values(&[outcome]).inc();
+                    self.labels.count(webhook, outcome);
+                    if let Some(since) = failing_since {
+                        self.patience.look_at(webhook, *since);
+                    }
+                }
                 Settled::Stale => {
                     let id = settlement.delivery;
                     debug!(delivery.id = %id, "the claim of `{id}` had ended before its attempt");
@@ -83,9 +108,10 @@ impl Settler {
 }
 
 fn outcome(verdict: Verdict) -> &'static str {
+    let [delivered, retry, dead] = OUTCOMES;
     match verdict {
-        Verdict::Delivered => "delivered",
-        Verdict::Retry(_) => "retry",
-        Verdict::Dead(_) => "dead",
+        Verdict::Delivered => delivered,
+        Verdict::Retry(_) => retry,
+        Verdict::Dead(_) => dead,
     }
 }

@@ -1,5 +1,6 @@
-//! Signatures of Standard Webhooks, the symmetric kind: HMAC-SHA-256 over id, timestamp and body.
+//! Signatures of Standard Webhooks over id, timestamp and body: HMAC-SHA-256 (`v1`) and ed25519 (`v1a`).
 
+use aws_lc_rs::signature::Ed25519KeyPair;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -7,25 +8,34 @@ use http::HeaderValue;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::domain::Secret;
-
-/// What a written secret begins with.
-const SECRET_PREFIX: &str = "whsec_";
+use crate::domain::{ED25519_PREFIX, InvalidSecret, Secret, hmac_key};
 
 /// What each symmetric signature begins with.
-const VERSION: &str = "v1,";
+const HMAC_VERSION: &str = "v1,";
 
-/// Base64 characters of 32 bytes.
-const SIGNATURE_CHARACTERS: usize = 44;
+/// What each ed25519 signature begins with.
+const ED25519_VERSION: &str = "v1a,";
 
-/// A text that is no signing secret.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a signing secret is `whsec_` and the base64 of 24 to 64 bytes")]
-pub(super) struct InvalidSecret;
+/// Characters of the longest entry: an ed25519 signature with its version.
+const ENTRY_CHARACTERS: usize = 92;
 
-/// A signing secret, ready for use. Setting up its hash once saves half of the work of signing a short body.
+/// A text that is no key to sign with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum InvalidKey {
+    #[error(transparent)]
+    Secret(#[from] InvalidSecret),
+    #[error("a private key is `whsk_` and the base64 of 32 private and 32 public bytes that belong together")]
+    Private,
+}
+
+/// A key, ready for use.
 #[derive(Clone)]
-pub(super) struct SigningKey(Hmac<Sha256>);
+pub(super) enum SigningKey {
+    /// Setting up its hash once saves half of the work of signing a short body.
+    Hmac(Hmac<Sha256>),
+    /// Shared among clones.
+    Ed25519(std::sync::Arc<Ed25519KeyPair>),
+}
 
 impl std::fmt::Debug for SigningKey {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -34,30 +44,49 @@ impl std::fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
-    /// Reads a secret as Standard Webhooks writes it.
-    pub(super) fn parse(secret: &Secret) -> Result<Self, InvalidSecret> {
-        let text = secret.expose().strip_prefix(SECRET_PREFIX).ok_or(InvalidSecret)?;
-        let key = STANDARD.decode(text).map(Zeroizing::new).map_err(|_| InvalidSecret)?;
-        if !(24..=64).contains(&key.len()) {
-            return Err(InvalidSecret);
+    /// Reads a secret or private key as Standard Webhooks writes it.
+    pub(super) fn parse(secret: &Secret) -> Result<Self, InvalidKey> {
+        match secret.expose().strip_prefix(ED25519_PREFIX) {
+            Some(text) => ed25519(text),
+            None => Ok(Self::Hmac(Hmac::new_from_slice(&hmac_key(secret)?).map_err(|_| InvalidSecret)?)),
         }
-        Hmac::new_from_slice(&key).map(Self).map_err(|_| InvalidSecret)
     }
 
     fn sign(&self, id: &str, timestamp: &str, body: &[u8], header: &mut String) {
-        let mut mac = self.0.clone();
-        for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
-            mac.update(part);
+        let parts = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
+        match self {
+            Self::Hmac(key) => {
+                let mut mac = key.clone();
+                for part in parts {
+                    mac.update(part);
+                }
+                header.push_str(HMAC_VERSION);
+                STANDARD.encode_string(mac.finalize().into_bytes(), header);
+            }
+            Self::Ed25519(pair) => {
+                header.push_str(ED25519_VERSION);
+                STANDARD.encode_string(pair.sign(&parts.concat()), header);
+            }
         }
-        header.push_str(VERSION);
-        STANDARD.encode_string(mac.finalize().into_bytes(), header);
     }
+}
+
+fn ed25519(text: &str) -> Result<SigningKey, InvalidKey> {
+    let bytes = STANDARD.decode(text).map(Zeroizing::new).map_err(|_| InvalidKey::Private)?;
+    let (private, public) = bytes.split_first_chunk::<32>().ok_or(InvalidKey::Private)?;
+    let pair = Ed25519KeyPair::from_seed_and_public_key(private, public).map_err(|_| InvalidKey::Private)?;
+    Ok(SigningKey::Ed25519(std::sync::Arc::new(pair)))
 }
 
 /// The value of `webhook-signature`: one entry per key, in the order of `keys`, which is newest first. `timestamp` is what
 /// `webhook-timestamp` says, `body` the very bytes that are sent.
-pub(super) fn signature_header(keys: &[SigningKey], id: &str, timestamp: &str, body: &[u8]) -> HeaderValue {
-    let mut header = String::with_capacity(keys.len() * (VERSION.len() + SIGNATURE_CHARACTERS + 1));
+pub(super) fn signature_header<'a>(
+    keys: impl Iterator<Item = &'a SigningKey>,
+    id: &str,
+    timestamp: &str,
+    body: &[u8],
+) -> HeaderValue {
+    let mut header = String::with_capacity(ENTRY_CHARACTERS);
     for key in keys {
         if !header.is_empty() {
             header.push(' ');
@@ -73,9 +102,11 @@ mod tests {
     use standardwebhooks::Webhook;
 
     use super::*;
+    use crate::domain::HMAC_PREFIX;
 
-    /// A published sample, not a secret.
+    /// A published sample, not a secret; so is the next.
     const SAMPLE: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+    const PRIVATE_SAMPLE: &str = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg==";
     const SAMPLE_ID: &str = "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk";
     const SAMPLE_TIMESTAMP: &str = "1649367553";
 
@@ -84,11 +115,11 @@ mod tests {
     }
 
     fn secret_of(bytes: &[u8]) -> String {
-        format!("{SECRET_PREFIX}{}", STANDARD.encode(bytes))
+        format!("{HMAC_PREFIX}{}", STANDARD.encode(bytes))
     }
 
     fn signed(keys: &[SigningKey], id: &str, timestamp: &str, body: &[u8]) -> String {
-        signature_header(keys, id, timestamp, body).to_str().expect("visible characters").to_owned()
+        signature_header(keys.iter(), id, timestamp, body).to_str().expect("visible characters").to_owned()
     }
 
     fn headers(id: &str, timestamp: &str, signature: &str) -> http::HeaderMap {
@@ -107,6 +138,13 @@ mod tests {
         ] {
             assert_eq!(signed(&[key(SAMPLE)], SAMPLE_ID, SAMPLE_TIMESTAMP, body.as_bytes()), expected);
         }
+    }
+
+    #[test]
+    fn the_known_answer_of_ed25519_is_reproduced() {
+        let expected = "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg==";
+        let body = br#"{"test": 2432232314}"#;
+        assert_eq!(signed(&[key(PRIVATE_SAMPLE)], "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", body), expected);
     }
 
     #[test]
@@ -152,7 +190,13 @@ mod tests {
         for text in ["", "whsec_", "whsec_!!!!", "C2FVsBQIhrscChlQIMV+b5sSYspob7oD", &secret_of(&[1; 23]), &secret_of(&[1; 65])] {
             assert!(SigningKey::parse(&Secret::new(text)).is_err(), "{text:?} was taken");
         }
-        assert_eq!(format!("{:?}", key(SAMPLE)), "[redacted]");
+        let swapped = format!("whsk_{}", STANDARD.encode([1; 64]));
+        for text in ["whsk_", "whsk_!!!!", "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbc=", &swapped] {
+            assert!(SigningKey::parse(&Secret::new(text)).is_err(), "{text:?} was taken");
+        }
+        for sample in [SAMPLE, PRIVATE_SAMPLE] {
+            assert_eq!(format!("{:?}", key(sample)), "[redacted]");
+        }
     }
 
     proptest! {

@@ -62,15 +62,24 @@ pub enum DeadReason {
     Gone,
     /// The webhook was deleted.
     WebhookDeleted,
+    /// The receiver asked for no further attempt with `webhook-delivery: abort`.
+    Aborted,
+    /// The receiver does not understand the format (415 to a `CloudEvents` delivery).
+    FormatRefused,
 }
 
 impl DeadReason {
+    /// Every reason, for the store and documentation.
+    pub const ALL: [Self; 5] = [Self::Exhausted, Self::Gone, Self::WebhookDeleted, Self::Aborted, Self::FormatRefused];
+
     /// The reason's name in API, logs, metrics and store.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Exhausted => "exhausted",
             Self::Gone => "gone",
             Self::WebhookDeleted => "webhook_deleted",
+            Self::Aborted => "aborted",
+            Self::FormatRefused => "format_refused",
         }
     }
 }

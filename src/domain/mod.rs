@@ -21,6 +21,10 @@ pub use secret::{Sealed, Secret};
 pub use session::{ClosedReason, SessionState};
 pub use time::{Clock, SystemClock, Timestamp};
 pub use webhook::{
-    EventPattern, Expression, Filter, FilterError, InvalidPattern, MAX_FILTER_PARTS, MAX_FILTER_VALUE, MessageFacts, Ordering,
-    Rules, SpaceSelector, TextCondition, Webhook, WebhookStatus,
+    AddedHeader, AddedHeaderName, Authorization, AuthorizationKind, DEFAULT_OVERLAP, ED25519_PREFIX, EventPattern, Exponential,
+    Expression, Factor, Filter, FilterError, Format, HMAC_PREFIX, InvalidAuthorization, InvalidHeader, InvalidPattern,
+    InvalidSecret, MAX_ATTEMPTS, MAX_FILTER_PARTS, MAX_FILTER_VALUE, MAX_HEADER_BYTES, MAX_HEADERS, MAX_OVERLAP, MAX_TIMEOUT,
+    MAX_WAIT, MessageFacts, Ordering, OutOfBounds, PUBLIC_PREFIX, Pace, RateLimit, RequestOptions, RetryPolicy, Rules,
+    SealedAuthorization, SealedHeader, Signing, SigningKeys, SpaceSelector, StoredKey, TextCondition, TooManyKeys, Webhook,
+    WebhookStatus, hmac_key,
 };

@@ -66,6 +66,9 @@ pub enum SystemEvent {
         reason: &'static str,
         /// Since when all attempts failed, if that is why.
         failing_since: Option<Timestamp>,
+        /// Since when its deliveries flowed; each such time ends once.
+        #[serde(skip)]
+        opened_at: Timestamp,
     },
     /// `webhook.test`.
     WebhookTest {
@@ -128,19 +131,21 @@ impl SystemEvent {
     /// Derived from what happened where it happens once, so that telling it twice is telling it once.
     fn id(&self, account: &AccountId) -> EventId {
         match self {
-            Self::SendFailed { reference, .. } => derived_id(account, &self.event_type(), reference.as_str()),
+            Self::SendFailed { reference, .. } => derived_id(account, &self.event_type(), &[reference.as_str()]),
+            Self::WebhookDisabled { webhook_id, reason, opened_at, .. } => {
+                derived_id(account, &self.event_type(), &[webhook_id.as_str(), reason, &opened_at.as_millis().to_string()])
+            }
             Self::SessionConnected { .. }
             | Self::SessionDisconnected { .. }
             | Self::SessionAuthFailed { .. }
-            | Self::WebhookDisabled { .. }
             | Self::WebhookTest { .. } => EventId::random(),
         }
     }
 }
 
-fn derived_id(account: &AccountId, event_type: &EventType, identity: &str) -> EventId {
+fn derived_id(account: &AccountId, event_type: &EventType, identity: &[&str]) -> EventId {
     let mut hash = Sha256::new();
-    for part in [account.as_str(), event_type.as_str(), identity] {
+    for part in [account.as_str(), event_type.as_str()].iter().chain(identity) {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part.as_bytes());
     }

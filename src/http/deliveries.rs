@@ -39,7 +39,7 @@ pub(super) struct Delivery {
     space_id: Option<SpaceId>,
     /// How far it has come.
     state: DeliveryStateName,
-    /// Why it is not tried again, if it is dead: `exhausted`, `gone` or `webhook_deleted`.
+    /// Why it is not tried again, if it is dead: `exhausted`, `gone`, `aborted`, `webhook_deleted` or `format_refused`.
     #[schema(value_type = Option<String>, required, example = "exhausted")]
     reason: Option<&'static str>,
     /// When it is tried next; `null` if it is not waiting.

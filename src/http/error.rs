@@ -11,6 +11,7 @@ use http::{HeaderValue, StatusCode};
 
 use super::problem::{FieldError, Problem};
 use crate::consumers::MAX_CONSUMERS;
+use crate::delivery::HandshakeError;
 use crate::event_log::TestError;
 use crate::session::SessionError;
 use crate::store::StoreError;
@@ -115,6 +116,9 @@ pub enum ApiError {
         /// The most it may have.
         limit: usize,
     },
+    /// A webhook's receiver does not want deliveries, or could not be asked.
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
     /// A webhook could not be tried.
     #[error(transparent)]
     WebhookTest(#[from] TestError),
@@ -239,6 +243,10 @@ impl ApiError {
             Self::Session(error) => session_kind(error),
             Self::Rest(error) => rest_kind(error),
             Self::Webhook(error) => webhook_kind(error),
+            Self::Handshake(error) if error.is_refusal() => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "handshake_refused", "The receiver permits no deliveries")
+            }
+            Self::Handshake(_) => (StatusCode::UNPROCESSABLE_ENTITY, "handshake_failed", "The receiver could not be asked"),
             Self::WebhookTest(error) => test_kind(error),
             Self::DeliveryInFlight => (StatusCode::CONFLICT, "delivery_in_flight", "An attempt is under way"),
             Self::AcknowledgementStale { .. } => (StatusCode::CONFLICT, "acknowledgement_stale", "The consumer stands elsewhere"),
@@ -253,7 +261,7 @@ impl ApiError {
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too many requests"),
             Self::TimedOut => (StatusCode::SERVICE_UNAVAILABLE, "timed_out", "Took too long"),
             Self::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready", "Not ready"),
-            Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
+            Self::Internal(_) => INTERNAL,
         }
     }
 
@@ -281,7 +289,8 @@ impl ApiError {
                 with(self, message.as_deref().or(code.as_deref()).unwrap_or_default())
             }
             _ if self.kind() == STORE => "the store does not take or give data at the moment".to_owned(),
-            Self::Internal(_) => "the service failed; the log knows more under this request's id".to_owned(),
+            Self::Handshake(error) => error.detail(),
+            _ if self.kind() == INTERNAL => "the service failed; the log knows more under this request's id".to_owned(),
             other => other.to_string(),
         }
     }
@@ -341,6 +350,7 @@ impl ApiError {
     }
 }
 
+const INTERNAL: Kind = (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error");
 const TOO_LARGE: Kind = (StatusCode::PAYLOAD_TOO_LARGE, "message_too_large", "Message too large");
 const STORE: Kind = (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "Store unavailable");
 const TOKEN_REFUSED: Kind = (StatusCode::UNAUTHORIZED, "token_refused", "Spaces refused the token");
@@ -394,6 +404,8 @@ fn webhook_kind(error: &WebhookError) -> Kind {
     match error {
         WebhookError::NotFound => (StatusCode::NOT_FOUND, "webhook_not_found", "Not found"),
         WebhookError::TooMany { .. } => (StatusCode::CONFLICT, "webhook_limit_reached", "Too many webhooks"),
+        WebhookError::TooManySecrets(_) => (StatusCode::CONFLICT, "webhook_secret_limit_reached", "Too many secrets"),
+        WebhookError::Sealed(_) => INTERNAL,
         WebhookError::Contended => (StatusCode::CONFLICT, "webhook_changed", "The webhook changed meanwhile"),
         WebhookError::Store(_) => STORE,
     }

@@ -171,6 +171,8 @@ fn with_delivery(webhook: &Webhook, delivery: &Delivery) -> WebhookOutcome {
                 DeadReason::Exhausted => "every attempt of the schedule failed",
                 DeadReason::Gone => "the receiver answered 410 Gone",
                 DeadReason::WebhookDeleted => "the webhook was deleted",
+                DeadReason::Aborted => "the receiver asked for no further attempt",
+                DeadReason::FormatRefused => "the receiver does not understand the format",
             };
             (Outcome::Dead, Some(reason.as_str()), format!("it is dead since {} after {made}: {words}", delivery.updated_at))
         }
@@ -227,6 +229,8 @@ fn off(webhook: &Webhook) -> Option<(&'static str, String)> {
         WebhookStatus::Enabled => return None,
         WebhookStatus::Disabled => ("disabled", "its owner switched the webhook off"),
         WebhookStatus::Gone => ("gone", "its receiver answered 410, which switched the webhook off"),
+        WebhookStatus::Failing => ("failing", "every attempt had failed for so long that the webhook was switched off"),
+        WebhookStatus::Steered => ("steered", "its receiver asked for no more, which switched the webhook off"),
     };
     Some((reason, format!("{words} at {}", webhook.status_since)))
 }

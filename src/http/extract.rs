@@ -55,12 +55,15 @@ impl FromRequest<AppState> for JsonBytes {
         if !is_json(request.headers()) {
             return Err(ApiError::UnsupportedMediaType);
         }
-        let reading = Bytes::from_request(request, app);
-        match tokio::time::timeout(app.settings.request_timeout, reading).await {
-            Ok(Ok(bytes)) => Ok(Self(bytes)),
-            Ok(Err(rejection)) => Err(unreadable(&rejection, app.settings.body_limit)),
-            Err(_) => Err(ApiError::RequestTimeout),
-        }
+        read_body(request, app).await.map(Self)
+    }
+}
+
+async fn read_body(request: Request, app: &AppState) -> Result<Bytes, ApiError> {
+    match tokio::time::timeout(app.settings.request_timeout, Bytes::from_request(request, app)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(rejection)) => Err(unreadable(&rejection, app.settings.body_limit)),
+        Err(_) => Err(ApiError::RequestTimeout),
     }
 }
 
@@ -91,6 +94,22 @@ impl<T: DeserializeOwned> FromRequest<AppState> for ApiJson<T> {
     async fn from_request(request: Request, app: &AppState) -> Result<Self, ApiError> {
         let JsonBytes(bytes) = JsonBytes::from_request(request, app).await?;
         parse_json(&bytes).map(Self)
+    }
+}
+
+/// The body as a value, or the default if there is no body and none is announced, or if it is `null`.
+#[derive(Debug)]
+pub(super) struct OptionalJson<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Default> FromRequest<AppState> for OptionalJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &AppState) -> Result<Self, ApiError> {
+        if request.headers().contains_key(CONTENT_TYPE) {
+            let JsonBytes(bytes) = JsonBytes::from_request(request, app).await?;
+            return if bytes.trim_ascii() == b"null" { Ok(Self(T::default())) } else { parse_json(&bytes).map(Self) };
+        }
+        if read_body(request, app).await?.is_empty() { Ok(Self(T::default())) } else { Err(ApiError::UnsupportedMediaType) }
     }
 }
 

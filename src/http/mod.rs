@@ -33,6 +33,10 @@ mod state;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
+mod webhook_health;
+mod webhook_pace;
+mod webhook_request;
+mod webhook_secret;
 mod webhooks;
 
 use axum::extract::DefaultBodyLimit;
@@ -62,9 +66,11 @@ fn public_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(subscriptions::put_subscription, subscriptions::delete_subscription))
         .routes(routes!(subscriptions::list_subscriptions))
         .routes(routes!(webhooks::create_webhook, webhooks::list_webhooks))
-        .routes(routes!(webhooks::get_webhook, webhooks::update_webhook, webhooks::delete_webhook))
-        .routes(routes!(webhooks::get_webhook_secret))
+        .routes(routes!(webhook_health::get_webhook, webhooks::update_webhook, webhooks::delete_webhook))
+        .routes(routes!(webhook_secret::get_webhook_secret))
+        .routes(routes!(webhook_secret::rotate_webhook_secret))
         .routes(routes!(webhooks::test_webhook))
+        .routes(routes!(webhook_health::enable_webhook))
         .routes(routes!(filter::test_filter))
         .routes(routes!(explain::get_event))
         .routes(routes!(deliveries::list_deliveries))

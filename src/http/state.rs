@@ -16,7 +16,7 @@ use super::html::Sanitizer;
 use super::listeners::Listeners;
 use super::recent::RecentSends;
 use crate::consumers::ConsumerRegistry;
-use crate::delivery::AddressGuard;
+use crate::delivery::{AddressGuard, WebhookClient};
 use crate::domain::{Clock, Secret};
 use crate::event_log::EventLog;
 use crate::metrics::Metrics;
@@ -92,6 +92,8 @@ pub struct AppParts {
     pub rest: RestClient,
     /// Which targets webhooks may have.
     pub address_guard: Arc<AddressGuard>,
+    /// Asks receivers for their permission.
+    pub receivers: Arc<WebhookClient>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// The metrics.

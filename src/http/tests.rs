@@ -13,7 +13,7 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::consumers::ConsumerRegistry;
-use crate::delivery::AddressGuard;
+use crate::delivery::{AddressGuard, DeliverySettings, SystemResolver, WebhookClient};
 use crate::domain::{AccountId, Clock, Interest, Secret, SystemClock};
 use crate::event_log::EventLog;
 use crate::metrics::Metrics;
@@ -56,6 +56,9 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
     ));
     let tls = socketio_client::TlsConfig::platform().expect("a TLS configuration");
     let nowhere = || "http://127.0.0.1:9/".parse().expect("a URL");
+    let guard = Arc::new(AddressGuard::default());
+    let receivers = DeliverySettings::default().client();
+    let receivers = WebhookClient::new(receivers, Arc::clone(&guard), Arc::new(SystemResolver), Arc::clone(&tls));
     let rest = RestSettings { url: nowhere(), timeout: Duration::from_secs(1) };
     let rest = RestClient::new(&rest, (*tls).clone()).expect("a client");
     let socket = SocketSettings {
@@ -107,7 +110,8 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
         recovery: Recovery::new(Arc::clone(&engine), Arc::clone(&clock)),
         engine,
         rest,
-        address_guard: Arc::new(AddressGuard::default()),
+        address_guard: guard,
+        receivers: Arc::new(receivers),
         clock,
         metrics,
         readiness: Arc::new(Readiness::default()),
@@ -204,6 +208,7 @@ async fn every_call_of_an_account_needs_a_spaces_token() {
         (Method::PATCH, "/webhooks/wh_1"),
         (Method::DELETE, "/webhooks/wh_1"),
         (Method::GET, "/webhooks/wh_1/secret"),
+        (Method::POST, "/webhooks/wh_1/rotate-secret"),
         (Method::POST, "/webhooks/wh_1/test"),
         (Method::GET, "/webhooks/wh_1/deliveries"),
         (Method::GET, "/deliveries/dlv_1"),
@@ -362,7 +367,7 @@ async fn a_webhook_must_be_one_before_a_session_is_opened_for_it() {
         (r#"{"url":"https://example.com/","events":["a b"]}"#, "/events/0"),
         (r#"{"url":"https://example.com/","spaces":["a b"]}"#, "/spaces/0"),
         (r#"{"url":"https://example.com/","ordering":"none"}"#, "/ordering"),
-        (r#"{"url":"https://example.com/","format":"raw"}"#, "/format"),
+        (r#"{"url":"https://example.com/","format":"xml"}"#, "/format"),
         (r#"{"url":"https://example.com/","secret":"x"}"#, "/secret"),
     ] {
         let response = ask(&app, post_json("/webhooks", body)).await;

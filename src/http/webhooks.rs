@@ -1,5 +1,6 @@
 //! Webhooks: who gets which events where.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -17,7 +18,14 @@ use super::extract::{ApiJson, ApiPath, ApiQuery};
 use super::filter::checked_filter;
 use super::filter_schema::FilterShape;
 use super::page::{Page, PageQuery};
-use crate::domain::{self, AccountId, EventId, EventPattern, Expression, Ordering, Secret, SpaceSelector, Timestamp, WebhookId};
+use super::webhook_pace::{RateLimitForm, RetryPolicyForm, checked_rate, checked_retry, checked_timeout};
+use super::webhook_request::{AuthorizationBody, AuthorizationName, FormatName, SigningName, checked_headers};
+use super::webhook_secret::WebhookSecret;
+use crate::delivery::ask_permission;
+use crate::domain::{
+    self, AccountId, AddedHeaderName, AuthorizationKind, EventId, EventPattern, Expression, Format, Ordering, Pace, RateLimit,
+    RetryPolicy, Secret, Signing, SpaceSelector, Timestamp, WebhookId,
+};
 use crate::session::{SessionError, SessionHandle};
 use crate::webhooks::{NewWebhook, WebhookPatch, WebhookUrl};
 
@@ -49,6 +57,15 @@ pub(super) struct Webhook {
     /// Whether order is kept.
     #[schema(value_type = OrderingName)]
     ordering: Ordering,
+    /// When a failed delivery is tried again.
+    #[schema(value_type = RetryPolicyForm)]
+    retry: RetryPolicy,
+    /// How long one attempt may take, in seconds; `null` for the service's own limit.
+    #[schema(required)]
+    timeout: Option<u32>,
+    /// Most attempts in a time; `null` for no limit.
+    #[schema(value_type = Option<RateLimitForm>, required)]
+    rate_limit: Option<RateLimit>,
     /// Whether what this account sent through the bridge is left out.
     ignore_own: bool,
     /// Whether its receiver may answer a message with words for the same space.
@@ -67,10 +84,29 @@ pub(super) struct Webhook {
     /// When it was last changed.
     #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
-    /// What deliveries are signed with (Standard Webhooks); shown at creation only, and by `GET /webhooks/{id}/secret`.
+    /// The format of its bodies.
+    #[schema(value_type = FormatName)]
+    format: Format,
+    /// Whether its receiver is asked for permission first.
+    handshake: bool,
+    /// The names of the headers that its owner added; their values are never shown.
+    #[schema(value_type = Vec<String>, example = json!(["x-tenant"]))]
+    headers: Vec<AddedHeaderName>,
+    /// How the bridge proves itself to the receiver beyond the signature, if it does; the rest is never shown.
+    #[schema(value_type = Option<AuthorizationName>, required)]
+    authorization: Option<AuthorizationKind>,
+    /// What deliveries are signed with.
+    #[schema(value_type = SigningName)]
+    signing: Signing,
+    /// The secret that deliveries are signed with (Standard Webhooks), with `hmac`; shown at creation only, and by
+    /// `GET /webhooks/{id}/secret`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, pattern = "^whsec_")]
     secret: Option<String>,
+    /// The public key that signatures are verified with, with `ed25519`; shown at creation, and by `GET /webhooks/{id}/secret`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, pattern = "^whpk_")]
+    public_key: Option<String>,
 }
 
 /// How deliveries of one webhook follow each other.
@@ -95,6 +131,10 @@ pub(super) enum WebhookStatusName {
     Disabled,
     /// Its receiver answered 410 Gone.
     Gone,
+    /// All attempts failed for so long that the bridge switched it off.
+    Failing,
+    /// Its receiver asked for it with `webhook-delivery: disable`.
+    Steered,
 }
 
 impl From<&domain::Webhook> for Webhook {
@@ -106,6 +146,9 @@ impl From<&domain::Webhook> for Webhook {
             spaces: webhook.spaces.clone(),
             filter: webhook.filter.as_ref().map(|filter| filter.expression().clone()),
             ordering: webhook.ordering,
+            retry: webhook.pace.retry.clone(),
+            timeout: webhook.pace.timeout,
+            rate_limit: webhook.pace.rate_limit,
             ignore_own: webhook.ignore_own,
             reply: webhook.reply,
             description: webhook.description.clone(),
@@ -113,7 +156,13 @@ impl From<&domain::Webhook> for Webhook {
             status: webhook.status,
             created_at: webhook.created_at,
             updated_at: webhook.updated_at,
+            format: webhook.request.format,
+            handshake: webhook.request.handshake,
+            headers: webhook.request.headers.iter().map(|header| header.name.clone()).collect(),
+            authorization: webhook.request.authorization.as_ref().map(|authorization| authorization.kind),
+            signing: webhook.signing.kind,
             secret: None,
+            public_key: None,
         }
     }
 }
@@ -143,6 +192,18 @@ pub(super) struct WebhookCreation {
     #[serde(default)]
     #[schema(value_type = OrderingName, default = "parallel")]
     ordering: Ordering,
+    /// When a failed delivery is tried again.
+    #[serde(default)]
+    #[schema(value_type = RetryPolicyForm, default = "standard")]
+    retry: RetryPolicy,
+    /// How long one attempt may take, in seconds; the service's own limit if left out.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 60)]
+    timeout: Option<u32>,
+    /// Most attempts in a time; no limit if left out.
+    #[serde(default)]
+    #[schema(value_type = Option<RateLimitForm>)]
+    rate_limit: Option<RateLimit>,
     /// Whether what this account sends through the bridge is left out. Otherwise it is marked `own: true`.
     #[serde(default)]
     #[schema(default = false)]
@@ -159,6 +220,27 @@ pub(super) struct WebhookCreation {
     #[serde(default = "yes")]
     #[schema(default = true)]
     enabled: bool,
+    /// The format of the body: `standard` is the envelope of Standard Webhooks, `cloudevents` a `CloudEvents` 1.0 event in structured
+    /// JSON, `raw` the object that Spaces sent.
+    #[serde(default)]
+    #[schema(value_type = FormatName, default = "standard")]
+    format: Format,
+    /// Whether the receiver is asked for permission first, by an `OPTIONS` request as the HTTP webhook rules of `CloudEvents` say: now,
+    /// when the address changes, and when the webhook is switched on.
+    #[serde(default)]
+    #[schema(default = false)]
+    handshake: bool,
+    /// Headers to add to every delivery, by name; 20 at most. Not those that the bridge or the connection needs.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, String>, example = json!({"X-Tenant": "blue"}))]
+    headers: BTreeMap<String, Secret>,
+    /// How the bridge proves itself to the receiver beyond the signature.
+    #[serde(default)]
+    authorization: Option<AuthorizationBody>,
+    /// What deliveries are signed with: `hmac` with a shared secret, or `ed25519`, of which the receiver needs the public key only.
+    #[serde(default)]
+    #[schema(value_type = SigningName, default = "hmac")]
+    signing: Signing,
 }
 
 pub(super) fn all_messages() -> Vec<EventPattern> {
@@ -199,6 +281,20 @@ pub(super) struct WebhookChange {
     #[serde(default, deserialize_with = "some")]
     #[schema(value_type = Option<OrderingName>, nullable = false)]
     ordering: Option<Ordering>,
+    /// When a failed delivery is tried again, from now on.
+    #[serde(default, deserialize_with = "some")]
+    #[schema(value_type = Option<RetryPolicyForm>, nullable = false)]
+    retry: Option<RetryPolicy>,
+    /// How long one attempt may take, in seconds; `null` for the service's own limit.
+    #[serde(default, deserialize_with = "some")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 60)]
+    #[expect(clippy::option_option, reason = "a limit that stays, one that goes, and a new one")]
+    timeout: Option<Option<u32>>,
+    /// Most attempts in a time; `null` for no limit. A new limit also ends a hold.
+    #[serde(default, deserialize_with = "some")]
+    #[schema(value_type = Option<RateLimitForm>)]
+    #[expect(clippy::option_option, reason = "a limit that stays, one that goes, and a new one")]
+    rate_limit: Option<Option<RateLimit>>,
     /// Whether own messages are left out from now on.
     #[serde(default, deserialize_with = "some")]
     #[schema(nullable = false)]
@@ -212,24 +308,32 @@ pub(super) struct WebhookChange {
     #[schema(value_type = Option<String>, max_length = 500)]
     #[expect(clippy::option_option, reason = "a note that stays, one that goes, and a new one")]
     description: Option<Option<String>>,
-    /// Switched on or off. Switching on also revives a webhook whose receiver was gone; what waited is delivered.
+    /// Switched on or off. Switching on also revives a webhook that the bridge switched off; what waited is delivered.
     #[serde(default, deserialize_with = "some")]
     #[schema(nullable = false)]
     enabled: Option<bool>,
+    /// A new format, for attempts from now on.
+    #[serde(default, deserialize_with = "some")]
+    #[schema(value_type = Option<FormatName>, nullable = false)]
+    format: Option<Format>,
+    /// Whether the receiver is asked for permission first; switching it on asks at once.
+    #[serde(default, deserialize_with = "some")]
+    #[schema(nullable = false)]
+    handshake: Option<bool>,
+    /// The headers to add from now on, in place of those before.
+    #[serde(default, deserialize_with = "some")]
+    #[schema(value_type = Option<BTreeMap<String, String>>, nullable = false)]
+    headers: Option<BTreeMap<String, Secret>>,
+    /// A new authorization; `null` for none.
+    #[serde(default, deserialize_with = "some")]
+    #[schema(value_type = Option<AuthorizationBody>)]
+    #[expect(clippy::option_option, reason = "an authorization that stays, one that goes, and a new one")]
+    authorization: Option<Option<AuthorizationBody>>,
 }
 
 /// A member that is there: `null` is no way to leave it out.
 fn some<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
-}
-
-/// What deliveries are signed with.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct WebhookSecret {
-    /// The secret, as Standard Webhooks writes it.
-    #[schema(pattern = "^whsec_", example = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")]
-    secret: String,
 }
 
 /// A test that is on its way.
@@ -245,7 +349,7 @@ pub(super) struct WebhookTest {
 ///
 /// Events of the spaces that it wants are posted to its address, signed as Standard Webhooks says, at least once each. The caller's
 /// token is stored, sealed, so that the session listens on without the caller, also after a restart; a later call with a fresher
-/// token of the same user takes its place. The answer alone, and `GET /webhooks/{id}/secret`, show the signing secret.
+/// token of the same user takes its place. The answer alone, and `GET /webhooks/{id}/secret`, show the signing secret or public key.
 #[utoipa::path(
     post,
     path = "/webhooks",
@@ -254,6 +358,7 @@ pub(super) struct WebhookTest {
     responses(
         (status = 201, description = "The webhook, with its secret.", body = Webhook, headers(("Location" = String, description = "The webhook's address."))),
         (status = 409, description = "`webhook_limit_reached`: the account has as many webhooks as it may have. `webhook_changed`: try again."),
+        (status = 422, description = "`invalid_body`: `errors` says which field is wrong, and how. `handshake_refused`, `handshake_failed`: the receiver does not permit deliveries, or could not be asked."),
     ),
     security(("spacesToken" = []), ("spacesJwt" = [])),
 )]
@@ -264,6 +369,9 @@ pub(super) async fn create_webhook(
 ) -> Result<Response, ApiError> {
     let new = creation.checked(&app)?;
     let (session, identity) = caller.identity(&app).await?;
+    if new.handshake {
+        ask_permission(&app.receivers, &new.url, new.pace.rate_limit).await?;
+    }
     let work = {
         let app = app.clone();
         async move {
@@ -274,14 +382,15 @@ pub(super) async fn create_webhook(
             Ok(created?)
         }
     };
-    let (webhook, secret) = app.to_the_end(work).await?;
+    let (webhook, _) = app.to_the_end(work).await?;
     let location = HeaderValue::from_str(&format!("/webhooks/{}", webhook.id)).expect("ids are safe in headers");
-    let body = Webhook { secret: Some(secret.expose().to_owned()), ..Webhook::from(&*webhook) };
+    let WebhookSecret { secret, public_key, .. } = WebhookSecret::of(&app, &webhook)?;
+    let body = Webhook { secret, public_key, ..Webhook::from(&*webhook) };
     Ok((StatusCode::CREATED, [(LOCATION, location), (CACHE_CONTROL, NO_STORE)], Json(body)).into_response())
 }
 
 /// Secrets are not for caches.
-const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+pub(super) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// List webhooks
 ///
@@ -304,27 +413,6 @@ pub(super) async fn list_webhooks(
     Ok(Json(Page::cut(all, &query, |webhook| webhook.id.as_str())?))
 }
 
-/// Show a webhook
-#[utoipa::path(
-    get,
-    path = "/webhooks/{id}",
-    tag = "Webhooks",
-    params(("id" = String, Path, description = "The webhook.", pattern = "^wh_[A-Za-z0-9_-]{1,128}$", example = "wh_1b9d6bcd4bbb4d2d9b5dab8dfbbd4bed")),
-    responses(
-        (status = 200, description = "The webhook, without its secret.", body = Webhook),
-        (status = 404, description = "`webhook_not_found`: there is none, or not of this account."),
-    ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
-)]
-pub(super) async fn get_webhook(
-    State(app): State<AppState>,
-    caller: SpacesCaller,
-    ApiPath(id): ApiPath<WebhookId>,
-) -> Result<Json<Webhook>, ApiError> {
-    let account = caller.account(&app).await?;
-    Ok(Json(Webhook::from(&*owned(&app, &account, &id)?)))
-}
-
 /// Change a webhook
 ///
 /// What is left out stays as it is. Switching a webhook off holds its deliveries back; switching it on lets them go.
@@ -338,6 +426,7 @@ pub(super) async fn get_webhook(
         (status = 200, description = "The webhook as it is now.", body = Webhook),
         (status = 404, description = "`webhook_not_found`: there is none, or not of this account."),
         (status = 409, description = "`webhook_changed`: others changed it at the same time; try again."),
+        (status = 422, description = "`invalid_body`: `errors` says which field is wrong, and how. `handshake_refused`, `handshake_failed`: the receiver does not permit deliveries, or could not be asked."),
     ),
     security(("spacesToken" = []), ("spacesJwt" = [])),
 )]
@@ -348,8 +437,22 @@ pub(super) async fn update_webhook(
     ApiJson(change): ApiJson<WebhookChange>,
 ) -> Result<Json<Webhook>, ApiError> {
     let patch = change.checked(&app)?;
+    let webhook = self::change(app, &caller, id, patch).await?;
+    Ok(Json(Webhook::from(&*webhook)))
+}
+
+/// Changes a webhook of the caller's, to the end.
+pub(super) async fn change(
+    app: AppState,
+    caller: &SpacesCaller,
+    id: WebhookId,
+    patch: WebhookPatch,
+) -> Result<Arc<domain::Webhook>, ApiError> {
     let (session, identity) = caller.identity(&app).await?;
-    owned(&app, &identity.account, &id)?;
+    let before = owned(&app, &identity.account, &id)?;
+    if let Some(url) = url_to_ask(&before, &patch, &app) {
+        ask_permission(&app.receivers, &url?, patch.rate_limit.unwrap_or(before.pace.rate_limit)).await?;
+    }
     let work = {
         let app = app.clone();
         async move {
@@ -361,8 +464,7 @@ pub(super) async fn update_webhook(
             Ok(webhook)
         }
     };
-    let webhook = app.to_the_end(work).await?;
-    Ok(Json(Webhook::from(&*webhook)))
+    app.to_the_end(work).await
 }
 
 /// Delete a webhook
@@ -396,29 +498,6 @@ pub(super) async fn delete_webhook(
     };
     app.to_the_end(work).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Show a webhook's signing secret
-#[utoipa::path(
-    get,
-    path = "/webhooks/{id}/secret",
-    tag = "Webhooks",
-    params(("id" = String, Path, description = "The webhook.", pattern = "^wh_[A-Za-z0-9_-]{1,128}$", example = "wh_1b9d6bcd4bbb4d2d9b5dab8dfbbd4bed")),
-    responses(
-        (status = 200, description = "The secret.", body = WebhookSecret),
-        (status = 404, description = "`webhook_not_found`: there is none, or not of this account."),
-    ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
-)]
-pub(super) async fn get_webhook_secret(
-    State(app): State<AppState>,
-    caller: SpacesCaller,
-    ApiPath(id): ApiPath<WebhookId>,
-) -> Result<impl IntoResponse, ApiError> {
-    let account = caller.account(&app).await?;
-    let webhook = owned(&app, &account, &id)?;
-    let secret: Secret = app.webhooks.secret(&webhook).map_err(|error| ApiError::Internal(error.to_string()))?;
-    Ok(([(CACHE_CONTROL, NO_STORE)], Json(WebhookSecret { secret: secret.expose().to_owned() })))
 }
 
 /// Try a webhook
@@ -466,10 +545,20 @@ impl WebhookCreation {
             spaces: checked_list("/spaces", self.spaces)?,
             filter: self.filter.map(checked_filter).transpose()?,
             ordering: self.ordering,
+            pace: Pace {
+                retry: checked_retry(self.retry)?,
+                timeout: checked_timeout(self.timeout)?,
+                rate_limit: checked_rate(self.rate_limit)?,
+            },
             ignore_own: self.ignore_own,
             reply: self.reply,
             description: checked_description(self.description)?,
             enabled: self.enabled,
+            format: self.format,
+            handshake: self.handshake,
+            headers: checked_headers(self.headers)?,
+            authorization: self.authorization.map(AuthorizationBody::checked).transpose()?,
+            signing: self.signing,
         })
     }
 }
@@ -482,12 +571,29 @@ impl WebhookChange {
             spaces: self.spaces.map(|spaces| checked_list("/spaces", spaces)).transpose()?,
             filter: self.filter.map(|filter| filter.map(checked_filter).transpose()).transpose()?,
             ordering: self.ordering,
+            retry: self.retry.map(checked_retry).transpose()?,
+            timeout: self.timeout.map(checked_timeout).transpose()?,
+            rate_limit: self.rate_limit.map(checked_rate).transpose()?,
             ignore_own: self.ignore_own,
             reply: self.reply,
             description: self.description.map(checked_description).transpose()?,
             enabled: self.enabled,
+            format: self.format,
+            handshake: self.handshake,
+            headers: self.headers.map(checked_headers).transpose()?,
+            authorization: self.authorization.map(|change| change.map(AuthorizationBody::checked).transpose()).transpose()?,
         })
     }
+}
+
+/// The address whose receiver has to be asked before `patch` is applied, if any has.
+fn url_to_ask(before: &domain::Webhook, patch: &WebhookPatch, app: &AppState) -> Option<Result<WebhookUrl, ApiError>> {
+    let moved = patch.url.as_ref().is_some_and(|url| url.as_str() != before.url);
+    let begins = !before.request.handshake;
+    let switched_on = patch.enabled == Some(true) && before.status != domain::WebhookStatus::Enabled;
+    let repaced = patch.rate_limit.is_some_and(|limit| limit != before.pace.rate_limit);
+    let asks = patch.handshake.unwrap_or(before.request.handshake) && (moved || begins || switched_on || repaced);
+    asks.then(|| patch.url.clone().map_or_else(|| checked_url(&before.url, app), Ok))
 }
 
 fn checked_url(url: &str, app: &AppState) -> Result<WebhookUrl, ApiError> {

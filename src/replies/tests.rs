@@ -7,7 +7,9 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::*;
-use crate::domain::{DeliveryId, EventType, Ordering, Sealed, Timestamp, Webhook, WebhookStatus};
+use crate::domain::{
+    DeliveryId, EventType, Ordering, Pace, RequestOptions, Sealed, Signing, SigningKeys, StoredKey, Timestamp, Webhook, WebhookStatus,
+};
 use crate::send_log::SendStatus;
 use crate::session::Confirmed;
 use crate::store::{ClaimedEvent, MemoryStore};
@@ -119,7 +121,10 @@ fn webhook() -> Webhook {
         description: None,
         status: WebhookStatus::Enabled,
         status_since: at,
-        sealed_secret: sealed(),
+        pace: Pace::default(),
+        request: RequestOptions::default(),
+        signing: SigningKeys::new(Signing::Hmac, StoredKey { sealed: sealed(), public_key: None, expires_at: None }),
+        opened_at: at,
         created_at: at,
         updated_at: at,
     }

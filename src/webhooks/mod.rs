@@ -2,9 +2,11 @@
 //!
 //! The [`WebhookRegistry`] keeps every webhook in memory, indexed by account, and each as a document in the store; a change is
 //! durable before it shows in memory. The event log asks it who gets an event, the delivery worker where an event goes and with
-//! which secret it is signed, sessions which spaces to listen to, and the HTTP API edits it.
+//! which secrets it is signed, sessions which spaces to listen to, and the HTTP API edits it.
 
+mod change;
 mod index;
+mod keys;
 mod matching;
 mod registry;
 #[cfg(test)]
@@ -12,8 +14,10 @@ mod tests;
 mod url;
 mod view;
 
+pub use change::{NewWebhook, WebhookPatch};
 pub use index::lane;
+pub use keys::{OpenKey, Rotation};
 pub use matching::{Match, Reason, decide, decide_by_rules};
-pub use registry::{Candidates, DEFAULT_LIMIT, NewWebhook, WebhookError, WebhookPatch, WebhookRegistry};
+pub use registry::{Candidates, DEFAULT_LIMIT, WebhookError, WebhookRegistry};
 pub use url::{MAX_URL, UrlError, WebhookUrl};
 pub use view::{Envelope, EventView};

@@ -3,22 +3,18 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use zeroize::Zeroizing;
 
+use super::EventView;
+use super::change::{NewWebhook, WebhookPatch, apply, limits};
 use super::index::{Entry, Index, target};
+use super::keys::NewKey;
 use super::matching::{filter_agrees, may_match};
-use super::{EventView, WebhookUrl};
 use crate::domain::{
-    AccountId, Clock, EventPattern, EventType, Filter, Interest, Ordering, Secret, SpaceSelector, Webhook, WebhookId,
-    WebhookStatus,
+    AccountId, Clock, EventType, Filter, Interest, RequestOptions, Secret, SigningKeys, TooManyKeys, Webhook, WebhookId, WebhookStatus,
 };
-use crate::seal::{Keyring, Purpose, UnsealError};
-use crate::store::{
-    DocKind, DocList, DocWrite, Document, Engine, Expected, Flow, FlowLimits, PutOutcome, StoreError, Target, Version,
-};
+use crate::seal::{Keyring, UnsealError};
+use crate::store::{DocKind, DocList, DocWrite, Document, Engine, Expected, Flow, PutOutcome, StoreError, Target, Version};
 
 /// Most webhooks of one account, unless the settings say otherwise.
 pub const DEFAULT_LIMIT: usize = 100;
@@ -28,55 +24,6 @@ const LOAD_PAGE: usize = 500;
 
 /// Tries of an update that others overtake; each failed one means that another succeeded, so this many in a row are unheard of.
 const UPDATE_TRIES: usize = 16;
-
-/// Random bytes of a signing secret; Standard Webhooks asks for 24 to 64.
-const SECRET_BYTES: usize = 32;
-
-/// A webhook to be registered.
-#[derive(Debug, Clone)]
-pub struct NewWebhook {
-    /// Where deliveries go.
-    pub url: WebhookUrl,
-    /// Which types it wants.
-    pub events: Vec<EventPattern>,
-    /// Which spaces it wants.
-    pub spaces: Vec<SpaceSelector>,
-    /// What it wants of the data, if not everything.
-    pub filter: Option<Filter>,
-    /// Whether order within a space is kept.
-    pub ordering: Ordering,
-    /// Whether messages that this account sent through the bridge are left out.
-    pub ignore_own: bool,
-    /// Whether its receiver may answer a message with words for the same space.
-    pub reply: bool,
-    /// The owner's note.
-    pub description: Option<String>,
-    /// Whether deliveries are made from the start.
-    pub enabled: bool,
-}
-
-/// A change of a webhook; what is `None` stays as it is.
-#[derive(Debug, Clone, Default)]
-pub struct WebhookPatch {
-    /// A new URL.
-    pub url: Option<WebhookUrl>,
-    /// New types.
-    pub events: Option<Vec<EventPattern>>,
-    /// New spaces.
-    pub spaces: Option<Vec<SpaceSelector>>,
-    /// A new filter, or none.
-    pub filter: Option<Option<Filter>>,
-    /// A new way of ordering, for events from now on.
-    pub ordering: Option<Ordering>,
-    /// Whether own messages are left out from now on.
-    pub ignore_own: Option<bool>,
-    /// Whether its receiver may answer in words from now on.
-    pub reply: Option<bool>,
-    /// A new note, or none.
-    pub description: Option<Option<String>>,
-    /// Switched on or off. Switching on also ends a hold and revives a webhook whose receiver was gone.
-    pub enabled: Option<bool>,
-}
 
 /// Why a webhook could not be registered or changed.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +37,12 @@ pub enum WebhookError {
         /// The most it may have.
         limit: usize,
     },
+    /// As many secrets sign as may at a time.
+    #[error(transparent)]
+    TooManySecrets(#[from] TooManyKeys),
+    /// A secret of the webhook does not open with the service's keys.
+    #[error("a secret of the webhook does not open")]
+    Sealed(#[from] UnsealError),
     /// Others changed the webhook again and again in the meantime.
     #[error("the webhook is being changed by others")]
     Contended,
@@ -123,8 +76,8 @@ impl Candidates {
 /// Every webhook. A change is durable when its call returns, and only then shows in memory.
 pub struct WebhookRegistry {
     engine: Arc<dyn Engine>,
-    keyring: Arc<Keyring>,
-    clock: Arc<dyn Clock>,
+    pub(super) keyring: Arc<Keyring>,
+    pub(super) clock: Arc<dyn Clock>,
     limit: usize,
     index: RwLock<Index>,
     /// Held from counting an account's webhooks until the new one is among them.
@@ -163,13 +116,13 @@ impl WebhookRegistry {
         Self { limit, ..self }
     }
 
-    /// Registers a webhook of `account` and gives it a signing secret.
+    /// Registers a webhook of `account` and gives it a signing secret, or a private key.
     pub async fn create(&self, account: AccountId, new: NewWebhook) -> Result<(Arc<Webhook>, Secret), WebhookError> {
         let _creating = self.creating.lock().await;
         if self.read().of_account(&account).count() >= self.limit {
             return Err(WebhookError::TooMany { limit: self.limit });
         }
-        let secret = random_secret();
+        let key = NewKey::random(new.signing);
         let now = self.clock.now();
         let webhook = Webhook {
             id: WebhookId::random(),
@@ -179,20 +132,28 @@ impl WebhookRegistry {
             spaces: new.spaces,
             filter: new.filter,
             ordering: new.ordering,
+            pace: new.pace,
             ignore_own: new.ignore_own,
             reply: new.reply,
             description: new.description,
             status: if new.enabled { WebhookStatus::Enabled } else { WebhookStatus::Disabled },
             status_since: now,
-            sealed_secret: self.keyring.seal(Purpose::WebhookSecret, &secret),
+            request: RequestOptions {
+                format: new.format,
+                handshake: new.handshake,
+                headers: self.seal_headers(&new.headers),
+                authorization: new.authorization.as_ref().map(|authorization| self.seal_authorization(authorization)),
+            },
+            signing: SigningKeys::new(new.signing, self.seal_key(&key)),
+            opened_at: now,
             created_at: now,
             updated_at: now,
         };
-        let flow = if new.enabled { Flow::Open(FlowLimits::default()) } else { Flow::Paused };
+        let flow = if new.enabled { Flow::Open(limits(&webhook)) } else { Flow::Paused };
         let version = self.put(&webhook, Expected::Absent, Some(flow)).await?.ok_or(WebhookError::Contended)?;
         let webhook = Arc::new(webhook);
         self.write().insert(Entry { webhook: Arc::clone(&webhook), version });
-        Ok((webhook, secret))
+        Ok((webhook, key.secret))
     }
 
     /// The webhook with this id.
@@ -227,23 +188,25 @@ impl WebhookRegistry {
         enabled.any(|webhook| webhook.events.iter().any(|pattern| pattern.matches(event_type)))
     }
 
-    /// The signing secret of `webhook`.
-    pub fn secret(&self, webhook: &Webhook) -> Result<Secret, UnsealError> {
-        self.keyring.unseal(Purpose::WebhookSecret, &webhook.sealed_secret)
-    }
-
     /// Changes a webhook. Deliveries that wait follow in the same transaction: they pause while it is off and go on when it is on.
     pub async fn update(&self, id: &WebhookId, patch: WebhookPatch) -> Result<Arc<Webhook>, WebhookError> {
-        self.change(id, |webhook| apply(webhook, &patch)).await
+        let sealed = self.seal_patch(&patch);
+        self.change(id, |webhook| Ok(apply(webhook, &patch, &sealed))).await
     }
 
-    /// Switches a webhook off because its receiver answered 410. Its deliveries wait until its owner switches it on again.
-    pub async fn mark_gone(&self, id: &WebhookId) -> Result<Arc<Webhook>, WebhookError> {
+    /// Switches a webhook off if it is on, for a reason of the bridge. Its deliveries wait until its owner switches it on again.
+    /// Tells whether it was on.
+    pub async fn switch_off(&self, id: &WebhookId, why: WebhookStatus) -> Result<bool, WebhookError> {
+        let mut was_on = false;
         self.change(id, |webhook| {
-            webhook.status = WebhookStatus::Gone;
-            Some(Flow::Paused)
+            was_on = webhook.status == WebhookStatus::Enabled;
+            if was_on {
+                webhook.status = why;
+            }
+            Ok(was_on.then_some(Flow::Paused))
         })
-        .await
+        .await?;
+        Ok(was_on)
     }
 
     /// Deletes a webhook and ends its deliveries.
@@ -256,16 +219,19 @@ impl WebhookRegistry {
     }
 
     /// Applies `edit`, again on the newest state if someone else was quicker.
-    async fn change(
+    pub(super) async fn change(
         &self,
         id: &WebhookId,
-        edit: impl Fn(&mut Webhook) -> Option<Flow> + Send,
+        mut edit: impl FnMut(&mut Webhook) -> Result<Option<Flow>, WebhookError> + Send,
     ) -> Result<Arc<Webhook>, WebhookError> {
         let mut entry = self.read().get(id).cloned().ok_or(WebhookError::NotFound)?;
         for _ in 0..UPDATE_TRIES {
             let mut webhook = Webhook::clone(&entry.webhook);
-            let flow = edit(&mut webhook);
+            let flow = edit(&mut webhook)?;
             webhook.updated_at = self.clock.now();
+            if let Some(Flow::Open(_)) = flow {
+                webhook.opened_at = webhook.updated_at;
+            }
             if webhook.status != entry.webhook.status {
                 webhook.status_since = webhook.updated_at;
             }
@@ -325,47 +291,4 @@ fn read(document: &Document) -> Result<Entry, StoreError> {
     let webhook = serde_json::from_slice(&document.body)
         .map_err(|source| StoreError::Failed { operation: "read a webhook", source: source.into() })?;
     Ok(Entry { webhook: Arc::new(webhook), version: document.version })
-}
-
-fn apply(webhook: &mut Webhook, patch: &WebhookPatch) -> Option<Flow> {
-    let moved = patch.url.as_ref().is_some_and(|url| url.as_str() != webhook.url);
-    if let Some(url) = &patch.url {
-        url.as_str().clone_into(&mut webhook.url);
-    }
-    if let Some(events) = &patch.events {
-        webhook.events.clone_from(events);
-    }
-    if let Some(spaces) = &patch.spaces {
-        webhook.spaces.clone_from(spaces);
-    }
-    if let Some(filter) = &patch.filter {
-        webhook.filter.clone_from(filter);
-    }
-    webhook.ordering = patch.ordering.unwrap_or(webhook.ordering);
-    webhook.ignore_own = patch.ignore_own.unwrap_or(webhook.ignore_own);
-    webhook.reply = patch.reply.unwrap_or(webhook.reply);
-    if let Some(description) = &patch.description {
-        webhook.description.clone_from(description);
-    }
-    match (patch.enabled, webhook.status) {
-        (Some(true), _) => {
-            webhook.status = WebhookStatus::Enabled;
-            Some(Flow::Open(FlowLimits::default()))
-        }
-        (Some(false), WebhookStatus::Gone) => Some(Flow::Paused),
-        (Some(false), WebhookStatus::Enabled | WebhookStatus::Disabled) => {
-            webhook.status = WebhookStatus::Disabled;
-            Some(Flow::Paused)
-        }
-        // A hold was about the receiver at the old address.
-        (None, WebhookStatus::Enabled) if moved => Some(Flow::Open(FlowLimits::default())),
-        (None, _) => None,
-    }
-}
-
-/// A new signing secret as Standard Webhooks writes it.
-fn random_secret() -> Secret {
-    let mut bytes = Zeroizing::new([0; SECRET_BYTES]);
-    getrandom::fill(bytes.as_mut_slice()).expect("the operating system provides random numbers");
-    Secret::new(format!("whsec_{}", STANDARD.encode(bytes.as_slice())))
 }

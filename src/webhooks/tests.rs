@@ -37,17 +37,7 @@ fn selectors(spaces: &[&str]) -> Vec<SpaceSelector> {
 }
 
 fn new(spaces: &[&str]) -> NewWebhook {
-    NewWebhook {
-        url: url("https://receiver.example/"),
-        events: vec!["message.*".parse().expect("a pattern")],
-        spaces: selectors(spaces),
-        filter: None,
-        ordering: Ordering::Parallel,
-        ignore_own: false,
-        reply: false,
-        description: None,
-        enabled: true,
-    }
+    NewWebhook { spaces: selectors(spaces), ..NewWebhook::to(url("https://receiver.example/")) }
 }
 
 fn targets(registry: &WebhookRegistry, space: &str, direct: bool) -> Vec<(String, Lane)> {
@@ -74,7 +64,7 @@ async fn what_is_registered_is_found_again_after_a_restart() {
     assert_eq!(restarted.get(&webhook.id), Some(Arc::clone(&webhook)));
     assert_eq!(restarted.of_account(&account("acc_1")), [Arc::clone(&webhook)]);
     assert_eq!(restarted.accounts().into_iter().collect::<Vec<_>>(), [account("acc_1")]);
-    assert_eq!(restarted.secret(&webhook), Ok(secret));
+    assert_eq!(restarted.secret(&webhook), Ok(Some(secret)));
 }
 
 #[tokio::test]
@@ -156,7 +146,7 @@ async fn a_webhook_that_is_off_gets_no_events_and_wants_no_spaces() {
     assert!(registry.interest(&account("acc_1")).is_empty());
     registry.update(&webhook.id, switch(true)).await.expect("updated");
     assert_eq!(targets(&registry, "space1", false), names(&[&webhook]));
-    registry.mark_gone(&webhook.id).await.expect("updated");
+    registry.switch_off(&webhook.id, WebhookStatus::Gone).await.expect("updated");
     assert_eq!(registry.update(&webhook.id, switch(false)).await.expect("updated").status, WebhookStatus::Gone);
     assert_eq!(registry.update(&webhook.id, switch(true)).await.expect("updated").status, WebhookStatus::Enabled);
 }
@@ -185,7 +175,7 @@ async fn a_deleted_webhook_is_gone_everywhere() {
     registry.delete(&webhook.id).await.expect("deleted");
     assert_eq!((registry.get(&webhook.id), registry.accounts().len()), (None, 0));
     assert!(matches!(registry.delete(&webhook.id).await, Err(WebhookError::NotFound)));
-    assert!(matches!(other.mark_gone(&webhook.id).await, Err(WebhookError::NotFound)));
+    assert!(matches!(other.switch_off(&webhook.id, WebhookStatus::Gone).await, Err(WebhookError::NotFound)));
     assert_eq!(other.get(&webhook.id), None);
     assert!(shared.registry().await.accounts().is_empty());
 }

@@ -128,7 +128,7 @@ async fn a_restart_with_a_thousand_pending_retries_delivers_them_all() {
     let scene = Scene::start().await;
     let bridge = Bridge::start(&scene.upstream).await;
     // The receiver asks for time, so that no retry comes before all have failed once.
-    scene.receiver.reply(Reply::Answer(500, vec![("retry-after", "15".to_owned())], vec![]));
+    scene.receiver.reply(Reply::Answer(404, vec![("retry-after", "15".to_owned())], vec![]));
     let (webhook, _) = bridge.register(&scene.token, &scene.receiver).await;
     scene.listening().await;
     let ids: Vec<_> = (0..1000).map(|number| scene.bo_says(&format!("message {number}"))).collect();
@@ -234,7 +234,7 @@ async fn killing_the_process_again_and_again_loses_nothing_that_it_promised() {
     let scene = Scene::start().await;
     let mut service = Service::start(&scene.upstream, &[]).await;
     // The first deliveries fail, so that their retries have to survive too.
-    scene.receiver.script(vec![Reply::status(500); 5]);
+    scene.receiver.script(vec![Reply::status(404); 5]);
     let (webhook, _) = service.register(&scene.token, &scene.receiver).await;
     scene.listening().await;
     let traffic = Traffic::start(&scene, &service);
@@ -267,6 +267,85 @@ async fn killing_the_process_again_and_again_loses_nothing_that_it_promised() {
     service.process.signal(Signal::TERM);
     assert_eq!(service.process.exit().await.code(), Some(0), "{}", service.process.printed());
     assert_integrity(service.data());
+}
+
+/// A moment of an attempt at which the process may be killed.
+#[derive(Debug, Clone, Copy)]
+enum Moment {
+    /// The event is stored, and its first attempt is being claimed or sent.
+    AtOnce,
+    /// The request is with the receiver, which has not answered.
+    Unanswered,
+    /// The answer has begun and is not complete.
+    HalfAnswered,
+    /// The answer was sent; whether it is written down is open.
+    Answered,
+    /// The failure of the first attempt is written down, and the second is due later.
+    Waiting,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_at_any_step_of_an_attempt_skips_nothing_and_keeps_the_event_and_the_count() {
+    for moment in [Moment::AtOnce, Moment::Unanswered, Moment::HalfAnswered, Moment::Answered, Moment::Waiting] {
+        let scene = Scene::start().await;
+        let service = Service::start(&scene.upstream, &[]).await;
+        let (webhook, _) = service.register(&scene.token, &scene.receiver).await;
+        scene.listening().await;
+        scene.receiver.script(match moment {
+            Moment::AtOnce | Moment::Answered => vec![],
+            Moment::Unanswered => vec![Reply::Hang],
+            Moment::HalfAnswered => vec![Reply::Drip],
+            Moment::Waiting => vec![Reply::status(404)],
+        });
+        let deliveries = async || service.deliveries(&scene.token, &webhook).await;
+        let id = scene.bo_says("killed on the way");
+        match moment {
+            // Stored is stored: from then on nothing may lose it.
+            Moment::AtOnce => eventually("the delivery", async || (!deliveries().await.is_empty()).then_some(())).await,
+            Moment::Unanswered | Moment::HalfAnswered | Moment::Answered => {
+                eventually("the request", async || (scene.receiver.count() == 1).then_some(())).await;
+            }
+            Moment::Waiting => {
+                let is_waiting =
+                    async || deliveries().await.first().is_some_and(|one| one["attemptCount"] == 1 && one["state"] == "waiting");
+                eventually("the failure", async || is_waiting().await.then_some(())).await;
+            }
+        }
+        let killed = service.kill().await;
+        scene.disconnected().await;
+        let sent_before = scene.receiver.count();
+        let service = killed.start().await;
+        scene.received_all(&[id]).await;
+        let delivery = eventually("the end of the delivery", async || {
+            let delivery = service.deliveries(&scene.token, &webhook).await.first().cloned()?;
+            (delivery["state"] == "delivered").then_some(delivery)
+        })
+        .await;
+
+        let recorded = scene.receiver.recorded();
+        let ids: BTreeSet<_> = recorded.iter().map(|request| request.header("webhook-id").to_owned()).collect();
+        assert_eq!(ids, BTreeSet::from([delivery["eventId"].as_str().expect("an id").to_owned()]), "{moment:?}");
+        let attempts = delivery["attemptCount"].as_u64().expect("a number");
+        // Every request had its attempt on disk before it left.
+        assert!(attempts >= recorded.len() as u64, "{moment:?}: {attempts} attempts, {} requests", recorded.len());
+        let path = format!("/deliveries/{}", delivery["id"].as_str().expect("an id"));
+        let log = service.get(&path, &scene.token).await.json()["attempts"].clone();
+        let numbers: Vec<_> = log.as_array().expect("a list").iter().map(|attempt| attempt["number"].as_u64()).collect();
+        assert_eq!(numbers, (1..=attempts).map(Some).collect::<Vec<_>>(), "{moment:?}");
+        match moment {
+            Moment::Unanswered | Moment::HalfAnswered => {
+                assert_eq!((sent_before, recorded.len(), attempts), (1, 2, 2), "{moment:?}");
+                assert_eq!((&log[0]["error"], &log[0]["durationMs"]), (&json!("unknown"), &serde_json::Value::Null), "{log}");
+            }
+            Moment::Waiting => {
+                assert_eq!((recorded.len(), attempts), (2, 2));
+                assert_eq!(log[0]["error"], "http");
+            }
+            // Whether the attempt was over before the kill is a matter of luck; that nothing is skipped is not.
+            Moment::AtOnce | Moment::Answered => assert!((1..=2).contains(&attempts), "{moment:?}: {attempts}"),
+        }
+        assert_integrity(service.data());
+    }
 }
 
 #[tokio::test]

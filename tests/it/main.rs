@@ -15,4 +15,5 @@ mod session_tasks;
 mod sessions;
 mod store_contract;
 mod support;
+mod verification;
 mod webhooks;

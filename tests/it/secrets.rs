@@ -46,6 +46,18 @@ impl Evidence {
     }
 }
 
+/// Adds headers that only the receiver should see, and answers what the API says to that.
+async fn add_hidden_headers(service: &Service, token: &str, webhook: &str) -> String {
+    let hidden = json!({
+        "headers": {"x-tenant": "hidden-header-value"},
+        "authorization": {"basic": {"username": "bridge", "password": "hidden-basic-password"}},
+    });
+    let request = service.request(Method::PATCH, &format!("/webhooks/{webhook}"), &format!("jwt {token}"));
+    let changed = send(request.json(&hidden)).await;
+    assert_eq!(changed.status, 200, "{}", changed.text);
+    changed.text
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_in_logs_metrics_answers_or_files() {
     let upstream = FakeUpstream::start(Options::default()).await.expect("a fake upstream");
@@ -61,6 +73,7 @@ async fn no_secret_is_in_logs_metrics_answers_or_files() {
 
     // A day in the life: sending, a webhook with a retry, refusals of every kind, a lost connection.
     let (webhook, secret) = service.register(&token, &receiver).await;
+    evidence.add("the answer to the headers", add_hidden_headers(&service, &token, &webhook).await);
     let listening = upstream.wait_until(Duration::from_secs(30), |seen| seen.is_subscribed(&token, space.as_ref()));
     listening.await.expect("the session listens");
     assert_eq!(service.say(&token, &space, "hello").await.status, 201);
@@ -138,6 +151,9 @@ async fn no_secret_is_in_logs_metrics_answers_or_files() {
         ("the signing secret", &secret),
         ("the admin key", ADMIN_KEY),
         ("the password in a URL", "hidden-password"),
+        ("a header's value", "hidden-header-value"),
+        ("the password towards the receiver", "hidden-basic-password"),
+        ("the same as it is sent", "YnJpZGdlOmhpZGRlbi1iYXNpYy1wYXNzd29yZA=="),
     ] {
         evidence.assert_without(what, secret.as_bytes());
     }

@@ -4,10 +4,13 @@ mod changes;
 mod events;
 mod explaining;
 mod filters;
+mod handshake;
+mod pace;
 mod receivers;
 mod recovering;
 mod registering;
 mod replies;
+mod request;
 
 use std::time::Duration;
 

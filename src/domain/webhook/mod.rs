@@ -1,6 +1,9 @@
 //! A registered endpoint and what it wants.
 
 mod filter;
+mod pace;
+mod request;
+mod signing;
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,11 +11,20 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 pub use filter::{Expression, Filter, FilterError, MAX_FILTER_PARTS, MAX_FILTER_VALUE, MessageFacts, TextCondition};
+pub use pace::{Exponential, Factor, MAX_ATTEMPTS, MAX_TIMEOUT, MAX_WAIT, OutOfBounds, Pace, RateLimit, RetryPolicy};
+pub use request::{
+    AddedHeader, AddedHeaderName, Authorization, AuthorizationKind, Format, InvalidAuthorization, InvalidHeader,
+    MAX_HEADER_BYTES, MAX_HEADERS, RequestOptions, SealedAuthorization, SealedHeader,
+};
+pub use signing::{
+    DEFAULT_OVERLAP, ED25519_PREFIX, HMAC_PREFIX, InvalidSecret, MAX_OVERLAP, PUBLIC_PREFIX, Signing, SigningKeys, StoredKey,
+    TooManyKeys, hmac_key,
+};
 
 use super::event::{MAX_TYPE, is_type_part};
-use super::{AccountId, EventType, Sealed, SpaceId, Timestamp, WebhookId};
+use super::{AccountId, EventType, SpaceId, Timestamp, WebhookId};
 
-/// A webhook as the store keeps it. Its signing secret is kept sealed beside it, as is every secret.
+/// A webhook as the store keeps it. Its secrets are in it, sealed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Webhook {
@@ -30,6 +42,8 @@ pub struct Webhook {
     pub filter: Option<Filter>,
     /// Whether order within a space is kept.
     pub ordering: Ordering,
+    /// How fast and how often it is posted to.
+    pub pace: Pace,
     /// Whether messages that this account sent through the bridge are left out.
     pub ignore_own: bool,
     /// Whether its receiver may answer a message with words for the same space.
@@ -40,8 +54,12 @@ pub struct Webhook {
     pub status: WebhookStatus,
     /// Since when that is so.
     pub status_since: Timestamp,
-    /// The signing secret, sealed.
-    pub sealed_secret: Sealed,
+    /// How its requests look.
+    pub request: RequestOptions,
+    /// What its deliveries are signed with.
+    pub signing: SigningKeys,
+    /// When its deliveries began to flow, or began to again: registered, switched on, moved to another address.
+    pub opened_at: Timestamp,
     /// When it was registered.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -78,6 +96,23 @@ pub enum WebhookStatus {
     Disabled,
     /// Its receiver answered 410 Gone.
     Gone,
+    /// All attempts failed for so long that the bridge switched it off.
+    Failing,
+    /// Its receiver asked for it with `webhook-delivery: disable`.
+    Steered,
+}
+
+impl WebhookStatus {
+    /// The status's name in API, events, logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enabled => "enabled",
+            Self::Disabled => "disabled",
+            Self::Gone => "gone",
+            Self::Failing => "failing",
+            Self::Steered => "steered",
+        }
+    }
 }
 
 /// How deliveries of one webhook follow each other.

@@ -20,8 +20,6 @@ pub(super) const DELIVERED: i64 = 3;
 /// Given up.
 pub(super) const DEAD: i64 = 4;
 
-const DEAD_REASONS: [DeadReason; 3] = [DeadReason::Exhausted, DeadReason::Gone, DeadReason::WebhookDeleted];
-
 /// A number of rows as `SQLite` counts.
 pub(super) fn int(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
@@ -99,7 +97,7 @@ pub(super) fn delivery(row: &Row<'_>) -> rusqlite::Result<Delivery> {
         QUEUED | WAITING => DeliveryState::Waiting(time(row, 6)?),
         IN_FLIGHT => DeliveryState::InFlight(time(row, 6)?),
         DELIVERED => DeliveryState::Delivered,
-        DEAD => DeliveryState::Dead(named(row, 7, &DEAD_REASONS, DeadReason::as_str)?),
+        DEAD => DeliveryState::Dead(named(row, 7, &DeadReason::ALL, DeadReason::as_str)?),
         other => return Err(unknown(5, &other.to_string())),
     };
     Ok(Delivery {

@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::HeaderMap;
-use spaces_bridge::delivery::{ClientSettings, PostError, Posting, Received, Resolve, SystemResolver, WebhookClient};
+use spaces_bridge::delivery::{
+    ClientSettings, HandshakeError, PostError, Posting, Received, Resolve, SystemResolver, WebhookClient, ask_permission,
+};
 use spaces_bridge::domain::ErrorClass;
+use spaces_bridge::webhooks::WebhookUrl;
 use tokio_rustls::TlsAcceptor;
 
 use super::rig::{guard, tls};
@@ -43,7 +46,7 @@ fn client(resolver: Arc<dyn Resolve>) -> WebhookClient {
 }
 
 async fn post(client: &WebhookClient, url: &str) -> Result<Received, PostError> {
-    client.post(Posting { uri: url.parse().expect("a URL"), headers: HeaderMap::new(), body: "{}".into() }).await
+    client.post(Posting { uri: url.parse().expect("a URL"), headers: HeaderMap::new(), body: "{}".into(), timeout: None }).await
 }
 
 fn class(result: Result<Received, PostError>) -> ErrorClass {
@@ -146,4 +149,16 @@ async fn errors_say_what_happened_in_one_sentence() {
         error.detail(),
         "the target is refused: the address is not public, and `webhooks.allow_networks` does not open it"
     );
+}
+
+#[tokio::test]
+async fn the_question_of_the_handshake_goes_where_deliveries_may_go_only() {
+    let receiver = Receiver::start(Reply::Answer(200, vec![("WebHook-Allowed-Origin", "*".to_owned())], Vec::new())).await;
+    let url = format!("http://receiver.example:{}/", receiver.address().port());
+    let url = WebhookUrl::parse(&url, &guard()).expect("a URL");
+    assert!(ask_permission(&client(Answers::new(vec![vec!["127.0.0.1"]])), &url, None).await.is_ok());
+    let error = ask_permission(&client(Answers::new(vec![vec!["10.0.0.1"]])), &url, None).await.expect_err("refused");
+    assert!(matches!(&error, HandshakeError::NotAsked(cause) if cause.class() == ErrorClass::AddressBlocked), "{error:?}");
+    assert!(!error.is_refusal() && error.detail().contains("the address is not public"), "{}", error.detail());
+    assert_eq!(receiver.count(), 1);
 }

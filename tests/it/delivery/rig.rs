@@ -13,11 +13,14 @@ use spaces_bridge::domain::{
 use spaces_bridge::event_log::{EventLog, Logged, LoggedEvent};
 use spaces_bridge::metrics::Metrics;
 use spaces_bridge::seal::Keyring;
-use spaces_bridge::store::{DeliveryFilter, EmbeddedSettings, EmbeddedStore, Engine, Fence, MemoryStore, Query, Rows, Wanted};
+use spaces_bridge::store::{
+    DeliveryFilter, EmbeddedSettings, EmbeddedStore, Engine, Fence, FlowStatus, MemoryStore, Query, Rows, Wanted,
+};
 use spaces_bridge::webhooks::{NewWebhook, WebhookRegistry, WebhookUrl};
 use tempfile::TempDir;
 
 use crate::support::clock::ManualClock;
+use crate::support::counting_engine::CountingEngine;
 use crate::support::faulty_engine::FaultyEngine;
 use crate::support::wait::eventually;
 
@@ -52,6 +55,13 @@ impl Disk {
         (Self { engine: Arc::clone(&engine) as Arc<dyn Engine>, ..disk }, engine)
     }
 
+    /// A store that counts how often it is asked for work.
+    pub(super) fn counting() -> (Self, Arc<CountingEngine>) {
+        let disk = Self::new();
+        let engine = Arc::new(CountingEngine::new(Arc::clone(&disk.engine)));
+        (Self { engine: Arc::clone(&engine) as Arc<dyn Engine>, ..disk }, engine)
+    }
+
     /// The same files opened by a new process, as it were.
     pub(super) fn reopened(self) -> Self {
         let Self { engine, clock, keyring, directory } = self;
@@ -74,7 +84,7 @@ fn open(directory: &TempDir, clock: &Arc<ManualClock>) -> Arc<dyn Engine> {
 pub(super) struct Rig {
     pub(super) disk: Disk,
     pub(super) webhooks: Arc<WebhookRegistry>,
-    pub(super) log: EventLog,
+    pub(super) log: Arc<EventLog>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) account: AccountId,
     pub(super) fence: Fence,
@@ -89,6 +99,11 @@ pub(super) fn settings() -> DeliverySettings {
 /// A guard that opens loopback.
 pub(super) fn guard() -> Arc<AddressGuard> {
     Arc::new(AddressGuard::new(AllowList::new(vec!["127.0.0.0/8".parse().expect("a network")]), Vec::new()))
+}
+
+/// A webhook at `url` with nothing special about it.
+pub(super) fn new_webhook(url: &str) -> NewWebhook {
+    NewWebhook::to(WebhookUrl::parse(url, &guard()).expect("an allowed URL"))
 }
 
 /// A TLS configuration that trusts `roots` only.
@@ -112,12 +127,14 @@ impl Rig {
         let (webhooks, metrics) = (Arc::new(registry.expect("loaded")), Arc::new(Metrics::new()));
         let log =
             EventLog::new(Arc::clone(&engine), member.incarnation, Arc::clone(&webhooks), disk.clock(), Arc::clone(&metrics));
+        let log = Arc::new(log);
         let tls = tls(rustls::RootCertStore::empty());
         let client = Arc::new(WebhookClient::new(settings.client(), guard(), Arc::new(SystemResolver), tls));
         let parts = DeliveryParts {
             engine,
             incarnation: fence.incarnation,
             webhooks: Arc::clone(&webhooks),
+            event_log: Arc::clone(&log),
             client,
             replies: None,
             clock: disk.clock(),
@@ -142,23 +159,23 @@ impl Rig {
     }
 
     pub(super) async fn webhook_with(&self, url: &str, ordering: Ordering) -> (Arc<Webhook>, Secret) {
-        let new = NewWebhook {
-            url: WebhookUrl::parse(url, &guard()).expect("an allowed URL"),
-            events: vec!["message.*".parse().expect("a pattern")],
-            spaces: vec![SpaceSelector::All],
-            filter: None,
-            ordering,
-            ignore_own: false,
-            reply: false,
-            description: None,
-            enabled: true,
-        };
+        self.webhook_of(NewWebhook { spaces: vec![SpaceSelector::All], ordering, ..new_webhook(url) }).await
+    }
+
+    pub(super) async fn webhook_of(&self, new: NewWebhook) -> (Arc<Webhook>, Secret) {
         self.webhooks.create(self.account.clone(), new).await.expect("created")
     }
 
     /// Appends the event number `number`.
     pub(super) async fn append(&self, number: u32) {
         let logged = self.log.append(self.fence.clone(), vec![self.event(number)]).await.expect("appended");
+        assert_eq!(logged, Logged::Durable);
+    }
+
+    /// Appends the event number `number` in `space`.
+    pub(super) async fn append_in(&self, number: u32, space: &str) {
+        let event = LoggedEvent { space: space.parse().expect("an id"), ..self.event(number) };
+        let logged = self.log.append(self.fence.clone(), vec![event]).await.expect("appended");
         assert_eq!(logged, Logged::Durable);
     }
 
@@ -198,6 +215,35 @@ impl Rig {
             (ended && delivery.attempts == attempt).then_some(delivery)
         })
         .await
+    }
+
+    /// How the flow of `webhook` stands.
+    pub(super) async fn flow(&self, webhook: &Webhook) -> FlowStatus {
+        let page = self.disk.engine.query(Query::Flow(webhook.id.clone())).await.expect("read");
+        let Rows::Flows(flows) = page.rows else { panic!("other rows") };
+        flows.into_iter().next().expect("the webhook has a flow")
+    }
+
+    /// Waits until nothing is under way and nothing is due, and gives the time of the next.
+    pub(super) async fn quiet(&self) -> Option<Timestamp> {
+        eventually("a quiet moment", async || {
+            let is_later = |next: Option<Timestamp>| next.is_none_or(|next| next > self.now());
+            // Nothing is due, so what is under way is all that can be; and with its end the next time may have changed.
+            if !is_later(self.disk.engine.next_due().await.expect("asked")) {
+                return None;
+            }
+            let Rows::Depths { in_flight, .. } = self.disk.engine.query(Query::Depths).await.expect("read").rows else {
+                panic!("other rows")
+            };
+            let next = self.disk.engine.next_due().await.expect("asked");
+            (in_flight == 0 && is_later(next)).then_some(next)
+        })
+        .await
+    }
+
+    /// Whether this line stands among the metrics.
+    pub(super) fn metric(&self, line: &str) -> bool {
+        self.metrics.render().lines().any(|found| found == line)
     }
 
     /// Waits until `count` deliveries of `webhook` satisfy `wanted`.

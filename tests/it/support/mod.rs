@@ -2,6 +2,7 @@
 
 pub(crate) mod bridge;
 pub(crate) mod clock;
+pub(crate) mod counting_engine;
 pub(crate) mod faulty_engine;
 pub(crate) mod process;
 pub(crate) mod receiver;

@@ -1,0 +1,108 @@
+//! A store that counts how often it is asked for work.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use spaces_bridge::domain::{SessionId, Timestamp};
+use spaces_bridge::store::{
+    Appended, Claim, ClaimRequest, DocKind, DocList, DocWrite, Document, Engine, Fence, Heartbeat, Incarnation, Maintained,
+    Maintenance, Member, NewEvent, Owner, Ownership, Page, PutOutcome, Query, Requeue, Requeued, Result, Settled, Settlement,
+    Wanted,
+};
+use tokio::sync::watch;
+
+/// Passes everything on and counts looks for due deliveries.
+pub(crate) struct CountingEngine {
+    inner: Arc<dyn Engine>,
+    looks: AtomicUsize,
+}
+
+impl CountingEngine {
+    pub(crate) fn new(inner: Arc<dyn Engine>) -> Self {
+        Self { inner, looks: AtomicUsize::new(0) }
+    }
+
+    /// How many claims and questions for the next due time there were.
+    pub(crate) fn looks(&self) -> usize {
+        self.looks.load(Ordering::SeqCst)
+    }
+
+    fn look(&self) {
+        self.looks.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl Engine for CountingEngine {
+    async fn join(&self, address: &str, ttl: Duration) -> Result<Member> {
+        self.inner.join(address, ttl).await
+    }
+
+    async fn heartbeat(&self, incarnation: Incarnation) -> Result<Heartbeat> {
+        self.inner.heartbeat(incarnation).await
+    }
+
+    async fn leave(&self, incarnation: Incarnation) -> Result<()> {
+        self.inner.leave(incarnation).await
+    }
+
+    async fn acquire(&self, incarnation: Incarnation, wanted: Wanted) -> Result<Vec<Ownership>> {
+        self.inner.acquire(incarnation, wanted).await
+    }
+
+    async fn release(&self, incarnation: Incarnation, ownerships: &[Ownership]) -> Result<usize> {
+        self.inner.release(incarnation, ownerships).await
+    }
+
+    async fn owner(&self, session: &SessionId) -> Result<Option<Owner>> {
+        self.inner.owner(session).await
+    }
+
+    async fn append(&self, fence: Fence, events: Vec<NewEvent>) -> Result<Appended> {
+        self.inner.append(fence, events).await
+    }
+
+    async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claim>> {
+        self.look();
+        self.inner.claim(request).await
+    }
+
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Settled>> {
+        self.inner.settle(settlements).await
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>> {
+        self.look();
+        self.inner.next_due().await
+    }
+
+    async fn requeue(&self, request: Requeue) -> Result<Requeued> {
+        self.inner.requeue(request).await
+    }
+
+    async fn query(&self, query: Query) -> Result<Page> {
+        self.inner.query(query).await
+    }
+
+    async fn doc_put(&self, writes: Vec<DocWrite>) -> Result<PutOutcome> {
+        self.inner.doc_put(writes).await
+    }
+
+    async fn doc_get(&self, kind: DocKind, id: &str) -> Result<Option<Document>> {
+        self.inner.doc_get(kind, id).await
+    }
+
+    async fn doc_list(&self, list: DocList) -> Result<Vec<Document>> {
+        self.inner.doc_list(list).await
+    }
+
+    async fn maintain(&self, maintenance: Maintenance) -> Result<Maintained> {
+        self.inner.maintain(maintenance).await
+    }
+
+    fn hints(&self) -> watch::Receiver<u64> {
+        self.inner.hints()
+    }
+}
