@@ -20,6 +20,7 @@ use crate::http::{self, AppParts, AppState, HttpSettings, Readiness, ReadyState}
 use crate::master_key::{self, KeyError};
 use crate::metrics::Metrics;
 use crate::replies::{Replies, ReplyParts, ReplySettings};
+use crate::seal::Keyring;
 use crate::send_log::SendLog;
 use crate::server::Listener;
 use crate::session::{InterestSource, SessionDependencies, SessionRegistry, SessionSettings};
@@ -126,11 +127,7 @@ impl App {
         let store = Arc::new(EmbeddedStore::open(settings, Arc::clone(&clock))?);
         let engine: Arc<dyn Engine> = Arc::clone(&store) as _;
         let member = engine.join(&public.address().to_string(), MEMBERSHIP).await?;
-        let master = match &config.security.master_key {
-            Some(text) => master_key::decode(text).expect("the configuration was checked"),
-            None => master_key::find_or_generate(&config.store.path)?,
-        };
-        let keyring = Arc::new(master_key::open_keyring(&engine, &master).await?);
+        let keyring = keyring(&config, &engine).await?;
 
         let webhooks = WebhookRegistry::load(Arc::clone(&engine), Arc::clone(&keyring), Arc::clone(&clock)).await?;
         let webhooks = Arc::new(webhooks.with_limit(config.webhooks.max_per_account));
@@ -292,6 +289,14 @@ impl App {
             retention: retention(&self.config),
         }
     }
+}
+
+async fn keyring(config: &Config, engine: &Arc<dyn Engine>) -> Result<Arc<Keyring>, AppError> {
+    let master = match &config.security.master_key {
+        Some(text) => master_key::decode(text).expect("the configuration was checked"),
+        None => master_key::find_or_generate(&config.store.path)?,
+    };
+    Ok(Arc::new(master_key::open_keyring(engine, &master).await?))
 }
 
 /// How long events and their settled deliveries are kept.

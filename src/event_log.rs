@@ -108,12 +108,13 @@ impl EventLog {
 
     /// Makes events and their deliveries durable in one transaction.
     pub async fn append(&self, fence: Fence, events: Vec<LoggedEvent>) -> Result<Logged, StoreError> {
-        let with_targets = events.into_iter().map(|event| {
-            let targets = self.webhooks.targets(&event.view());
+        let mut new = Vec::with_capacity(events.len());
+        for event in events {
+            let targets = self.targets(&event).await?;
             warn_if_large(&event, &targets);
-            with_targets(event, targets)
-        });
-        self.write(fence, with_targets.collect()).await
+            new.push(with_targets(event, targets));
+        }
+        self.write(fence, new).await
     }
 
     /// Whether any webhook asks for events of this type.
@@ -121,9 +122,20 @@ impl EventLog {
         self.webhooks.ask_for(account, event_type)
     }
 
-    /// Whether any webhook would get such an event.
-    pub fn has_targets(&self, event: &LoggedEvent) -> bool {
-        !self.webhooks.targets(&event.view()).is_empty()
+    /// Who gets `event`. Searches with patterns run apart, so that those of one account hold up nobody else.
+    async fn targets(&self, event: &LoggedEvent) -> Result<Vec<Target>, StoreError> {
+        let candidates = self.webhooks.candidates(&event.view());
+        if !candidates.searches() {
+            return Ok(candidates.targets(&event.view()));
+        }
+        let event = event.clone();
+        let searching = tokio::task::spawn_blocking(move || candidates.targets(&event.view()));
+        searching.await.map_err(|source| StoreError::Failed { operation: "match an event with webhooks", source: source.into() })
+    }
+
+    /// Whether any webhook gets such an event, unless its filter says no.
+    pub fn may_have_targets(&self, event: &LoggedEvent) -> bool {
+        !self.webhooks.candidates(&event.view()).is_empty()
     }
 
     /// Appends a `webhook.test` event that goes to the webhook `id` alone, on the way that every event takes. `fence` is that of a

@@ -1,5 +1,7 @@
 //! An event of the log, and what became of it at each webhook.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -127,15 +129,20 @@ pub(super) async fn get_event(
 }
 
 async fn explain(app: &AppState, account: &AccountId, event: &StoredEvent) -> Result<Vec<WebhookOutcome>, ApiError> {
-    let mut outcomes = Vec::new();
+    let mut found = Vec::new();
     for webhook in app.webhooks.of_account(account) {
         let delivery = newest_delivery(app, &webhook.id, &event.id).await?;
-        outcomes.push(match delivery {
-            Some(delivery) => with_delivery(&webhook, &delivery),
-            None => without_delivery(&webhook, event),
-        });
+        found.push((webhook, delivery));
     }
-    Ok(outcomes)
+    let event = event.clone();
+    AppState::apart(move || {
+        let outcome = |(webhook, delivery): (Arc<Webhook>, Option<Delivery>)| match delivery {
+            Some(delivery) => with_delivery(&webhook, &delivery),
+            None => without_delivery(&webhook, &event),
+        };
+        found.into_iter().map(outcome).collect()
+    })
+    .await
 }
 
 async fn newest_delivery(app: &AppState, webhook: &WebhookId, event: &EventId) -> Result<Option<Delivery>, ApiError> {

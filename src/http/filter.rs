@@ -15,7 +15,7 @@ use super::extract::ApiJson;
 use super::filter_schema::FilterShape;
 use super::webhooks::{all_messages, all_spaces, checked_list, owned};
 use crate::domain::{
-    AccountId, EventId, EventPattern, EventType, Expression, Filter, Rules, SpaceId, SpaceSelector, Webhook, WebhookId,
+    AccountId, EventId, EventPattern, EventType, Expression, Filter, Rules, SpaceId, SpaceSelector, Timestamp, Webhook, WebhookId,
 };
 use crate::store::{Query, Rows, StoredEvent};
 use crate::upstream::{Circumstances, LOOPBACK_BRIDGE, ReceivedMessage, normalise};
@@ -139,9 +139,12 @@ pub(super) async fn test_filter(
     let found = match event {
         EventSource::Stored(id) => {
             let event = stored_event(&app, &account, id).await?;
-            decide_by_rules(rules.rules(), &EventView::of_stored(&event))
+            AppState::apart(move || decide_by_rules(rules.rules(), &EventView::of_stored(&event))).await?
         }
-        EventSource::Sample(sample) => sample.decide(rules.rules(), &account, &app)?,
+        EventSource::Sample(sample) => {
+            let now = app.clock.now();
+            AppState::apart(move || sample.decide(rules.rules(), &account, now)).await??
+        }
     };
     Ok(Json(found.into()))
 }
@@ -263,7 +266,7 @@ impl Sample {
         Ok(Self::Envelope { event_type, space, text: event })
     }
 
-    fn decide(self, rules: Rules<'_>, account: &AccountId, app: &AppState) -> Result<Match, ApiError> {
+    fn decide(self, rules: Rules<'_>, account: &AccountId, now: Timestamp) -> Result<Match, ApiError> {
         match self {
             Self::Envelope { event_type, space, text } => {
                 let body = text.get().as_bytes();
@@ -276,7 +279,7 @@ impl Sample {
                     .map_err(|_| ApiError::field("/event", "it must be a JSON object, each member of which is there once"))?;
                 let bridge = message.loopback.as_ref().and_then(|loopback| loopback.bridge.as_deref());
                 let own = bridge == Some(LOOPBACK_BRIDGE);
-                let circumstances = Circumstances { account, own, recovered: false, direct: false, received_at: app.clock.now() };
+                let circumstances = Circumstances { account, own, recovered: false, direct: false, received_at: now };
                 let event = normalise(&message, &raw, circumstances)
                     .map_err(|_| ApiError::field("/event/topicId", "it must be the id of a space"))?;
                 let event = EventView::new(account, &event.event_type, &event.space, (event.direct, own), &event.body);

@@ -27,7 +27,7 @@ const TEXT_CONDITIONS: [(&str, &str); 3] = [
     ("prefix", "It begins with this; upper and lower case count."),
     (
         "regex",
-        "This regular expression is found in its first 16 KiB. The syntax is that of <https://docs.rs/regex/1/regex/#syntax>, \
+        "This regular expression is found in its first 4 KiB. The syntax is that of <https://docs.rs/regex/1/regex/#syntax>, \
          without back references and look-around; `(?i)` in front ignores case.",
     ),
 ];

@@ -147,6 +147,11 @@ impl AppState {
         &self.0.internals
     }
 
+    /// Carries out `work` that takes a while without waiting for anything, apart from what serves other requests.
+    pub(super) async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+        tokio::task::spawn_blocking(work).await.map_err(|error| ApiError::Internal(error.to_string()))
+    }
+
     /// Carries `work` out to its end, also if the caller goes away or the request's time is up: what a change begins it finishes.
     pub(super) async fn to_the_end<T: Send + 'static>(
         &self,

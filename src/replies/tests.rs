@@ -158,7 +158,7 @@ async fn state(replies: &Replies, event: &ClaimedEvent) -> Option<ReplyState> {
 async fn end(replies: &Replies, event: &ClaimedEvent) -> ReplyState {
     loop {
         match state(replies, event).await {
-            Some(ReplyState::Accepted | ReplyState::Posting) | None => tokio::time::sleep(Duration::from_millis(10)).await,
+            Some(ReplyState::Accepted | ReplyState::Posting) | None => tokio::time::sleep(Duration::from_millis(500)).await,
             Some(end) => return end,
         }
     }

@@ -13,6 +13,6 @@ mod url;
 mod view;
 
 pub use matching::{Match, Reason, decide, decide_by_rules};
-pub use registry::{DEFAULT_LIMIT, NewWebhook, WebhookError, WebhookPatch, WebhookRegistry};
+pub use registry::{Candidates, DEFAULT_LIMIT, NewWebhook, WebhookError, WebhookPatch, WebhookRegistry};
 pub use url::{MAX_URL, UrlError, WebhookUrl};
 pub use view::{Envelope, EventView};

@@ -96,6 +96,28 @@ pub enum WebhookError {
     Store(#[from] StoreError),
 }
 
+/// The webhooks that get an event, unless their filters say no. Apart from the registry, so that nobody waits for it meanwhile.
+#[derive(Debug)]
+pub struct Candidates(Vec<Arc<Webhook>>);
+
+impl Candidates {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether some filter searches with patterns, which may take some milliseconds each.
+    pub fn searches(&self) -> bool {
+        self.0.iter().any(|webhook| webhook.filter.as_ref().is_some_and(Filter::searches))
+    }
+
+    /// Who gets `event`.
+    pub fn targets(&self, event: &EventView<'_>) -> Vec<Target> {
+        let wanting = self.0.iter().filter(|webhook| filter_agrees(webhook, event));
+        wanting.map(|webhook| target(webhook, event.space)).collect()
+    }
+}
+
 /// Every webhook. A change is durable when its call returns, and only then shows in memory.
 pub struct WebhookRegistry {
     engine: Arc<dyn Engine>,
@@ -191,13 +213,9 @@ impl WebhookRegistry {
         self.read().interest(account)
     }
 
-    /// Who gets `event`.
-    pub fn targets(&self, event: &EventView<'_>) -> Vec<Target> {
-        // Filters may take a while, and nobody is to wait for the index meanwhile.
-        let candidates: Vec<_> =
-            self.read().of_account(event.account).filter(|webhook| may_match(webhook, event)).cloned().collect();
-        let wanting = candidates.iter().filter(|webhook| filter_agrees(webhook, event));
-        wanting.map(|webhook| target(webhook, event.space)).collect()
+    /// Who gets `event`, unless a filter says no.
+    pub fn candidates(&self, event: &EventView<'_>) -> Candidates {
+        Candidates(self.read().of_account(event.account).filter(|webhook| may_match(webhook, event)).cloned().collect())
     }
 
     /// Whether an enabled webhook of `account` asks for events of this type.

@@ -52,7 +52,8 @@ fn new(spaces: &[&str]) -> NewWebhook {
 
 fn targets(registry: &WebhookRegistry, space: &str, direct: bool) -> Vec<(String, Lane)> {
     let (account, space) = (account("acc_1"), space.parse().expect("an id"));
-    let targets = registry.targets(&EventView::new(&account, &EventType::MESSAGE_CREATED, &space, (direct, false), b"{}"));
+    let event = EventView::new(&account, &EventType::MESSAGE_CREATED, &space, (direct, false), b"{}");
+    let targets = registry.candidates(&event).targets(&event);
     targets.into_iter().map(|target| (target.webhook.to_string(), target.lane)).collect()
 }
 

@@ -8,6 +8,7 @@ mod reading;
 use std::borrow::Cow;
 
 use regex::{Regex, RegexBuilder};
+use regex_syntax::hir::{Hir, HirKind};
 use serde::{Deserialize, Serialize};
 
 /// Deepest nesting of an expression; a single condition has depth 1.
@@ -22,10 +23,14 @@ pub const MAX_FILTER_VALUE: usize = 256;
 /// Most different patterns of an expression. Each takes memory for as long as its webhook exists.
 const MAX_PATTERNS: usize = 4;
 
-/// Most bytes of a text that patterns look at; what people write is far shorter, and Spaces takes no more in one message.
-const MAX_SEARCHED: usize = 16 << 10;
+/// Most bytes of a text that patterns look at; what people write is far shorter. A search takes time in proportion to this and to
+/// the pattern's length.
+const MAX_SEARCHED: usize = 4 << 10;
 
-/// Most bytes that a pattern may take once compiled. A search takes time in proportion to this and to the text.
+/// Longest pattern once its counted repetitions are written out.
+const MAX_WRITTEN_OUT: usize = 256;
+
+/// Most bytes that a pattern may take once compiled.
 const MAX_COMPILED: usize = 256 << 10;
 
 /// The same for a filter that was taken before, so that a later version of the engine does not refuse what an earlier one took.
@@ -134,6 +139,11 @@ impl Filter {
     /// The expression as it was written.
     pub fn expression(&self) -> &Expression {
         &self.expression
+    }
+
+    /// Whether it searches with patterns, which may take some milliseconds.
+    pub fn searches(&self) -> bool {
+        !self.patterns.is_empty()
     }
 
     /// Whether `message` is wanted.
@@ -290,6 +300,10 @@ impl Check {
         if self.patterns.len() == MAX_PATTERNS {
             return Err(error(pointer, format!("a filter has at most {MAX_PATTERNS} regular expressions")));
         }
+        if written_out(text) > MAX_WRITTEN_OUT {
+            let detail = format!("with its repetitions written out the regular expression is longer than {MAX_WRITTEN_OUT}");
+            return Err(error(pointer, detail));
+        }
         let compiled = RegexBuilder::new(text).size_limit(self.most_compiled).dfa_size_limit(MAX_SEARCH_CACHE).build().map_err(
             |refused| {
                 let detail = match refused {
@@ -303,6 +317,25 @@ impl Check {
         )?;
         self.patterns.push((text.to_owned(), compiled));
         Ok(())
+    }
+}
+
+/// The length of a pattern with its counted repetitions written out; 0 if it is none.
+fn written_out(pattern: &str) -> usize {
+    regex_syntax::parse(pattern).map_or(0, |hir| length(&hir))
+}
+
+fn length(hir: &Hir) -> usize {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => 0,
+        HirKind::Literal(literal) => literal.0.len(),
+        HirKind::Class(_) => 1,
+        HirKind::Capture(capture) => length(&capture.sub),
+        HirKind::Repetition(repetition) => {
+            let times = repetition.max.unwrap_or(repetition.min).max(1);
+            length(&repetition.sub).saturating_mul(usize::try_from(times).unwrap_or(usize::MAX))
+        }
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => parts.iter().map(length).fold(0, usize::saturating_add),
     }
 }
 

@@ -93,7 +93,7 @@ impl SessionActor {
             occurred_at: event.occurred_at,
             body: event.body,
         };
-        if self.shared.event_log.has_targets(&event) {
+        if self.shared.event_log.may_have_targets(&event) {
             self.inbox.push(Entry { event, confirm: None });
         }
     }

@@ -100,7 +100,9 @@ fn what_makes_no_sense_or_is_too_much_is_refused_where_it_stands() {
         (json!({"text": {"regex": "a".repeat(257)}}), "/text/regex", "1 to 256"),
         (json!({"text": {"regex": "("}}), "/text/regex", "unclosed group"),
         (json!({"text": {"regex": r"(a)\1"}}), "/text/regex", "backreferences"),
-        (json!({"text": {"regex": "(?:a{1000}){1000}"}}), "/text/regex", "too much room"),
+        (json!({"text": {"regex": "(?:a{1000}){1000}"}}), "/text/regex", "written out"),
+        (json!({"text": {"regex": "[ab]*a[ab]{255}c"}}), "/text/regex", "written out"),
+        (json!({"text": {"regex": r"\w{200}"}}), "/text/regex", "too much room"),
         (json!({"all": many(MAX_FILTER_PARTS)}), "/all/63", "64 parts"),
         (json!({"any": patterns}), "/any/4/text/regex", "4 regular expressions"),
         (json!({"not": deep}), "/not/not/not/not/not/not/not/not", "8 levels"),
@@ -130,7 +132,9 @@ fn ordinary_patterns_fit() {
 #[test]
 fn a_hostile_pattern_on_a_long_text_ends() {
     let text = "a".repeat(1 << 20);
-    for pattern in ["^(a+)+$", "(a|a)*b", "(?:a?){60}a{60}b", "(.*)*x", "(?:[a-z]*[a-z]*[a-z]*)*0", r"(x+x+)+y"] {
+    for pattern in
+        ["^(a+)+$", "(a|a)*b", "(?:a?){60}a{60}b", "[ab]*a[ab]{250}c", "(.*)*x", "(?:[a-z]*[a-z]*[a-z]*)*0", r"(x+x+)+y"]
+    {
         let expression = serde_json::from_value(json!({"text": {"regex": pattern}})).expect("an expression");
         // Some do not even fit; those that do look at a bounded piece of the text, in linear time.
         if let Ok(filter) = Filter::new(expression) {
@@ -193,6 +197,9 @@ fn messages() -> impl Strategy<Value = MessageFacts<'static>> {
 }
 
 proptest! {
+    // Each case compiles patterns anew.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn a_filter_keeps_the_laws_of_logic(first in expressions(), second in expressions(), message in messages()) {
         let ask = |expression: Expression| Filter::new(expression).expect("a filter").matches(&message);
