@@ -19,6 +19,7 @@ use crate::event_log::EventLog;
 use crate::http::{self, AppParts, AppState, HttpSettings, Readiness, ReadyState};
 use crate::master_key::{self, KeyError};
 use crate::metrics::Metrics;
+use crate::recovery::Recovery;
 use crate::replies::{Replies, ReplyParts, ReplySettings};
 use crate::seal::Keyring;
 use crate::send_log::SendLog;
@@ -189,6 +190,7 @@ impl App {
             consumers: Arc::new(ConsumerRegistry::new(Arc::clone(&engine), Arc::clone(&clock))),
             replies: replies.clone(),
             event_log,
+            recovery: Recovery::new(Arc::clone(&engine), Arc::clone(&clock)),
             engine: Arc::clone(&engine),
             rest,
             address_guard: guard,
@@ -287,6 +289,7 @@ impl App {
             clock: Arc::clone(&self.clock),
             metrics: Arc::clone(&self.metrics),
             retention: retention(&self.config),
+            retained_bytes: self.config.store.retention_bytes,
         }
     }
 }
@@ -391,6 +394,7 @@ struct MaintenanceTask {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     retention: Duration,
+    retained_bytes: Option<u64>,
 }
 
 impl MaintenanceTask {
@@ -407,7 +411,11 @@ impl MaintenanceTask {
     /// One round. `true` if there is more to do.
     async fn round(&self) -> bool {
         let events_before = Some(self.clock.now().saturating_sub(self.retention));
-        match self.engine.maintain(Maintenance { events_before, budget: MAINTENANCE_BUDGET }).await {
+        match self
+            .engine
+            .maintain(Maintenance { events_before, bytes_above: self.retained_bytes, budget: MAINTENANCE_BUDGET })
+            .await
+        {
             Ok(done) => {
                 self.metrics.store_bytes.set(i64::try_from(done.bytes).unwrap_or(i64::MAX));
                 done.more

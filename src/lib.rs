@@ -14,6 +14,7 @@ mod failure;
 pub mod http;
 pub mod master_key;
 pub mod metrics;
+pub mod recovery;
 pub mod replies;
 pub mod seal;
 pub mod send_log;

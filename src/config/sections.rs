@@ -174,11 +174,19 @@ pub struct StoreConfig {
     pub max_bytes: Option<u64>,
     /// Days that events and their settled deliveries are kept.
     pub retention_days: u64,
+    /// Bytes of the store beyond which the oldest events go before their time; unlimited if not set.
+    pub retention_bytes: Option<u64>,
 }
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { backend: Backend::Embedded, path: PathBuf::from("./data"), max_bytes: None, retention_days: 30 }
+        Self {
+            backend: Backend::Embedded,
+            path: PathBuf::from("./data"),
+            max_bytes: None,
+            retention_days: 30,
+            retention_bytes: None,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use http::StatusCode;
 
 use crate::domain::{DeadReason, Timestamp};
-use crate::store::Verdict;
+use crate::store::{Hold, Verdict};
 
 /// Attempts of a delivery, the first included.
 pub const MAX_ATTEMPTS: u32 = 10;
@@ -49,7 +49,7 @@ pub struct NextStep {
     /// What becomes of the delivery.
     pub verdict: Verdict,
     /// Holds every delivery of the webhook back for so long.
-    pub hold: Option<Duration>,
+    pub hold: Option<Hold>,
 }
 
 impl NextStep {
@@ -73,7 +73,12 @@ pub fn next_step(answer: Answer, attempt: u32, jitter: f64) -> NextStep {
         None => Verdict::Dead(DeadReason::Exhausted),
     };
     let overloaded = status.is_some_and(is_overload);
-    NextStep { verdict, hold: overloaded.then(|| retry_after.unwrap_or_default().max(OVERLOAD_HOLD)) }
+    NextStep { verdict, hold: overloaded.then(|| overload_hold(retry_after)) }
+}
+
+/// Leaves a receiver that gets too much alone for a while.
+fn overload_hold(retry_after: Option<Duration>) -> Hold {
+    Hold { time: retry_after.unwrap_or_default().max(OVERLOAD_HOLD), probe: false }
 }
 
 /// The wait after attempt number `attempt`, or `None` after the last.
@@ -109,6 +114,10 @@ mod tests {
         Answer::Status(StatusCode::from_u16(code).expect("a status"), None)
     }
 
+    fn held(seconds: u64) -> Hold {
+        Hold { time: Duration::from_secs(seconds), probe: false }
+    }
+
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
@@ -134,9 +143,9 @@ mod tests {
             assert_eq!(next_step(status(code), 1, 0.0), expected, "{code}");
         }
         for code in [429, 502, 504] {
-            let expected = NextStep { verdict: Verdict::Retry(seconds(5)), hold: Some(seconds(5)) };
+            let expected = NextStep { verdict: Verdict::Retry(seconds(5)), hold: Some(held(5)) };
             assert_eq!(next_step(status(code), 1, 0.0), expected, "{code}");
-            let last = NextStep { verdict: Verdict::Dead(DeadReason::Exhausted), hold: Some(seconds(5)) };
+            let last = NextStep { verdict: Verdict::Dead(DeadReason::Exhausted), hold: Some(held(5)) };
             assert_eq!(next_step(status(code), 10, 0.0), last, "{code}");
         }
         let gone = next_step(status(410), 1, 0.0);
@@ -156,7 +165,7 @@ mod tests {
             (busy(429, seconds(10 * 365 * 86_400)), 1, 86_400, Some(86_400)),
             (busy(502, Duration::MAX), 1, 86_400, Some(86_400)),
         ] {
-            let expected = NextStep { verdict: Verdict::Retry(seconds(wait)), hold: hold.map(seconds) };
+            let expected = NextStep { verdict: Verdict::Retry(seconds(wait)), hold: hold.map(held) };
             assert_eq!(next_step(answer, attempt, 0.0), expected, "{answer:?}");
         }
     }

@@ -72,7 +72,7 @@ impl Settler {
     fn count(&self, settlements: &[Settlement], settled: &[Settled]) {
         for (settlement, settled) in settlements.iter().zip(settled) {
             match settled {
-                Settled::Ok => self.metrics.deliveries.with_label_values(&[outcome(settlement.verdict)]).inc(),
+                Settled::Ok { .. } => self.metrics.deliveries.with_label_values(&[outcome(settlement.verdict)]).inc(),
                 Settled::Stale => {
                     let id = settlement.delivery;
                     debug!(delivery.id = %id, "the claim of `{id}` had ended before its attempt");

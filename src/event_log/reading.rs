@@ -216,7 +216,7 @@ mod tests {
         assert!(!log.is_forgotten(&account, tail).await.expect("read"));
         assert!(!log.is_forgotten(&account, START).await.expect("read"));
         let later = log.clock.now().saturating_add(std::time::Duration::from_hours(1));
-        let all = crate::store::Maintenance { events_before: Some(later), budget: 10 };
+        let all = crate::store::Maintenance { events_before: Some(later), bytes_above: None, budget: 10 };
         log.engine.maintain(all).await.expect("maintained");
         assert!(log.is_forgotten(&account, tail).await.expect("read"));
     }

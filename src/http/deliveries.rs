@@ -11,7 +11,7 @@ use super::error::{ApiError, Resource};
 use super::extract::{ApiPath, ApiQuery};
 use super::page::{Limit, Page, PageQuery};
 use super::webhooks::owned;
-use crate::domain::{self, DeliveryId, DeliveryState, EventId, EventType, MessageRef, SpaceId, Timestamp, WebhookId};
+use crate::domain::{self, AccountId, DeliveryId, DeliveryState, EventId, EventType, MessageRef, SpaceId, Timestamp, WebhookId};
 use crate::replies::{ReplyRecord, ReplyState};
 use crate::store::{Cursor, DeliveryFilter, Query, Rows, StateFilter};
 
@@ -196,6 +196,10 @@ impl From<domain::Attempt> for Attempt {
 #[serde(deny_unknown_fields)]
 pub(super) struct DeliveryQuery {
     state: Option<DeliveryStateName>,
+    #[serde(rename = "type")]
+    event_type: Option<EventType>,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
     limit: Option<Limit>,
     cursor: Option<String>,
 }
@@ -210,6 +214,9 @@ pub(super) struct DeliveryQuery {
     params(
         ("id" = String, Path, description = "The webhook.", pattern = "^wh_[A-Za-z0-9_-]{1,128}$", example = "wh_1b9d6bcd4bbb4d2d9b5dab8dfbbd4bed"),
         ("state" = Option<DeliveryStateName>, Query, description = "In this state only.", nullable = false),
+        ("type" = Option<String>, Query, description = "Of events of this type only.", nullable = false, pattern = "^[A-Za-z0-9_]+([.][A-Za-z0-9_]+)*$", max_length = 100, example = "message.created"),
+        ("since" = Option<String>, Query, description = "Created at this time or later.", nullable = false, format = DateTime),
+        ("until" = Option<String>, Query, description = "Created before this time.", nullable = false, format = DateTime),
         PageQuery,
     ),
     responses(
@@ -222,12 +229,12 @@ pub(super) async fn list_deliveries(
     State(app): State<AppState>,
     caller: SpacesCaller,
     ApiPath(webhook): ApiPath<WebhookId>,
-    ApiQuery(DeliveryQuery { state, limit, cursor }): ApiQuery<DeliveryQuery>,
+    ApiQuery(DeliveryQuery { state, event_type, since, until, limit, cursor }): ApiQuery<DeliveryQuery>,
 ) -> Result<Json<Page<Delivery>>, ApiError> {
     let account = caller.account(&app).await?;
     owned(&app, &account, &webhook)?;
     let page = PageQuery::new(limit, cursor);
-    let filter = DeliveryFilter { webhook, state: state.map(StateFilter::from), event: None };
+    let filter = DeliveryFilter { webhook, state: state.map(StateFilter::from), event: None, event_type, since, until };
     let query = Query::Deliveries { filter, cursor: page.place()?.map(Cursor), limit: page.limit() };
     let found = app.engine.query(query).await?;
     let rows = deliveries(found.rows)?;
@@ -254,20 +261,29 @@ pub(super) async fn get_delivery(
     ApiPath(id): ApiPath<DeliveryId>,
 ) -> Result<Json<DeliveryDetail>, ApiError> {
     let account = caller.account(&app).await?;
-    let found = deliveries(app.engine.query(Query::Delivery(id)).await?.rows)?;
-    let is_own = |delivery: &domain::Delivery| owned(&app, &account, &delivery.webhook).is_ok();
-    let delivery = found.into_iter().next().filter(is_own).ok_or(ApiError::NotFound(Resource::Delivery))?;
-    let attempts = match app.engine.query(Query::Attempts(id)).await?.rows {
-        Rows::Attempts(attempts) => attempts,
-        other => return Err(unexpected(&other)),
-    };
-    let attempts = attempts.into_iter().map(Attempt::from).collect();
+    let delivery = owned_delivery(&app, &account, id).await?;
+    let attempts = attempts_of(&app, id).await?;
     let reply = app.replies.find(&delivery.webhook, &delivery.event).await?;
     let reply = reply.filter(|reply| reply.delivery == id).map(DeliveryReply::from);
     Ok(Json(DeliveryDetail { delivery: delivery.into(), attempts, reply }))
 }
 
-fn deliveries(rows: Rows) -> Result<Vec<domain::Delivery>, ApiError> {
+/// The delivery `id`, if it is of a webhook of the account.
+pub(super) async fn owned_delivery(app: &AppState, account: &AccountId, id: DeliveryId) -> Result<domain::Delivery, ApiError> {
+    let found = deliveries(app.engine.query(Query::Delivery(id)).await?.rows)?;
+    let is_own = |delivery: &domain::Delivery| owned(app, account, &delivery.webhook).is_ok();
+    found.into_iter().next().filter(is_own).ok_or(ApiError::NotFound(Resource::Delivery))
+}
+
+/// The attempts of a delivery that have ended, first to last.
+pub(super) async fn attempts_of(app: &AppState, id: DeliveryId) -> Result<Vec<Attempt>, ApiError> {
+    match app.engine.query(Query::Attempts(id)).await?.rows {
+        Rows::Attempts(attempts) => Ok(attempts.into_iter().map(Attempt::from).collect()),
+        other => Err(unexpected(&other)),
+    }
+}
+
+pub(super) fn deliveries(rows: Rows) -> Result<Vec<domain::Delivery>, ApiError> {
     match rows {
         Rows::Deliveries(deliveries) => Ok(deliveries),
         other => Err(unexpected(&other)),
@@ -280,6 +296,7 @@ fn unexpected(rows: &Rows) -> ApiError {
         Rows::Deliveries(_) => "deliveries",
         Rows::Attempts(_) => "attempts",
         Rows::Depths { .. } => "depths",
+        Rows::Flows(_) => "flows",
     };
     ApiError::Internal(format!("the store answered with {kind} to another question"))
 }

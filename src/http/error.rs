@@ -118,6 +118,9 @@ pub enum ApiError {
     /// A webhook could not be tried.
     #[error(transparent)]
     WebhookTest(#[from] TestError),
+    /// An attempt of the delivery is under way.
+    #[error("an attempt of the delivery is under way")]
+    DeliveryInFlight,
     /// The message was emitted, nothing is known of it yet, and that could not be written down.
     #[error(
         "the message was sent, its outcome is not known and could not be recorded; look into the space before sending it again"
@@ -243,6 +246,7 @@ impl ApiError {
             Self::TooManyListeners { .. } => {
                 (StatusCode::TOO_MANY_REQUESTS, "too_many_listeners", "Too many streams and long polls")
             }
+            Self::DeliveryInFlight => (StatusCode::CONFLICT, "delivery_in_flight", "An attempt is under way"),
             // No 503, which would invite callers to send again.
             Self::SentUnrecorded(_) => (StatusCode::INTERNAL_SERVER_ERROR, "unconfirmed", "Sent, outcome unknown"),
             Self::Store(_) => STORE,

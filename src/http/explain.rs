@@ -146,7 +146,7 @@ async fn explain(app: &AppState, account: &AccountId, event: &StoredEvent) -> Re
 }
 
 async fn newest_delivery(app: &AppState, webhook: &WebhookId, event: &EventId) -> Result<Option<Delivery>, ApiError> {
-    let filter = DeliveryFilter { webhook: webhook.clone(), state: None, event: Some(event.clone()) };
+    let filter = DeliveryFilter { event: Some(event.clone()), ..DeliveryFilter::of(webhook.clone()) };
     let Rows::Deliveries(found) = app.engine.query(Query::Deliveries { filter, cursor: None, limit: 1 }).await?.rows else {
         return Err(ApiError::Internal("the store answered with something else to the question for deliveries".to_owned()));
     };

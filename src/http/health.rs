@@ -118,7 +118,7 @@ pub(super) async fn get_metrics(_: Operator, app: State<AppState>) -> impl IntoR
 /// The metrics without a key.
 pub(super) async fn get_metrics_internally(State(app): State<AppState>) -> impl IntoResponse {
     match app.engine.query(Query::Depths).await.map(|page| page.rows) {
-        Ok(Rows::Depths { waiting, in_flight, dead }) => {
+        Ok(Rows::Depths { waiting, in_flight, dead, .. }) => {
             for (state, count) in [("waiting", waiting), ("in_flight", in_flight), ("dead", dead)] {
                 app.metrics.delivery_queue.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));
             }

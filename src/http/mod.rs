@@ -26,6 +26,7 @@ mod openapi;
 mod page;
 mod problem;
 mod recent;
+mod recovery;
 mod sessions;
 mod spaces;
 mod state;
@@ -73,6 +74,10 @@ fn public_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(consumers::list_consumers))
         .routes(routes!(consumers::put_consumer, consumers::get_consumer, consumers::delete_consumer))
         .routes(routes!(consumers::list_consumer_events))
+        .routes(routes!(recovery::retry_delivery))
+        .routes(routes!(recovery::recover_webhook))
+        .routes(routes!(recovery::replay_webhook))
+        .routes(routes!(recovery::list_dead_letters))
         .merge(session_routes())
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))

@@ -20,6 +20,7 @@ use crate::delivery::AddressGuard;
 use crate::domain::{Clock, Secret};
 use crate::event_log::EventLog;
 use crate::metrics::Metrics;
+use crate::recovery::Recovery;
 use crate::replies::Replies;
 use crate::send_log::SendLog;
 use crate::session::SessionRegistry;
@@ -85,6 +86,8 @@ pub struct AppParts {
     pub event_log: Arc<EventLog>,
     /// The store, for reading deliveries.
     pub engine: Arc<dyn Engine>,
+    /// Makes deliveries again.
+    pub recovery: Recovery,
     /// The upstream's REST API.
     pub rest: RestClient,
     /// Which targets webhooks may have.

@@ -1,5 +1,7 @@
 //! Small documents: webhooks, sealed tokens, records of sends. The store does not look inside them.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::domain::{AccountId, Timestamp, WebhookId};
@@ -107,12 +109,28 @@ pub enum Expected {
 /// The flow of a webhook's deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
-    /// Deliveries are claimed when due; a hold ends.
-    Open,
+    /// Deliveries are claimed when due, within limits. A hold and a probing end, and the failures so far are forgotten.
+    Open(FlowLimits),
     /// None is claimed; they wait.
     Paused,
     /// The webhook is deleted: waiting ones become dead (`webhook_deleted`), its lanes go.
     Ended,
+}
+
+/// How fast a webhook's deliveries are claimed at most.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FlowLimits {
+    /// As a token bucket; `None` is no limit.
+    pub rate: Option<Rate>,
+}
+
+/// A token bucket: it holds `count` tokens, a claim takes one, and an empty one is full again after `per`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Most claims at once; 0 counts as 1.
+    pub count: u32,
+    /// The time in which so many come back.
+    pub per: Duration,
 }
 
 /// What became of a write.

@@ -11,6 +11,7 @@ mod document;
 mod embedded;
 mod memory;
 mod query;
+mod rate;
 mod work;
 
 use std::time::Duration;
@@ -18,13 +19,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-pub use document::{DocKind, DocList, DocWrite, Document, Expected, Flow, PutOutcome, Version};
+pub use document::{DocKind, DocList, DocWrite, Document, Expected, Flow, FlowLimits, PutOutcome, Rate, Version};
 pub use embedded::{EmbeddedSettings, EmbeddedStore};
 pub use memory::MemoryStore;
-pub use query::{Cursor, DeliveryFilter, EventFilter, Page, Query, Rows, StateFilter, StoredEvent};
+pub use query::{Cursor, DeliveryFilter, EventFilter, FlowStatus, Page, Query, Rows, StateFilter, StoredEvent};
 pub use work::{
-    Appended, Claim, ClaimRequest, ClaimedEvent, Lane, NewEvent, Requeue, RequeueMode, Requeued, Settled, Settlement, Target,
-    Verdict,
+    Appended, Claim, ClaimRequest, ClaimedEvent, Hold, Lane, NewEvent, ReplayItem, Requeue, RequeueMode, Requeued, Settled,
+    Settlement, Target, Verdict,
 };
 
 use crate::domain::{SessionId, Timestamp};
@@ -142,6 +143,8 @@ pub struct Fence {
 pub struct Maintenance {
     /// Events appended before this go, with their settled deliveries; an event with an open delivery stays.
     pub events_before: Option<Timestamp>,
+    /// While the store's content takes more bytes than this, the oldest events go as well.
+    pub bytes_above: Option<u64>,
     /// Most events and documents removed in this round, each event with all that hangs on it.
     pub budget: usize,
 }
@@ -187,8 +190,9 @@ pub trait Engine: Send + Sync + 'static {
     /// so are its targets. A delivery for a webhook whose flow has ended is dead from the start.
     async fn append(&self, fence: Fence, events: Vec<NewEvent>) -> Result<Appended>;
 
-    /// Takes due deliveries of webhooks that are neither paused nor held. At most one live claim per delivery, at most
-    /// [`ClaimRequest::per_webhook`] per webhook, and of an ordered lane only its head. A claim that expired comes back with the
+    /// Takes due deliveries of webhooks that are neither paused nor held, as far as their rates allow. At most one live claim per
+    /// delivery, at most [`ClaimRequest::per_webhook`] per webhook, one of a webhook that is probed, and of an ordered lane only its
+    /// head. A claim that expired comes back with the
     /// attempt counted and logged as unknown.
     ///
     /// Webhooks take turns: the one that has gone longest without giving a delivery gives the next. The deliveries of one webhook

@@ -1,11 +1,12 @@
 //! Reading the log.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::domain::{AccountId, Attempt, Delivery, DeliveryId, EventId, EventType, SpaceId, Timestamp, WebhookId};
 
 /// A place in a list: the store's number of the last row seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Cursor(pub i64);
 
 /// What to read. `limit` rows at most, after `cursor`.
@@ -42,6 +43,15 @@ pub enum Query {
     Attempts(DeliveryId),
     /// How many deliveries wait, are in flight and are dead, for metrics.
     Depths,
+    /// How the deliveries of one webhook flow.
+    Flow(WebhookId),
+    /// The same of all webhooks that ever had a delivery, in the order of their ids.
+    Flows {
+        /// After this one.
+        after: Option<WebhookId>,
+        /// Most rows.
+        limit: usize,
+    },
 }
 
 /// Which events.
@@ -64,6 +74,19 @@ pub struct DeliveryFilter {
     pub state: Option<StateFilter>,
     /// Of this event only.
     pub event: Option<EventId>,
+    /// Of events of this type only.
+    pub event_type: Option<EventType>,
+    /// Created at or after.
+    pub since: Option<Timestamp>,
+    /// Created before.
+    pub until: Option<Timestamp>,
+}
+
+impl DeliveryFilter {
+    /// All deliveries of a webhook.
+    pub fn of(webhook: WebhookId) -> Self {
+        Self { webhook, state: None, event: None, event_type: None, since: None, until: None }
+    }
 }
 
 /// A state without its particulars.
@@ -105,7 +128,32 @@ pub enum Rows {
         in_flight: u64,
         /// Dead deliveries.
         dead: u64,
+        /// When the first made of those waiting was made.
+        oldest_waiting: Option<Timestamp>,
     },
+    /// Of [`Query::Flow`] and [`Query::Flows`].
+    Flows(Vec<FlowStatus>),
+}
+
+/// How the deliveries of a webhook flow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlowStatus {
+    /// The webhook.
+    pub webhook: WebhookId,
+    /// Waiting deliveries.
+    pub waiting: u64,
+    /// Deliveries in flight.
+    pub in_flight: u64,
+    /// Dead deliveries.
+    pub dead: u64,
+    /// When the first made of those waiting was made.
+    pub oldest_waiting: Option<Timestamp>,
+    /// Until when nothing is claimed; a past time means that it is.
+    pub held_until: Option<Timestamp>,
+    /// Whether one delivery at a time is claimed until one is delivered.
+    pub probing: bool,
+    /// Since when it has seen nothing but failures.
+    pub failing_since: Option<Timestamp>,
 }
 
 /// An event of the log.

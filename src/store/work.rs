@@ -112,8 +112,17 @@ pub struct Settlement {
     pub verdict: Verdict,
     /// How the attempt went, for the log.
     pub outcome: AttemptOutcome,
-    /// Holds the whole webhook back for so long (its receiver asked for it or is overloaded).
-    pub hold: Option<Duration>,
+    /// Holds the whole webhook back.
+    pub hold: Option<Hold>,
+}
+
+/// Nothing of a webhook is claimed for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hold {
+    /// For so long; a longer hold stays.
+    pub time: Duration,
+    /// Whether the webhook is probed afterwards: one delivery at a time until one of them is delivered.
+    pub probe: bool,
 }
 
 /// What becomes of a delivery after an attempt.
@@ -131,9 +140,19 @@ pub enum Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
     /// It did.
-    Ok,
+    Ok {
+        /// Since when the webhook has seen nothing but failures; `None` after a success.
+        failing_since: Option<Timestamp>,
+    },
     /// The claim had ended; nothing was changed.
     Stale,
+}
+
+impl Settled {
+    /// Whether it did.
+    pub fn counted(self) -> bool {
+        matches!(self, Self::Ok { .. })
+    }
 }
 
 /// Deliveries to be made again.
@@ -155,21 +174,32 @@ pub enum RequeueMode {
     /// This one, whatever its state unless it is in flight: due now, with a fresh schedule, so that its attempts count from 1
     /// again.
     One(DeliveryId),
-    /// Dead ones created since then, oldest first: due now, with a fresh schedule.
+    /// Dead ones created in a stretch of time, oldest first: due now, with a fresh schedule.
     Redrive {
         /// The earliest creation.
         since: Timestamp,
+        /// Created before then.
+        until: Timestamp,
     },
-    /// New deliveries of the account's events since then, also older than the webhook, oldest first. An event of which a delivery
-    /// to the webhook is still open is passed over, so that a repeated call makes no second one; it counts towards the limit.
+    /// New deliveries of these events, also of such as are older than the webhook. An event that is gone, or of which a delivery to
+    /// the webhook is still open, is passed over, so that a repeated call makes no second one. Limit and cursor mean nothing here.
     Replay {
-        /// Whose events.
-        account: AccountId,
-        /// The earliest append.
-        since: Timestamp,
-        /// The lane of an event, by its space, is ordered.
-        ordered: bool,
+        /// The events.
+        items: Vec<ReplayItem>,
+        /// Only tells how many there would be.
+        dry_run: bool,
     },
+}
+
+/// An event that is delivered once more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplayItem {
+    /// Its place in the log.
+    pub position: Cursor,
+    /// In which lane its delivery waits.
+    pub lane: Lane,
+    /// When it is due, counted from now.
+    pub due_in: Duration,
 }
 
 /// What a requeue did.

@@ -69,9 +69,13 @@ impl Index {
 
 /// Where `webhook` gets an event of `space`.
 pub(super) fn target(webhook: &Webhook, space: &SpaceId) -> Target {
-    let lane = match webhook.ordering {
+    Target { webhook: webhook.id.clone(), lane: lane(webhook, space) }
+}
+
+/// The lane in which deliveries to `webhook` of events of `space` wait.
+pub fn lane(webhook: &Webhook, space: &SpaceId) -> Lane {
+    match webhook.ordering {
         Ordering::Parallel => Lane::Parallel,
         Ordering::Space => Lane::Ordered(space.clone()),
-    };
-    Target { webhook: webhook.id.clone(), lane }
+    }
 }

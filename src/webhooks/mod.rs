@@ -12,6 +12,7 @@ mod tests;
 mod url;
 mod view;
 
+pub use index::lane;
 pub use matching::{Match, Reason, decide, decide_by_rules};
 pub use registry::{Candidates, DEFAULT_LIMIT, NewWebhook, WebhookError, WebhookPatch, WebhookRegistry};
 pub use url::{MAX_URL, UrlError, WebhookUrl};

@@ -16,7 +16,9 @@ use crate::domain::{
     WebhookStatus,
 };
 use crate::seal::{Keyring, Purpose, UnsealError};
-use crate::store::{DocKind, DocList, DocWrite, Document, Engine, Expected, Flow, PutOutcome, StoreError, Target, Version};
+use crate::store::{
+    DocKind, DocList, DocWrite, Document, Engine, Expected, Flow, FlowLimits, PutOutcome, StoreError, Target, Version,
+};
 
 /// Most webhooks of one account, unless the settings say otherwise.
 pub const DEFAULT_LIMIT: usize = 100;
@@ -186,7 +188,7 @@ impl WebhookRegistry {
             created_at: now,
             updated_at: now,
         };
-        let flow = if new.enabled { Flow::Open } else { Flow::Paused };
+        let flow = if new.enabled { Flow::Open(FlowLimits::default()) } else { Flow::Paused };
         let version = self.put(&webhook, Expected::Absent, Some(flow)).await?.ok_or(WebhookError::Contended)?;
         let webhook = Arc::new(webhook);
         self.write().insert(Entry { webhook: Arc::clone(&webhook), version });
@@ -348,7 +350,7 @@ fn apply(webhook: &mut Webhook, patch: &WebhookPatch) -> Option<Flow> {
     match (patch.enabled, webhook.status) {
         (Some(true), _) => {
             webhook.status = WebhookStatus::Enabled;
-            Some(Flow::Open)
+            Some(Flow::Open(FlowLimits::default()))
         }
         (Some(false), WebhookStatus::Gone) => Some(Flow::Paused),
         (Some(false), WebhookStatus::Enabled | WebhookStatus::Disabled) => {
@@ -356,7 +358,7 @@ fn apply(webhook: &mut Webhook, patch: &WebhookPatch) -> Option<Flow> {
             Some(Flow::Paused)
         }
         // A hold was about the receiver at the old address.
-        (None, WebhookStatus::Enabled) if moved => Some(Flow::Open),
+        (None, WebhookStatus::Enabled) if moved => Some(Flow::Open(FlowLimits::default())),
         (None, _) => None,
     }
 }

@@ -5,6 +5,7 @@ mod events;
 mod explaining;
 mod filters;
 mod receivers;
+mod recovering;
 mod registering;
 mod replies;
 

@@ -3,15 +3,15 @@
 use rusqlite::{CachedStatement, params};
 
 use super::rows::{DEAD, QUEUED, WAITING};
-use super::transaction::Work;
+use super::transaction::{Standing, Work};
 use crate::domain::{DeadReason, WebhookId};
-use crate::store::{Appended, Fence, Flow, Lane, NewEvent};
+use crate::store::{Appended, Fence, Lane, NewEvent, Target};
 
 const INSERT_EVENT: &str = "INSERT INTO events (seq, id, account, space, type, occurred_at, appended_at, body)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO NOTHING";
 
 const INSERT_DELIVERY: &str = "INSERT INTO deliveries (id, event, flow, lane, state, due_at, reason, created_at, updated_at)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?6, ?6)";
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8)";
 
 impl Work<'_> {
     pub(super) fn append(&mut self, fence: &Fence, events: &[NewEvent]) -> rusqlite::Result<Appended> {
@@ -39,37 +39,38 @@ impl Work<'_> {
             }
             self.numbers.last_event = seq;
             for target in &event.targets {
-                self.insert_delivery(&mut insert_delivery, seq, &target.webhook, &target.lane)?;
+                self.insert_delivery(&mut insert_delivery, seq, target, self.now)?;
             }
         }
         Ok(Appended::Durable(news))
     }
 
-    /// A new delivery, due now.
-    pub(super) fn add_delivery(&mut self, event: i64, webhook: &WebhookId, lane: &Lane) -> rusqlite::Result<()> {
+    /// A new delivery of a known event.
+    pub(super) fn add_delivery(&mut self, event: i64, webhook: &WebhookId, lane: &Lane, due_at: i64) -> rusqlite::Result<()> {
         let mut insert = self.connection.prepare_cached(INSERT_DELIVERY)?;
-        self.insert_delivery(&mut insert, event, webhook, lane)
+        let target = Target { webhook: webhook.clone(), lane: lane.clone() };
+        self.insert_delivery(&mut insert, event, &target, due_at)
     }
 
     fn insert_delivery(
         &mut self,
         insert: &mut CachedStatement<'_>,
         event: i64,
-        webhook: &WebhookId,
-        lane: &Lane,
+        target: &Target,
+        due_at: i64,
     ) -> rusqlite::Result<()> {
-        let (flow_id, flow) = self.flow_of(webhook)?;
-        let (lane, waiting) = match lane {
+        let (flow_id, flow) = self.flow_of(&target.webhook)?;
+        let (lane, waiting) = match &target.lane {
             Lane::Parallel => (None, WAITING),
             // The lane's refresh tells whether it is the head.
             Lane::Ordered(space) => (Some(self.lane_of(flow_id, space)?), QUEUED),
         };
         let (state, reason) = match flow {
-            Flow::Open | Flow::Paused => (waiting, None),
-            Flow::Ended => (DEAD, Some(DeadReason::WebhookDeleted.as_str())),
+            Standing::Open | Standing::Paused => (waiting, None),
+            Standing::Ended => (DEAD, Some(DeadReason::WebhookDeleted.as_str())),
         };
         self.numbers.last_delivery += 1;
-        insert.execute(params![self.numbers.last_delivery, event, flow_id, lane, state, self.now, reason])?;
+        insert.execute(params![self.numbers.last_delivery, event, flow_id, lane, state, due_at, reason, self.now])?;
         self.flow_changed(flow_id, 0);
         self.lane_changed(lane);
         self.hint = true;

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use rusqlite::params;
 
 use super::rows::{bytes, event_type, int, parsed, time};
-use super::transaction::Work;
+use super::transaction::{Work, bucket};
 use crate::domain::{DeliveryId, Timestamp, WebhookId};
+use crate::store::rate::TokenBucket;
 use crate::store::{Claim, ClaimRequest, ClaimedEvent};
 
 /// Webhooks whose time has come line up for their turn.
@@ -16,7 +17,8 @@ pub(super) const MARK_READY: &str =
     "UPDATE flows INDEXED BY flows_due SET ready = 1 WHERE ready = 0 AND due_at <= ?1 AND due_at IS NOT NULL";
 
 /// The webhooks whose turn it is.
-pub(super) const READY: &str = "SELECT id, webhook, in_flight FROM flows INDEXED BY flows_turn
+pub(super) const READY: &str =
+    "SELECT id, webhook, in_flight, probing, rate_count, rate_us, full_at_us FROM flows INDEXED BY flows_turn
      WHERE ready = 1 AND due_at <= ?1 ORDER BY turn, webhook LIMIT ?2";
 
 /// Takes the first due deliveries of a webhook.
@@ -34,6 +36,7 @@ struct Turn {
     /// How many deliveries it may still give.
     room: usize,
     taken: usize,
+    bucket: TokenBucket,
 }
 
 impl Work<'_> {
@@ -67,6 +70,7 @@ impl Work<'_> {
             active = still_active;
         }
         self.note_turns(&turns);
+        self.note_tokens(&turns)?;
         Ok(claims)
     }
 
@@ -74,8 +78,10 @@ impl Work<'_> {
         let mut ready = self.connection.prepare_cached(READY)?;
         let turns = ready.query_map(params![self.now, int(request.max)], |row| {
             let in_flight = usize::try_from(row.get::<_, i64>(2)?).unwrap_or(0);
-            let room = request.per_webhook.saturating_sub(in_flight);
-            Ok(Turn { flow: row.get(0)?, webhook: parsed(row, 1)?, room, taken: 0 })
+            let limit = if row.get(3)? { request.per_webhook.min(1) } else { request.per_webhook };
+            let bucket = bucket(row, 4)?;
+            let room = limit.saturating_sub(in_flight).min(bucket.available(Timestamp::from_millis(self.now)));
+            Ok(Turn { flow: row.get(0)?, webhook: parsed(row, 1)?, room, taken: 0, bucket })
         })?;
         turns.collect()
     }
@@ -137,6 +143,17 @@ impl Work<'_> {
         for turn in turns.iter().filter(|turn| turn.taken == 0) {
             self.flow_changed(turn.flow, 0);
         }
+    }
+
+    /// Writes down what was taken out of the buckets of those that have a rate.
+    fn note_tokens(&self, turns: &[Turn]) -> rusqlite::Result<()> {
+        for turn in turns.iter().filter(|turn| turn.taken > 0 && turn.bucket.rate.is_some()) {
+            let mut bucket = turn.bucket;
+            bucket.take(turn.taken, Timestamp::from_millis(self.now));
+            let sql = "UPDATE flows SET full_at_us = ?2 WHERE id = ?1";
+            self.connection.prepare_cached(sql)?.execute([turn.flow, bucket.full_at])?;
+        }
+        Ok(())
     }
 
     /// Webhooks between the former limit and the new one have to be looked at again.

@@ -74,7 +74,7 @@ impl Work<'_> {
         let id = self.write_flow(webhook, flow)?;
         self.hint = true;
         match flow {
-            Flow::Open | Flow::Paused => Ok(()),
+            Flow::Open(_) | Flow::Paused => Ok(()),
             Flow::Ended => {
                 let ordered = "UPDATE deliveries SET state = 4, reason = 'webhook_deleted', updated_at = ?2
                      WHERE lane IN (SELECT id FROM lanes WHERE flow = ?1) AND lane IS NOT NULL AND state <= 1";

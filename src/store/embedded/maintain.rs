@@ -3,18 +3,46 @@
 use rusqlite::params;
 
 use super::rows::{int, natural};
-use super::transaction::Work;
+use super::transaction::{FROM_THE_START, Work};
 use crate::domain::Timestamp;
 use crate::store::{Maintained, Maintenance};
+
+/// Events that a round looks at beyond four times those that it may remove.
+const LOOKED_AT: i64 = 256;
+
+/// Events removed before the size is looked at again.
+const SHRINK_STEP: usize = 50;
 
 impl Work<'_> {
     pub(super) fn maintain(&mut self, maintenance: &Maintenance) -> rusqlite::Result<Maintained> {
         let (documents, more_documents) = self.remove_documents(maintenance.budget)?;
-        let (events, more_events) = match maintenance.events_before {
-            Some(before) => self.remove_events(before, maintenance.budget - documents)?,
+        let mut left = maintenance.budget - documents;
+        let (mut events, mut more_events) = match maintenance.events_before {
+            Some(before) => self.remove_events(before, left)?,
             None => (0, false),
         };
+        left -= events;
+        if let Some(most) = maintenance.bytes_above {
+            let (larger, more) = self.shrink(most, left)?;
+            events += larger;
+            more_events |= more;
+        }
         Ok(Maintained { events, documents, more: more_documents || more_events, bytes: self.bytes()? })
+    }
+
+    /// Removes the oldest events until the content takes `most` bytes at most. Answers how many, and whether some are left to go.
+    fn shrink(&mut self, most: u64, budget: usize) -> rusqlite::Result<(usize, bool)> {
+        let mut removed = 0;
+        while self.bytes()? > most {
+            // In small steps, because a step may free more than is needed.
+            let step = (budget - removed).min(SHRINK_STEP);
+            let (events, more) = self.remove_events(Timestamp::from_millis(i64::MAX), step)?;
+            removed += events;
+            if events == 0 || step == 0 {
+                return Ok((removed, more));
+            }
+        }
+        Ok((removed, false))
     }
 
     fn remove_documents(&self, budget: usize) -> rusqlite::Result<(usize, bool)> {
@@ -31,25 +59,38 @@ impl Work<'_> {
         Ok((expired.len().min(budget), expired.len() > budget))
     }
 
-    /// Removes old events; their deliveries and attempts go with them.
-    fn remove_events(&self, before: Timestamp, budget: usize) -> rusqlite::Result<(usize, bool)> {
+    /// Removes old events; their deliveries and attempts go with them. Looks at a bounded number of rows: where many old events have
+    /// an open delivery, the next call goes on behind them, and the one after the end begins anew.
+    fn remove_events(&mut self, before: Timestamp, budget: usize) -> rusqlite::Result<(usize, bool)> {
+        let (looked_at, seq) = self.numbers.maintained;
         let mut select = self.connection.prepare_cached(
-            "SELECT seq FROM events INDEXED BY events_appended
-             WHERE appended_at < ?1
-                 AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.event = events.seq AND deliveries.state <= 2)
-             ORDER BY appended_at, seq LIMIT ?2",
+            "SELECT seq, appended_at,
+                 EXISTS (SELECT 1 FROM deliveries WHERE deliveries.event = events.seq AND deliveries.state <= 2)
+             FROM events INDEXED BY events_appended
+             WHERE (appended_at, seq) > (?1, ?2) AND appended_at < ?3 ORDER BY appended_at, seq LIMIT ?4",
         )?;
-        let bounds = params![before.as_millis(), int(budget).saturating_add(1)];
-        let old: Vec<i64> = select.query_map(bounds, |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-        if old.is_empty() {
-            return Ok((0, false));
+        let most = int(budget).saturating_mul(4).saturating_add(LOOKED_AT);
+        let rows = select.query_map(params![looked_at, seq, before.as_millis(), most], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, bool>(2)?))
+        })?;
+        let rows: Vec<_> = rows.collect::<rusqlite::Result<_>>()?;
+        let old: Vec<i64> = rows.iter().filter(|(_, _, open)| !open).map(|(seq, ..)| *seq).collect();
+        let all_seen = int(rows.len()) < most;
+        if old.len() <= budget {
+            self.numbers.maintained = match rows.last() {
+                Some((seq, appended_at, _)) if !all_seen => (*appended_at, *seq),
+                _ => FROM_THE_START,
+            };
         }
-        self.keep_last_numbers()?;
+        let removed = old.len().min(budget);
+        if removed > 0 {
+            self.keep_last_numbers()?;
+        }
         let mut delete = self.connection.prepare_cached("DELETE FROM events WHERE seq = ?1")?;
-        for seq in old.iter().take(budget) {
+        for seq in &old[..removed] {
             delete.execute([seq])?;
         }
-        Ok((old.len().min(budget), old.len() > budget))
+        Ok((removed, old.len() > budget || !all_seen))
     }
 
     /// Writes down the numbers given out, so that none is given out again after the rows that bear them are gone.

@@ -4,9 +4,10 @@ use rusqlite::types::ToSql;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::requeue::{after, cut_page};
-use super::rows::{ATTEMPT, DELIVERY, DELIVERY_JOINS, EVENT, attempt, delivery, event, int, natural};
-use crate::domain::{AccountId, Delivery, DeliveryId, EventId, SpaceId, Timestamp};
-use crate::store::{Cursor, DeliveryFilter, EventFilter, Page, Query, Rows, StateFilter, StoredEvent};
+use super::rows::{ATTEMPT, DELIVERY, DELIVERY_JOINS, EVENT, attempt, delivery, event, int, natural, parsed};
+use super::transaction::NOT_HELD;
+use crate::domain::{AccountId, Delivery, DeliveryId, EventId, EventType, SpaceId, Timestamp, WebhookId};
+use crate::store::{Cursor, DeliveryFilter, EventFilter, FlowStatus, Page, Query, Rows, StateFilter, StoredEvent};
 
 /// When a claim may next get something; one look at the first entry of each index.
 pub(super) const NEXT_DUE: &str = "SELECT min(due_at) FROM (
@@ -33,6 +34,8 @@ pub(super) fn query(connection: &Connection, query: &Query) -> rusqlite::Result<
             Ok(Page { rows: Rows::Attempts(attempts), next: None })
         }
         Query::Depths => depths(connection),
+        Query::Flow(webhook) => flows(connection, FlowsWanted::One(webhook)),
+        Query::Flows { after, limit } => flows(connection, FlowsWanted::After(after.as_ref(), *limit)),
     }
 }
 
@@ -92,9 +95,25 @@ fn list_deliveries(
     } else {
         (index, "")
     };
+    let event_type = filter.event_type.as_ref().map(EventType::as_str);
+    let of_type = match &event_type {
+        Some(event_type) => {
+            bounds.push(event_type);
+            format!("AND e.type = ?{}", bounds.len())
+        }
+        None => String::new(),
+    };
+    let since = filter.since.map_or(i64::MIN, Timestamp::as_millis);
+    let until = filter.until.map_or(i64::MAX, Timestamp::as_millis);
+    let in_time = if filter.since.is_some() || filter.until.is_some() {
+        bounds.extend([&since as &dyn ToSql, &until]);
+        format!("AND d.created_at >= ?{} AND d.created_at < ?{}", bounds.len() - 1, bounds.len())
+    } else {
+        String::new()
+    };
     let sql = format!(
         "SELECT {DELIVERY} FROM deliveries AS d INDEXED BY {index} {DELIVERY_JOINS}
-         WHERE d.flow = (SELECT id FROM flows WHERE webhook = ?1) AND d.id < ?2 {in_state} {of_event}
+         WHERE d.flow = (SELECT id FROM flows WHERE webhook = ?1) AND d.id < ?2 {in_state} {of_event} {of_type} {in_time}
          ORDER BY d.id DESC LIMIT ?3"
     );
     let mut select = connection.prepare_cached(&sql)?;
@@ -118,10 +137,59 @@ fn depths(connection: &Connection) -> rusqlite::Result<Page> {
                  - (SELECT count(*) FROM deliveries INDEXED BY deliveries_lane_active
                     WHERE lane IS NOT NULL AND state IN (1, 2) AND state = 1),
              (SELECT count(*) FROM deliveries INDEXED BY deliveries_in_flight WHERE state = 2),
-             (SELECT count(*) FROM deliveries INDEXED BY deliveries_dead WHERE state = 4)",
+             (SELECT count(*) FROM deliveries INDEXED BY deliveries_dead WHERE state = 4),
+             (SELECT created_at FROM deliveries WHERE id = (SELECT min(id) FROM (
+                 SELECT min(id) AS id FROM deliveries INDEXED BY deliveries_due WHERE state = 1
+                 UNION ALL
+                 SELECT min(id) FROM deliveries INDEXED BY deliveries_lane_waiting WHERE lane IS NOT NULL AND state <= 1)))",
     )?;
     let rows = select.query_row([], |row| {
-        Ok(Rows::Depths { waiting: natural(row, 0)?, in_flight: natural(row, 1)?, dead: natural(row, 2)? })
+        let oldest_waiting = row.get::<_, Option<i64>>(3)?.map(Timestamp::from_millis);
+        Ok(Rows::Depths { waiting: natural(row, 0)?, in_flight: natural(row, 1)?, dead: natural(row, 2)?, oldest_waiting })
     })?;
     Ok(Page { rows, next: None })
+}
+
+/// Which webhooks' flows are asked for.
+enum FlowsWanted<'a> {
+    One(&'a WebhookId),
+    After(Option<&'a WebhookId>, usize),
+}
+
+fn flows(connection: &Connection, wanted: FlowsWanted<'_>) -> rusqlite::Result<Page> {
+    let (condition, webhook, limit) = match wanted {
+        FlowsWanted::One(webhook) => ("webhook = ?1", webhook.as_str(), 1),
+        FlowsWanted::After(after, limit) => ("webhook > ?1", after.map_or("", WebhookId::as_str), int(limit)),
+    };
+    // The numbers of one webhook's deliveries, each read from an index.
+    let sql = format!(
+        "SELECT webhook, held_until, probing, failing_since, in_flight,
+             (SELECT count(*) FROM deliveries INDEXED BY deliveries_due WHERE flow = f.id AND state = 1)
+                 + (SELECT count(*) FROM lanes AS l JOIN deliveries AS d INDEXED BY deliveries_lane_waiting ON d.lane = l.id
+                    WHERE l.flow = f.id AND d.lane IS NOT NULL AND d.state <= 1)
+                 - (SELECT count(*) FROM lanes AS l JOIN deliveries AS d INDEXED BY deliveries_lane_active ON d.lane = l.id
+                    WHERE l.flow = f.id AND d.lane IS NOT NULL AND d.state IN (1, 2) AND d.state = 1),
+             (SELECT count(*) FROM deliveries INDEXED BY deliveries_dead WHERE flow = f.id AND state = 4),
+             (SELECT created_at FROM deliveries WHERE id = (SELECT min(id) FROM (
+                 SELECT min(id) AS id FROM deliveries INDEXED BY deliveries_due WHERE flow = f.id AND state = 1
+                 UNION ALL
+                 SELECT min(d.id) FROM lanes AS l JOIN deliveries AS d INDEXED BY deliveries_lane_waiting ON d.lane = l.id
+                 WHERE l.flow = f.id AND d.lane IS NOT NULL AND d.state <= 1)))
+         FROM flows AS f WHERE {condition} ORDER BY webhook LIMIT ?2"
+    );
+    let mut select = connection.prepare_cached(&sql)?;
+    let optional = |millis: Option<i64>| millis.map(Timestamp::from_millis);
+    let rows = select.query_map(params![webhook, limit], |row| {
+        Ok(FlowStatus {
+            webhook: parsed(row, 0)?,
+            waiting: natural(row, 5)?,
+            in_flight: natural(row, 4)?,
+            dead: natural(row, 6)?,
+            oldest_waiting: optional(row.get(7)?),
+            held_until: Some(row.get(1)?).filter(|until| *until != NOT_HELD).map(Timestamp::from_millis),
+            probing: row.get(2)?,
+            failing_since: optional(row.get(3)?),
+        })
+    })?;
+    Ok(Page { rows: Rows::Flows(rows.collect::<rusqlite::Result<_>>()?), next: None })
 }

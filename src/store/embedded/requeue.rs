@@ -2,23 +2,25 @@
 
 use rusqlite::{OptionalExtension as _, params};
 
-use super::rows::{int, parsed};
-use super::transaction::Work;
-use crate::domain::{AccountId, SpaceId, Timestamp};
-use crate::store::{Cursor, Flow, Lane, Requeue, RequeueMode, Requeued};
+use super::rows::int;
+use super::transaction::{Standing, Work};
+use crate::domain::{Timestamp, WebhookId};
+use crate::store::{Cursor, ReplayItem, Requeue, RequeueMode, Requeued};
 
 impl Work<'_> {
     pub(super) fn requeue(&mut self, request: &Requeue) -> rusqlite::Result<Requeued> {
         let (flow_id, flow) = self.flow_of(&request.webhook)?;
         match (flow, &request.mode) {
-            (Flow::Ended, _) => Ok(Requeued { count: 0, cursor: None }),
-            (Flow::Open | Flow::Paused, RequeueMode::One(delivery)) => {
+            (Standing::Ended, _) => Ok(Requeued { count: 0, cursor: None }),
+            (Standing::Open | Standing::Paused, RequeueMode::One(delivery)) => {
                 let done = request.limit > 0 && self.start_again(flow_id, delivery.number())?;
                 Ok(Requeued { count: usize::from(done), cursor: None })
             }
-            (Flow::Open | Flow::Paused, RequeueMode::Redrive { since }) => self.redrive(flow_id, request, *since),
-            (Flow::Open | Flow::Paused, RequeueMode::Replay { account, since, ordered }) => {
-                self.replay(flow_id, request, account, *since, *ordered)
+            (Standing::Open | Standing::Paused, RequeueMode::Redrive { since, until }) => {
+                self.redrive(flow_id, request, *since, *until)
+            }
+            (Standing::Open | Standing::Paused, RequeueMode::Replay { items, dry_run }) => {
+                self.replay(flow_id, &request.webhook, items, *dry_run)
             }
         }
     }
@@ -39,12 +41,13 @@ impl Work<'_> {
         Ok(true)
     }
 
-    fn redrive(&mut self, flow: i64, request: &Requeue, since: Timestamp) -> rusqlite::Result<Requeued> {
+    fn redrive(&mut self, flow: i64, request: &Requeue, since: Timestamp, until: Timestamp) -> rusqlite::Result<Requeued> {
         let mut select = self.connection.prepare_cached(
             "SELECT id FROM deliveries INDEXED BY deliveries_dead
-             WHERE flow = ?1 AND state = 4 AND id > ?2 AND created_at >= ?3 ORDER BY id LIMIT ?4",
+             WHERE flow = ?1 AND state = 4 AND id > ?2 AND created_at >= ?3 AND created_at < ?4 ORDER BY id LIMIT ?5",
         )?;
-        let bounds = params![flow, after(request.cursor), since.as_millis(), int(request.limit).saturating_add(1)];
+        let limit = int(request.limit).saturating_add(1);
+        let bounds = params![flow, after(request.cursor), since.as_millis(), until.as_millis(), limit];
         let mut dead: Vec<i64> = select.query_map(bounds, |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
         let cursor = cut_page(&mut dead, request.limit, request.cursor, |id| *id);
         for id in &dead {
@@ -53,35 +56,22 @@ impl Work<'_> {
         Ok(Requeued { count: dead.len(), cursor })
     }
 
-    fn replay(
-        &mut self,
-        flow: i64,
-        request: &Requeue,
-        account: &AccountId,
-        since: Timestamp,
-        ordered: bool,
-    ) -> rusqlite::Result<Requeued> {
-        let mut select = self.connection.prepare_cached(
-            "SELECT seq, space FROM events INDEXED BY events_account
-             WHERE account = ?1 AND seq > ?2 AND appended_at >= ?3 ORDER BY seq LIMIT ?4",
+    fn replay(&mut self, flow: i64, webhook: &WebhookId, items: &[ReplayItem], dry_run: bool) -> rusqlite::Result<Requeued> {
+        let mut wanted = self.connection.prepare_cached(
+            "SELECT 1 FROM events WHERE seq = ?1
+                 AND NOT EXISTS (SELECT 1 FROM deliveries WHERE event = ?1 AND flow = ?2 AND state <= 2)",
         )?;
-        let limit = int(request.limit).saturating_add(1);
-        let bounds = params![account.as_str(), after(request.cursor), since.as_millis(), limit];
-        let mut events: Vec<(i64, SpaceId)> =
-            select.query_map(bounds, |row| Ok((row.get(0)?, parsed(row, 1)?)))?.collect::<rusqlite::Result<_>>()?;
-        let cursor = cut_page(&mut events, request.limit, request.cursor, |(seq, _)| *seq);
-        let mut open =
-            self.connection.prepare_cached("SELECT 1 FROM deliveries WHERE event = ?1 AND flow = ?2 AND state <= 2")?;
         let mut count = 0;
-        for (seq, space) in events {
-            if open.exists([seq, flow])? {
+        for item in items {
+            if !wanted.exists([item.position.0, flow])? {
                 continue;
             }
-            let lane = if ordered { Lane::Ordered(space) } else { Lane::Parallel };
-            self.add_delivery(seq, &request.webhook, &lane)?;
             count += 1;
+            if !dry_run {
+                self.add_delivery(item.position.0, webhook, &item.lane, self.after(item.due_in))?;
+            }
         }
-        Ok(Requeued { count, cursor })
+        Ok(Requeued { count, cursor: None })
     }
 }
 

@@ -52,11 +52,18 @@ CREATE INDEX events_appended ON events (appended_at);
 -- One row for each webhook that ever had a delivery or a change of flow.
 -- flow: 0 open, 1 paused, 2 ended. due_at: when a claim may get something, NULL when nothing can be had.
 -- ready: due_at was in the past when the row was last looked at; those take turns.
+-- probing: one delivery at a time. rate_count, rate_us, full_at_us: a token bucket of so many tokens, the time that one takes to
+-- come back, and when it is full again; rate_count is NULL without a rate.
 CREATE TABLE flows (
     id         INTEGER PRIMARY KEY,
     webhook    TEXT    NOT NULL UNIQUE,
     flow       INTEGER NOT NULL DEFAULT 0,
     held_until INTEGER NOT NULL,
+    probing    INTEGER NOT NULL DEFAULT 0,
+    failing_since INTEGER,
+    rate_count INTEGER,
+    rate_us    INTEGER NOT NULL DEFAULT 0,
+    full_at_us INTEGER NOT NULL DEFAULT 0,
     in_flight  INTEGER NOT NULL DEFAULT 0,
     turn       INTEGER NOT NULL DEFAULT 0,
     due_at     INTEGER,

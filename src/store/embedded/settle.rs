@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension as _, Row, params};
 
 use super::rows::{DEAD, DELIVERED};
-use super::transaction::Work;
+use super::transaction::{Health, Work};
 use crate::domain::{AttemptOutcome, Timestamp};
 use crate::store::work::lost_attempt;
 use crate::store::{Settled, Settlement, Verdict};
@@ -55,11 +55,18 @@ impl Work<'_> {
         };
         let Some(ended) = ended else { return Ok(Settled::Stale) };
         self.note_end(id, claim_no, &ended, &settlement.outcome)?;
+        let before = self.health(ended.flow)?;
+        let mut health = match settlement.verdict {
+            Verdict::Delivered => Health::default(),
+            Verdict::Dead(_) | Verdict::Retry(_) => Health { failing_since: before.failing_since.or(Some(self.now)), ..before },
+        };
         if let Some(hold) = settlement.hold {
             let sql = "UPDATE flows SET held_until = max(held_until, ?2) WHERE id = ?1";
-            self.connection.prepare_cached(sql)?.execute(params![ended.flow, self.after(hold)])?;
+            self.connection.prepare_cached(sql)?.execute(params![ended.flow, self.after(hold.time)])?;
+            health.probing |= hold.probe;
         }
-        Ok(Settled::Ok)
+        self.set_health(ended.flow, health)?;
+        Ok(Settled::Ok { failing_since: health.failing_since.map(Timestamp::from_millis) })
     }
 
     /// Ends claims whose attempts nobody saw end, those due to end by `until` or all. The deliveries are due again.
@@ -108,7 +115,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn after(&self, delay: std::time::Duration) -> i64 {
+    /// The time when `delay` is over.
+    pub(super) fn after(&self, delay: std::time::Duration) -> i64 {
         Timestamp::from_millis(self.now).saturating_add(delay).as_millis()
     }
 }

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::rows::{QUEUED, WAITING, int};
 use crate::domain::{SpaceId, Timestamp, WebhookId};
-use crate::store::Flow;
+use crate::store::rate::TokenBucket;
+use crate::store::{Flow, FlowLimits};
 
 /// Numbers that the writer gives out. They live in memory, because one thread alone writes.
 #[derive(Debug, Clone, Copy)]
@@ -16,7 +17,12 @@ pub(super) struct Numbers {
     pub(super) last_turn: i64,
     /// The limit that the last claim came with. A webhook at that limit is not looked at until one of its claims ends.
     pub(super) per_webhook: Option<usize>,
+    /// Up to which append time and event maintenance has looked in its present pass.
+    pub(super) maintained: (i64, i64),
 }
+
+/// The place before all events.
+pub(super) const FROM_THE_START: (i64, i64) = (i64::MIN, i64::MIN);
 
 impl Numbers {
     pub(super) fn load(connection: &Connection) -> rusqlite::Result<Self> {
@@ -27,6 +33,7 @@ impl Numbers {
             last_delivery: number(&format!("SELECT max(coalesce(max(id), 0), ({kept} 'delivery')) FROM deliveries"))?,
             last_turn: number("SELECT coalesce(max(turn), 0) FROM flows")?,
             per_webhook: None,
+            maintained: FROM_THE_START,
         })
     }
 }
@@ -38,7 +45,8 @@ pub(super) struct Work<'a> {
     pub(super) numbers: &'a mut Numbers,
     /// Whether there may be something to claim afterwards that nobody knew of.
     pub(super) hint: bool,
-    known_flows: HashMap<WebhookId, (i64, Flow)>,
+    known_flows: HashMap<WebhookId, (i64, Standing)>,
+    known_health: HashMap<i64, Health>,
     known_lanes: HashMap<(i64, SpaceId), i64>,
     changed_flows: BTreeMap<i64, FlowChange>,
     changed_lanes: BTreeSet<i64>,
@@ -54,8 +62,10 @@ struct FlowChange {
 /// A webhook's row, with the time of its first delivery that may be claimed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct FlowRow {
-    flow: Flow,
+    flow: Standing,
     held_until: i64,
+    probing: bool,
+    bucket: TokenBucket,
     in_flight: i64,
     turn: i64,
     due_at: Option<i64>,
@@ -63,12 +73,12 @@ struct FlowRow {
     first_due: Option<i64>,
 }
 
-const FLOW: &str = "SELECT flow, held_until, in_flight, turn, due_at, ready,
+const FLOW: &str = "SELECT flow, held_until, in_flight, turn, due_at, ready, probing, rate_count, rate_us, full_at_us,
          (SELECT min(due_at) FROM deliveries INDEXED BY deliveries_due WHERE flow = ?1 AND state = 1)
      FROM flows WHERE id = ?1";
 
 /// The default of a webhook that is not held.
-const NOT_HELD: i64 = i64::MIN;
+pub(super) const NOT_HELD: i64 = i64::MIN;
 
 impl<'a> Work<'a> {
     pub(super) fn new(connection: &'a Connection, now: Timestamp, numbers: &'a mut Numbers) -> Self {
@@ -78,6 +88,7 @@ impl<'a> Work<'a> {
             numbers,
             hint: false,
             known_flows: HashMap::new(),
+            known_health: HashMap::new(),
             known_lanes: HashMap::new(),
             changed_flows: BTreeMap::new(),
             changed_lanes: BTreeSet::new(),
@@ -85,30 +96,72 @@ impl<'a> Work<'a> {
     }
 
     /// The row of a webhook and its flow; made if it is missing.
-    pub(super) fn flow_of(&mut self, webhook: &WebhookId) -> rusqlite::Result<(i64, Flow)> {
+    pub(super) fn flow_of(&mut self, webhook: &WebhookId) -> rusqlite::Result<(i64, Standing)> {
         if let Some(known) = self.known_flows.get(webhook) {
             return Ok(*known);
         }
         let mut select = self.connection.prepare_cached("SELECT id, flow FROM flows WHERE webhook = ?1")?;
-        let found = select.query_row([webhook.as_str()], |row| Ok((row.get(0)?, flow_from(row.get(1)?)))).optional()?;
+        let found =
+            select.query_row([webhook.as_str()], |row| Ok((row.get(0)?, Standing::from_number(row.get(1)?)))).optional()?;
         let known = if let Some(found) = found {
             found
         } else {
             let mut insert = self.connection.prepare_cached("INSERT INTO flows (webhook, held_until) VALUES (?1, ?2)")?;
-            (insert.insert(params![webhook.as_str(), NOT_HELD])?, Flow::Open)
+            (insert.insert(params![webhook.as_str(), NOT_HELD])?, Standing::Open)
         };
         self.known_flows.insert(webhook.clone(), known);
         Ok(known)
     }
 
-    /// Sets the flow of a webhook; opening it ends a hold.
+    /// Sets the flow of a webhook; opening it ends a hold and a probing, and forgets failures.
     pub(super) fn write_flow(&mut self, webhook: &WebhookId, flow: Flow) -> rusqlite::Result<i64> {
         let (id, _) = self.flow_of(webhook)?;
-        let sql = "UPDATE flows SET flow = ?2, held_until = iif(?2 = 0, ?3, held_until) WHERE id = ?1";
-        self.connection.prepare_cached(sql)?.execute(params![id, flow_number(flow), NOT_HELD])?;
-        self.known_flows.insert(webhook.clone(), (id, flow));
+        let standing = match flow {
+            Flow::Open(limits) => {
+                self.open_flow(id, limits)?;
+                Standing::Open
+            }
+            Flow::Paused => Standing::Paused,
+            Flow::Ended => Standing::Ended,
+        };
+        self.connection.prepare_cached("UPDATE flows SET flow = ?2 WHERE id = ?1")?.execute(params![id, standing.number()])?;
+        self.known_flows.insert(webhook.clone(), (id, standing));
         self.flow_changed(id, 0);
         Ok(id)
+    }
+
+    fn open_flow(&mut self, id: i64, limits: FlowLimits) -> rusqlite::Result<()> {
+        let mut select = self.connection.prepare_cached("SELECT rate_count, rate_us, full_at_us FROM flows WHERE id = ?1")?;
+        let bucket = select.query_row([id], |row| bucket(row, 0))?.with_rate(limits.rate);
+        let mut update = self.connection.prepare_cached(
+            "UPDATE flows SET held_until = ?2, probing = 0, failing_since = NULL, rate_count = ?3, rate_us = ?4, full_at_us = ?5
+             WHERE id = ?1",
+        )?;
+        let (count, interval) = bucket.rate.unzip();
+        update.execute(params![id, NOT_HELD, count, interval.unwrap_or(0), bucket.full_at])?;
+        self.known_health.insert(id, Health::default());
+        Ok(())
+    }
+
+    /// How a webhook has fared, from memory if this transaction has asked before.
+    pub(super) fn health(&mut self, flow: i64) -> rusqlite::Result<Health> {
+        if let Some(known) = self.known_health.get(&flow) {
+            return Ok(*known);
+        }
+        let mut select = self.connection.prepare_cached("SELECT failing_since, probing FROM flows WHERE id = ?1")?;
+        let health = select.query_row([flow], |row| Ok(Health { failing_since: row.get(0)?, probing: row.get(1)? }))?;
+        self.known_health.insert(flow, health);
+        Ok(health)
+    }
+
+    /// Writes down how a webhook has fared, if that is news.
+    pub(super) fn set_health(&mut self, flow: i64, health: Health) -> rusqlite::Result<()> {
+        if self.health(flow)? != health {
+            let sql = "UPDATE flows SET failing_since = ?2, probing = ?3 WHERE id = ?1";
+            self.connection.prepare_cached(sql)?.execute(params![flow, health.failing_since, health.probing])?;
+            self.known_health.insert(flow, health);
+        }
+        Ok(())
     }
 
     /// The row of the ordered lane of `space` within a webhook; made if it is missing.
@@ -163,19 +216,23 @@ impl<'a> Work<'a> {
         let mut select = self.connection.prepare_cached(FLOW)?;
         let before = select.query_row([flow], |row| {
             Ok(FlowRow {
-                flow: flow_from(row.get(0)?),
+                flow: Standing::from_number(row.get(0)?),
                 held_until: row.get(1)?,
                 in_flight: row.get(2)?,
                 turn: row.get(3)?,
                 due_at: row.get(4)?,
                 ready: row.get(5)?,
-                first_due: row.get(6)?,
+                probing: row.get(6)?,
+                bucket: bucket(row, 7)?,
+                first_due: row.get(10)?,
             })
         })?;
         let in_flight = before.in_flight + change.in_flight;
         let turn = change.turn.unwrap_or(before.turn);
-        let gives = before.flow == Flow::Open && in_flight < limit;
-        let due_at = before.first_due.filter(|_| gives).map(|due_at: i64| due_at.max(before.held_until));
+        let limit = if before.probing { limit.min(1) } else { limit };
+        let gives = before.flow == Standing::Open && in_flight < limit;
+        let free_at = before.held_until.max(before.bucket.ready_at().as_millis());
+        let due_at = before.first_due.filter(|_| gives).map(|due_at: i64| due_at.max(free_at));
         let ready = due_at.is_some_and(|due_at| due_at <= self.now);
         let after = FlowRow { in_flight, turn, due_at, ready, ..before };
         // An append to a webhook that has work already changes nothing of it.
@@ -212,18 +269,42 @@ impl<'a> Work<'a> {
     }
 }
 
-fn flow_number(flow: Flow) -> i64 {
-    match flow {
-        Flow::Open => 0,
-        Flow::Paused => 1,
-        Flow::Ended => 2,
+/// Where a webhook's flow stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    Open,
+    Paused,
+    Ended,
+}
+
+impl Standing {
+    fn number(self) -> i64 {
+        match self {
+            Self::Open => 0,
+            Self::Paused => 1,
+            Self::Ended => 2,
+        }
+    }
+
+    fn from_number(number: i64) -> Self {
+        match number {
+            0 => Self::Open,
+            1 => Self::Paused,
+            _ => Self::Ended,
+        }
     }
 }
 
-fn flow_from(number: i64) -> Flow {
-    match number {
-        0 => Flow::Open,
-        1 => Flow::Paused,
-        _ => Flow::Ended,
-    }
+/// How a webhook has fared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Health {
+    pub(super) failing_since: Option<i64>,
+    pub(super) probing: bool,
+}
+
+/// The token bucket in three columns from `index` on: `rate_count`, `rate_us`, `full_at_us`.
+pub(super) fn bucket(row: &Row<'_>, index: usize) -> rusqlite::Result<TokenBucket> {
+    let count: Option<u32> = row.get(index)?;
+    let interval: i64 = row.get(index + 1)?;
+    Ok(TokenBucket { rate: count.map(|count| (count, interval.max(1))), full_at: row.get(index + 2)? })
 }

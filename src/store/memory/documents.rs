@@ -1,6 +1,6 @@
 //! Small documents, and the flow of deliveries that a webhook's document steers.
 
-use super::State;
+use super::{NOT_HELD, Standing, State};
 use crate::domain::{DeadReason, DeliveryState, Timestamp, WebhookId};
 use crate::store::{DocKind, DocList, DocWrite, Document, Expected, Flow, PutOutcome, Version};
 
@@ -48,11 +48,17 @@ impl State {
 
     fn set_flow(&mut self, webhook: &WebhookId, flow: Flow, now: Timestamp) {
         let row = self.webhooks.entry(webhook.clone()).or_default();
-        row.flow = flow;
         match flow {
-            Flow::Open => row.held_until = Timestamp::from_millis(i64::MIN),
-            Flow::Paused => {}
+            Flow::Open(limits) => {
+                row.flow = Standing::Open;
+                row.bucket = row.bucket.with_rate(limits.rate);
+                row.held_until = NOT_HELD;
+                row.probing = false;
+                row.failing_since = None;
+            }
+            Flow::Paused => row.flow = Standing::Paused,
             Flow::Ended => {
+                row.flow = Standing::Ended;
                 for delivery in self.deliveries.values_mut().filter(|delivery| delivery.webhook == *webhook) {
                     if matches!(delivery.state, DeliveryState::Waiting(_)) {
                         delivery.state = DeliveryState::Dead(DeadReason::WebhookDeleted);

@@ -1,21 +1,21 @@
 //! The log: reading it, making deliveries from it again, and forgetting what is old.
 
-use super::{DeliveryRow, State};
-use crate::domain::{AccountId, Delivery, DeliveryId, DeliveryState, Timestamp, WebhookId};
+use super::{DeliveryRow, NOT_HELD, Standing, State};
+use crate::domain::{Delivery, DeliveryId, DeliveryState, Timestamp, WebhookId};
 use crate::store::{
-    Cursor, DeliveryFilter, EventFilter, Flow, Lane, Maintained, Maintenance, Page, Query, Requeue, RequeueMode, Requeued, Rows,
-    StateFilter, StoredEvent,
+    Cursor, DeliveryFilter, EventFilter, FlowStatus, Maintained, Maintenance, Page, Query, ReplayItem, Requeue, RequeueMode,
+    Requeued, Rows, StateFilter, StoredEvent,
 };
 
 impl State {
     pub(super) fn requeue(&mut self, request: &Requeue, now: Timestamp) -> Requeued {
-        if self.webhooks.get(&request.webhook).is_some_and(|row| row.flow == Flow::Ended) {
+        if self.webhooks.entry(request.webhook.clone()).or_default().flow == Standing::Ended {
             return Requeued { count: 0, cursor: None };
         }
         match &request.mode {
             RequeueMode::One(delivery) => self.requeue_one(request, *delivery, now),
-            RequeueMode::Redrive { since } => self.redrive(request, *since, now),
-            RequeueMode::Replay { account, since, ordered } => self.replay(request, account, *since, *ordered, now),
+            RequeueMode::Redrive { since, until } => self.redrive(request, *since, *until, now),
+            RequeueMode::Replay { items, dry_run } => self.replay(&request.webhook, items, *dry_run, now),
         }
     }
 
@@ -32,12 +32,13 @@ impl State {
         Requeued { count: usize::from(may), cursor: None }
     }
 
-    fn redrive(&mut self, request: &Requeue, since: Timestamp, now: Timestamp) -> Requeued {
+    fn redrive(&mut self, request: &Requeue, since: Timestamp, until: Timestamp, now: Timestamp) -> Requeued {
         let dead = self
             .deliveries
             .iter()
             .filter(|(_, row)| row.webhook == request.webhook && matches!(row.state, DeliveryState::Dead(_)))
-            .filter(|(number, row)| row.created_at >= since && request.cursor.is_none_or(|after| **number > after.0))
+            .filter(|(_, row)| row.created_at >= since && row.created_at < until)
+            .filter(|(number, _)| request.cursor.is_none_or(|after| **number > after.0))
             .map(|(number, _)| *number);
         let (numbers, cursor) = page(dead, request.limit, request.cursor, |number| *number);
         for number in &numbers {
@@ -46,24 +47,19 @@ impl State {
         Requeued { count: numbers.len(), cursor }
     }
 
-    fn replay(&mut self, request: &Requeue, account: &AccountId, since: Timestamp, ordered: bool, now: Timestamp) -> Requeued {
-        let events = self
-            .events
-            .values()
-            .filter(|event| event.account == *account && event.appended_at >= since)
-            .filter(|event| request.cursor.is_none_or(|after| event.position > after))
-            .map(|event| (event.position.0, event.space.clone()));
-        let (events, cursor) = page(events, request.limit, request.cursor, |(position, _)| *position);
+    fn replay(&mut self, webhook: &WebhookId, items: &[ReplayItem], dry_run: bool, now: Timestamp) -> Requeued {
         let mut count = 0;
-        for (position, space) in events {
-            if self.is_open(position, &request.webhook) {
+        for item in items {
+            let position = item.position.0;
+            if !self.events.contains_key(&position) || self.is_open(position, webhook) {
                 continue;
             }
-            let lane = if ordered { Lane::Ordered(space) } else { Lane::Parallel };
-            self.add_delivery(position, request.webhook.clone(), lane, now);
             count += 1;
+            if !dry_run {
+                self.add_delivery(position, webhook.clone(), item.lane.clone(), now.saturating_add(item.due_in), now);
+            }
         }
-        Requeued { count, cursor }
+        Requeued { count, cursor: None }
     }
 
     /// Whether a delivery of the event to the webhook waits or is in flight.
@@ -96,9 +92,18 @@ impl State {
                     waiting: self.count(StateFilter::Waiting),
                     in_flight: self.count(StateFilter::InFlight),
                     dead: self.count(StateFilter::Dead),
+                    oldest_waiting: self.oldest_waiting(|_| true),
                 },
                 next: None,
             },
+            Query::Flow(webhook) => {
+                let row = self.webhooks.contains_key(webhook).then(|| self.flow_status(webhook));
+                Page { rows: Rows::Flows(row.into_iter().collect()), next: None }
+            }
+            Query::Flows { after, limit } => {
+                let later = self.webhooks.keys().filter(|webhook| after.as_ref().is_none_or(|after| *webhook > after));
+                Page { rows: Rows::Flows(later.take(*limit).map(|webhook| self.flow_status(webhook)).collect()), next: None }
+            }
         }
     }
 
@@ -123,6 +128,9 @@ impl State {
             .filter(|(_, row)| row.webhook == filter.webhook)
             .filter(|(_, row)| filter.state.is_none_or(|state| state_of(row) == state))
             .filter(|(_, row)| filter.event.as_ref().is_none_or(|event| self.events[&row.event].id == *event))
+            .filter(|(_, row)| filter.event_type.as_ref().is_none_or(|wanted| self.events[&row.event].event_type == *wanted))
+            .filter(|(_, row)| filter.since.is_none_or(|since| row.created_at >= since))
+            .filter(|(_, row)| filter.until.is_none_or(|until| row.created_at < until))
             .map(|(number, row)| self.delivery(*number, row));
         let (deliveries, next) = page(deliveries, limit, cursor, |delivery: &Delivery| delivery.id.number());
         Page { rows: Rows::Deliveries(deliveries), next }
@@ -143,6 +151,29 @@ impl State {
         }
     }
 
+    fn flow_status(&self, webhook: &WebhookId) -> FlowStatus {
+        let row = &self.webhooks[webhook];
+        let count = |state| {
+            let of_webhook = self.deliveries.values().filter(|row| row.webhook == *webhook && state_of(row) == state);
+            of_webhook.map(|_| 1).sum()
+        };
+        FlowStatus {
+            webhook: webhook.clone(),
+            waiting: count(StateFilter::Waiting),
+            in_flight: count(StateFilter::InFlight),
+            dead: count(StateFilter::Dead),
+            oldest_waiting: self.oldest_waiting(|row| row.webhook == *webhook),
+            held_until: Some(row.held_until).filter(|until| *until != NOT_HELD),
+            probing: row.probing,
+            failing_since: row.failing_since,
+        }
+    }
+
+    fn oldest_waiting(&self, counts: impl Fn(&DeliveryRow) -> bool) -> Option<Timestamp> {
+        let mut waiting = self.deliveries.values().filter(|row| state_of(row) == StateFilter::Waiting && counts(row));
+        waiting.next().map(|row| row.created_at)
+    }
+
     fn count(&self, state: StateFilter) -> u64 {
         self.deliveries.values().filter(|row| state_of(row) == state).map(|_| 1).sum()
     }
@@ -159,11 +190,21 @@ impl State {
             self.documents.remove(key);
         }
         let old = self.removable_events(maintenance.events_before);
-        let events = old.len().min(maintenance.budget - documents);
+        let mut events = old.len().min(maintenance.budget - documents);
         for position in &old[..events] {
             self.remove_event(*position);
         }
-        Maintained { events, documents, more: documents < expired.len() || events < old.len(), bytes: self.bytes() }
+        let mut more = documents < expired.len() || events < old.len();
+        let ever = Some(Timestamp::from_millis(i64::MAX));
+        while let Some(oldest) = self.removable_events(ever).first().filter(|_| self.is_above(maintenance.bytes_above)) {
+            if documents + events >= maintenance.budget {
+                more = true;
+                break;
+            }
+            self.remove_event(*oldest);
+            events += 1;
+        }
+        Maintained { events, documents, more, bytes: self.bytes() }
     }
 
     fn removable_events(&self, before: Option<Timestamp>) -> Vec<i64> {
@@ -188,6 +229,10 @@ impl State {
             }
             stays
         });
+    }
+
+    fn is_above(&self, bytes: Option<u64>) -> bool {
+        bytes.is_some_and(|bytes| self.bytes() > bytes)
     }
 
     fn bytes(&self) -> u64 {

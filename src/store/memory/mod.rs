@@ -15,10 +15,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use super::rate::TokenBucket;
 use super::{
-    Appended, Claim, ClaimRequest, DocKind, DocList, DocWrite, Document, Engine, Fence, Flow, Heartbeat, Incarnation, Lane,
-    Maintained, Maintenance, Member, NewEvent, Owner, Ownership, Page, PutOutcome, Query, Requeue, Requeued, Result, Settled,
-    Settlement, StoredEvent, Wanted,
+    Appended, Claim, ClaimRequest, DocKind, DocList, DocWrite, Document, Engine, Fence, Heartbeat, Incarnation, Lane, Maintained,
+    Maintenance, Member, NewEvent, Owner, Ownership, Page, PutOutcome, Query, Requeue, Requeued, Result, Settled, Settlement,
+    StoredEvent, Wanted,
 };
 use crate::domain::{Attempt, Clock, DeliveryState, SessionId, Timestamp, WebhookId};
 
@@ -96,16 +97,44 @@ struct DeliveryRow {
     updated_at: Timestamp,
 }
 
+/// Before all times.
+const NOT_HELD: Timestamp = Timestamp::from_millis(i64::MIN);
+
+/// Where a webhook's flow stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Open,
+    Paused,
+    Ended,
+}
+
 struct WebhookRow {
-    flow: Flow,
+    flow: Standing,
+    bucket: TokenBucket,
     held_until: Timestamp,
+    probing: bool,
+    failing_since: Option<Timestamp>,
     /// When it gave its last delivery, counted in claims; the smallest is next.
     turn: u64,
 }
 
+impl WebhookRow {
+    /// Most claims at a time if `per_webhook` are allowed otherwise.
+    fn limit(&self, per_webhook: usize) -> usize {
+        if self.probing { per_webhook.min(1) } else { per_webhook }
+    }
+}
+
 impl Default for WebhookRow {
     fn default() -> Self {
-        Self { flow: Flow::Open, held_until: Timestamp::from_millis(i64::MIN), turn: 0 }
+        Self {
+            flow: Standing::Open,
+            bucket: TokenBucket::default(),
+            held_until: NOT_HELD,
+            probing: false,
+            failing_since: None,
+            turn: 0,
+        }
     }
 }
 

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::{DeliveryRow, State};
+use super::{DeliveryRow, Standing, State};
 use crate::domain::{Attempt, AttemptOutcome, DeadReason, DeliveryId, DeliveryState, Timestamp, WebhookId};
 use crate::store::work::lost_attempt;
 use crate::store::{
-    Appended, Claim, ClaimRequest, ClaimedEvent, Cursor, Fence, Flow, Lane, NewEvent, Settled, Settlement, StoredEvent, Verdict,
+    Appended, Claim, ClaimRequest, ClaimedEvent, Cursor, Fence, Lane, NewEvent, Settled, Settlement, StoredEvent, Verdict,
 };
 
 impl State {
@@ -38,17 +38,17 @@ impl State {
             },
         );
         for target in event.targets {
-            self.add_delivery(position, target.webhook, target.lane, now);
+            self.add_delivery(position, target.webhook, target.lane, now, now);
         }
         true
     }
 
-    /// A new delivery, due now; one for a deleted webhook is dead from the start, so that it can be seen.
-    pub(super) fn add_delivery(&mut self, event: i64, webhook: WebhookId, lane: Lane, now: Timestamp) {
+    /// A new delivery; one for a deleted webhook is dead from the start, so that it can be seen.
+    pub(super) fn add_delivery(&mut self, event: i64, webhook: WebhookId, lane: Lane, due_at: Timestamp, now: Timestamp) {
         self.last_delivery += 1;
         let state = match self.webhooks.entry(webhook.clone()).or_default().flow {
-            Flow::Open | Flow::Paused => DeliveryState::Waiting(now),
-            Flow::Ended => DeliveryState::Dead(DeadReason::WebhookDeleted),
+            Standing::Open | Standing::Paused => DeliveryState::Waiting(due_at),
+            Standing::Ended => DeliveryState::Dead(DeadReason::WebhookDeleted),
         };
         self.deliveries.insert(
             self.last_delivery,
@@ -76,7 +76,7 @@ impl State {
         let mut claimable = self.claimable();
         claimable.retain(|webhook, queue| {
             queue.retain(|(due_at, _)| *due_at <= now);
-            self.webhooks[webhook].flow == Flow::Open && self.webhooks[webhook].held_until <= now
+            self.webhooks[webhook].flow == Standing::Open && self.webhooks[webhook].held_until <= now
         });
         let mut in_flight = self.in_flight();
         let mut events = BTreeMap::new();
@@ -86,7 +86,9 @@ impl State {
             let next = claimable
                 .iter_mut()
                 .filter(|(webhook, queue)| {
-                    !queue.is_empty() && in_flight.get(*webhook).copied().unwrap_or(0) < request.per_webhook
+                    let row = &self.webhooks[*webhook];
+                    let has_room = in_flight.get(*webhook).copied().unwrap_or(0) < row.limit(request.per_webhook);
+                    !queue.is_empty() && has_room && row.bucket.available(now) > 0
                 })
                 .min_by_key(|(webhook, _)| (self.webhooks[*webhook].turn, (*webhook).clone()));
             let Some((webhook, queue)) = next else { break };
@@ -113,7 +115,9 @@ impl State {
         row.state = DeliveryState::InFlight(deadline);
         row.updated_at = now;
         self.last_turn += 1;
-        self.webhooks.entry(row.webhook.clone()).or_default().turn = self.last_turn;
+        let webhook = self.webhooks.entry(row.webhook.clone()).or_default();
+        webhook.turn = self.last_turn;
+        webhook.bucket.take(1, now);
         let event = events.entry(row.event).or_insert_with(|| {
             let event = &self.events[&row.event];
             Arc::new(ClaimedEvent {
@@ -178,11 +182,18 @@ impl State {
             Verdict::Dead(reason) => self.set_state(number, DeliveryState::Dead(reason), now),
             Verdict::Retry(delay) => self.set_waiting(number, now.saturating_add(delay), now),
         }
-        if let Some(hold) = settlement.hold {
-            let row = self.webhooks.entry(webhook).or_default();
-            row.held_until = row.held_until.max(now.saturating_add(hold));
+        let row = self.webhooks.entry(webhook).or_default();
+        if settlement.verdict == Verdict::Delivered {
+            row.failing_since = None;
+            row.probing = false;
+        } else {
+            row.failing_since.get_or_insert(now);
         }
-        Settled::Ok
+        if let Some(hold) = settlement.hold {
+            row.held_until = row.held_until.max(now.saturating_add(hold.time));
+            row.probing |= hold.probe;
+        }
+        Settled::Ok { failing_since: row.failing_since }
     }
 
     /// Ends the claims that `lost` names: nobody saw the end of their attempts, and the deliveries are due again.
@@ -212,8 +223,8 @@ impl State {
     /// Lets a delivery wait, unless its webhook has been deleted meanwhile.
     fn set_waiting(&mut self, number: i64, due_at: Timestamp, now: Timestamp) {
         let state = match self.webhooks[&self.deliveries[&number].webhook].flow {
-            Flow::Open | Flow::Paused => DeliveryState::Waiting(due_at),
-            Flow::Ended => DeliveryState::Dead(DeadReason::WebhookDeleted),
+            Standing::Open | Standing::Paused => DeliveryState::Waiting(due_at),
+            Standing::Ended => DeliveryState::Dead(DeadReason::WebhookDeleted),
         };
         self.set_state(number, state, now);
     }
@@ -236,8 +247,8 @@ impl State {
         let claimable = self.claimable();
         let due = claimable.iter().filter_map(|(webhook, queue)| {
             let row = &self.webhooks[webhook];
-            let gives = row.flow == Flow::Open && in_flight.get(webhook).copied().unwrap_or(0) < limit;
-            queue.front().filter(|_| gives).map(|(due_at, _)| row.held_until.max(*due_at))
+            let gives = row.flow == Standing::Open && in_flight.get(webhook).copied().unwrap_or(0) < row.limit(limit);
+            queue.front().filter(|_| gives).map(|(due_at, _)| row.held_until.max(row.bucket.ready_at()).max(*due_at))
         });
         let expiries = self.deliveries.values().filter_map(|row| match row.state {
             DeliveryState::InFlight(deadline) => Some(deadline),

@@ -177,7 +177,7 @@ impl Rig {
 
     /// The deliveries of `webhook`, oldest first.
     pub(super) async fn deliveries(&self, webhook: &Webhook) -> Vec<Delivery> {
-        let filter = DeliveryFilter { webhook: webhook.id.clone(), state: None, event: None };
+        let filter = DeliveryFilter::of(webhook.id.clone());
         let query = Query::Deliveries { filter, cursor: None, limit: 10_000 };
         let Rows::Deliveries(mut rows) = self.disk.engine.query(query).await.expect("read").rows else { panic!("other rows") };
         rows.reverse();

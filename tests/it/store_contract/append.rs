@@ -49,7 +49,7 @@ contract! {
             });
         }
         assert_eq!(writers.join_all().await.into_iter().sum::<usize>(), 160);
-        let filter = DeliveryFilter { webhook: webhook("a"), state: None, event: None };
+        let filter = DeliveryFilter::of(webhook("a"));
         let page = store.engine.query(Query::Deliveries { filter, cursor: None, limit: 1_000 }).await.expect("reading works");
         let Rows::Deliveries(rows) = page.rows else { panic!("deliveries were asked for") };
         assert_eq!(rows.len(), 160);
@@ -59,7 +59,7 @@ contract! {
         store.set_flow("a", Flow::Ended).await;
         store.append(vec![event_for(1, "a")]).await;
         assert_eq!(store.claim(1).await, []);
-        let filter = DeliveryFilter { webhook: webhook("a"), state: None, event: Some(event_id(1)) };
+        let filter = DeliveryFilter { event: Some(event_id(1)), ..DeliveryFilter::of(webhook("a")) };
         let page = store.engine.query(Query::Deliveries { filter, cursor: None, limit: 10 }).await.expect("reading works");
         let Rows::Deliveries(rows) = page.rows else { panic!("deliveries were asked for") };
         assert_eq!(rows[0].state, DeliveryState::Dead(DeadReason::WebhookDeleted));

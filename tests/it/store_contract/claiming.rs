@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use spaces_bridge::domain::{DeadReason, DeliveryState, ErrorClass};
-use spaces_bridge::store::{Flow, Lane, NewEvent, Settled, Settlement, Target, Verdict};
+use spaces_bridge::store::{Flow, FlowLimits, Hold, Lane, NewEvent, Settled, Settlement, Target, Verdict};
 
 use super::contract;
 use super::harness::{LEASE, Store, event, event_for, request, seconds, settlement, webhook};
@@ -18,6 +18,11 @@ async fn append_many(store: &Store, hook: &str, numbers: std::ops::Range<u32>) {
     store.append(numbers.map(|number| event_for(number, hook)).collect()).await;
 }
 
+/// A hold without a probe.
+fn hold(time: u64) -> Hold {
+    Hold { time: seconds(time), probe: false }
+}
+
 contract! {
     async fn a_delivery_is_claimed_once_and_settled_once(store) {
         store.append(vec![event_for(1, "a")]).await;
@@ -26,7 +31,7 @@ contract! {
         assert_eq!(store.claim(1).await, [], "a delivery in flight was given again");
         assert_eq!(store.state(claim.delivery).await, DeliveryState::InFlight(claim.deadline));
         store.clock.turn(12);
-        assert_eq!(store.settle(&claim, Verdict::Delivered).await, Settled::Ok);
+        assert!(store.settle(&claim, Verdict::Delivered).await.counted());
         assert_eq!(store.settle(&claim, Verdict::Delivered).await, Settled::Stale);
         let delivery = store.delivery(claim.delivery).await;
         assert_eq!((delivery.state, delivery.attempts, delivery.updated_at), (DeliveryState::Delivered, 1, store.now()));
@@ -48,7 +53,8 @@ contract! {
             settlement(&claims[2], Verdict::Dead(DeadReason::Gone)),
             settlement(&claims[2], Verdict::Delivered),
         ];
-        assert_eq!(store.settle_all(&batch).await, [Settled::Ok, Settled::Stale, Settled::Ok, Settled::Stale]);
+        let counted: Vec<bool> = store.settle_all(&batch).await.into_iter().map(Settled::counted).collect();
+        assert_eq!(counted, [true, false, true, false]);
         assert_eq!(store.state(claims[2].delivery).await, DeliveryState::Dead(DeadReason::Gone));
         assert_eq!(store.state(claims[1].delivery).await, DeliveryState::InFlight(claims[1].deadline));
     }
@@ -56,7 +62,7 @@ contract! {
     async fn a_retry_waits_for_its_time(store) {
         store.append(vec![event_for(1, "a")]).await;
         let claim = store.claim_one().await;
-        assert_eq!(store.settle(&claim, Verdict::Retry(seconds(5))).await, Settled::Ok);
+        assert!(store.settle(&claim, Verdict::Retry(seconds(5))).await.counted());
         let due = store.now().saturating_add(seconds(5));
         assert_eq!(store.state(claim.delivery).await, DeliveryState::Waiting(due));
         assert_eq!(store.engine.next_due().await.expect("reading works"), Some(due));
@@ -67,7 +73,7 @@ contract! {
         assert_eq!((again.delivery, again.attempt), (claim.delivery, 2));
         assert_ne!(again.claim_no, claim.claim_no);
         assert_eq!(store.settle(&claim, Verdict::Delivered).await, Settled::Stale);
-        assert_eq!(store.settle(&again, Verdict::Delivered).await, Settled::Ok);
+        assert!(store.settle(&again, Verdict::Delivered).await.counted());
         let numbers: Vec<_> = store.attempts(claim.delivery).await.iter().map(|attempt| attempt.number).collect();
         assert_eq!(numbers, [1, 2]);
     }
@@ -92,7 +98,7 @@ contract! {
         store.append(vec![event_for(1, "a")]).await;
         let claim = store.claim_one().await;
         store.clock.turn(120_000);
-        assert_eq!(store.settle(&claim, Verdict::Delivered).await, Settled::Ok);
+        assert!(store.settle(&claim, Verdict::Delivered).await.counted());
         assert_eq!(store.state(claim.delivery).await, DeliveryState::Delivered);
     }
 
@@ -146,7 +152,7 @@ contract! {
         append_many(store, "b", 3..4).await;
         let claim = store.claim_one().await;
         assert_eq!(claim.webhook, webhook("a"));
-        let overloaded = Settlement { hold: Some(seconds(30)), ..settlement(&claim, Verdict::Retry(seconds(5))) };
+        let overloaded = Settlement { hold: Some(hold(30)), ..settlement(&claim, Verdict::Retry(seconds(5))) };
         store.settle_all(&[overloaded]).await;
         let others = store.claim(10).await;
         assert_eq!(shares(&others, &["a", "b"]), [0, 1]);
@@ -161,10 +167,10 @@ contract! {
     async fn a_shorter_hold_does_not_end_a_longer_one(store) {
         append_many(store, "a", 0..2).await;
         let claims = store.claim(2).await;
-        let hold = |claim, hold| Settlement { hold: Some(hold), ..settlement(claim, Verdict::Retry(seconds(1))) };
-        store.settle_all(&[hold(&claims[0], seconds(60)), hold(&claims[1], seconds(5))]).await;
+        let held = |claim, time| Settlement { hold: Some(hold(time)), ..settlement(claim, Verdict::Retry(seconds(1))) };
+        store.settle_all(&[held(&claims[0], 60), held(&claims[1], 5)]).await;
         assert_eq!(store.engine.next_due().await.expect("reading works"), Some(store.now().saturating_add(seconds(60))));
-        store.set_flow("a", Flow::Open).await;
+        store.set_flow("a", Flow::Open(FlowLimits::default())).await;
         store.clock.turn(1_000);
         assert_eq!(store.claim(10).await.len(), 2, "opening the flow ends the hold");
     }
@@ -175,11 +181,11 @@ contract! {
         store.set_flow("a", Flow::Paused).await;
         append_many(store, "a", 2..3).await;
         assert_eq!(store.claim(10).await, []);
-        assert_eq!(store.settle(&in_flight, Verdict::Retry(seconds(1))).await, Settled::Ok);
+        assert!(store.settle(&in_flight, Verdict::Retry(seconds(1))).await.counted());
         store.clock.turn(60_000);
         assert_eq!(store.claim(10).await, []);
         assert_eq!(store.engine.next_due().await.expect("reading works"), None);
-        store.set_flow("a", Flow::Open).await;
+        store.set_flow("a", Flow::Open(FlowLimits::default())).await;
         assert_eq!(store.claim(10).await.len(), 3);
     }
 
@@ -191,9 +197,9 @@ contract! {
         let of_a: Vec<_> = claims.iter().filter(|claim| claim.webhook == webhook("a")).collect();
         store.set_flow("a", Flow::Ended).await;
         let deleted = DeliveryState::Dead(DeadReason::WebhookDeleted);
-        assert_eq!(store.settle(of_a[0], Verdict::Retry(seconds(1))).await, Settled::Ok);
+        assert!(store.settle(of_a[0], Verdict::Retry(seconds(1))).await.counted());
         assert_eq!(store.state(of_a[0].delivery).await, deleted);
-        assert_eq!(store.settle(of_a[1], Verdict::Delivered).await, Settled::Ok);
+        assert!(store.settle(of_a[1], Verdict::Delivered).await.counted());
         assert_eq!(store.state(of_a[1].delivery).await, DeliveryState::Delivered);
         store.clock.turn(60_000);
         let left = store.claim(10).await;
@@ -222,7 +228,7 @@ contract! {
                     2 => continue,
                     _ => Verdict::Delivered,
                 };
-                assert_eq!(store.settle(&claim, verdict).await, Settled::Ok);
+                assert!(store.settle(&claim, verdict).await.counted());
                 if verdict == Verdict::Delivered {
                     assert!(delivered.insert(claim.delivery));
                 }

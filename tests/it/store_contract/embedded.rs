@@ -32,7 +32,7 @@ async fn contents(store: &EmbeddedStore) -> Vec<String> {
     let filter = EventFilter { account: account("ada"), space: None, since: None };
     contents.push(store.query(Query::Events { filter, cursor: None, limit: 1_000 }).await);
     for hook in ["a", "b"] {
-        let filter = DeliveryFilter { webhook: webhook(hook), state: None, event: None };
+        let filter = DeliveryFilter::of(webhook(hook));
         contents.push(store.query(Query::Deliveries { filter, cursor: None, limit: 1_000 }).await);
     }
     for number in 1..10 {
@@ -81,7 +81,7 @@ async fn numbers_are_not_given_out_again_after_forgetting_and_reopening() {
     let claims = store.claim(request(member.incarnation, 1, 1)).await.expect("claiming works");
     store.settle(vec![settlement(&claims[0], Verdict::Delivered)]).await.expect("settling works");
     clock.turn(1_000);
-    let all = Maintenance { events_before: Some(clock.now()), budget: 10 };
+    let all = Maintenance { events_before: Some(clock.now()), bytes_above: None, budget: 10 };
     assert_eq!(store.maintain(all).await.expect("maintaining works").events, 1);
     store.close().await;
     let store = open(&directory, &clock);
@@ -161,7 +161,7 @@ async fn a_full_store_goes_on_when_there_is_space_again() {
     let unwritten = store.query(Query::Event(event_id(written))).await.expect("a full store can be read");
     assert_eq!(format!("{:?}", unwritten.rows), "Events([])", "a refused event was kept");
     clock.turn(1_000);
-    let some = Maintenance { events_before: Some(clock.now()), budget: 5 };
+    let some = Maintenance { events_before: Some(clock.now()), bytes_above: None, budget: 5 };
     assert_eq!(store.maintain(some).await.expect("a full store can forget").events, 5);
     let again = store.append(fence, vec![large_event(written, 10_000)]).await.expect("there is space again");
     assert_eq!(again, Appended::Durable(vec![true]));

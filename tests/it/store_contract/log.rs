@@ -14,7 +14,7 @@ fn events_of_ada() -> EventFilter {
 }
 
 fn deliveries_of_a() -> DeliveryFilter {
-    DeliveryFilter { webhook: webhook("a"), state: None, event: None }
+    DeliveryFilter::of(webhook("a"))
 }
 
 async fn events(store: &Store, filter: EventFilter, cursor: Option<Cursor>, limit: usize) -> (Vec<String>, Option<Cursor>) {
@@ -30,7 +30,7 @@ async fn deliveries(store: &Store, filter: DeliveryFilter, cursor: Option<Cursor
 }
 
 async fn depths(store: &Store) -> (u64, u64, u64) {
-    let Page { rows: Rows::Depths { waiting, in_flight, dead }, .. } =
+    let Page { rows: Rows::Depths { waiting, in_flight, dead, .. }, .. } =
         store.engine.query(Query::Depths).await.expect("reading works")
     else {
         panic!("depths were asked for")
@@ -39,7 +39,7 @@ async fn depths(store: &Store) -> (u64, u64, u64) {
 }
 
 async fn maintain(store: &Store, budget: usize) -> Maintained {
-    let maintenance = Maintenance { events_before: Some(store.now()), budget };
+    let maintenance = Maintenance { events_before: Some(store.now()), bytes_above: None, budget };
     let maintained = store.engine.maintain(maintenance).await.expect("maintaining works");
     Maintained { bytes: 0, ..maintained }
 }
@@ -145,6 +145,35 @@ contract! {
         assert_eq!(events(store, events_of_ada(), None, 10).await.0, ["evt_0", "evt_2", "evt_3"]);
     }
 
+    async fn many_old_events_with_open_deliveries_do_not_hide_those_behind_them(store) {
+        store.append((0..1_000).map(|number| event_for(number, "a")).collect()).await;
+        store.append((1_000..1_005).map(event).collect()).await;
+        store.clock.turn(1_000);
+        let mut removed = 0;
+        for _ in 0..20 {
+            removed += maintain(store, 1).await.events;
+        }
+        assert_eq!(removed, 5);
+        assert_eq!(events(store, events_of_ada(), None, 2_000).await.0.len(), 1_000);
+    }
+
+    async fn a_store_that_is_too_large_forgets_its_oldest_events(store) {
+        let large = |number| NewEvent { body: vec![b'x'; 20_000].into(), ..event(number) };
+        for number in 0..100 {
+            store.append(vec![large(number)]).await;
+            store.clock.turn(10);
+        }
+        let unlimited = Maintenance { events_before: None, bytes_above: None, budget: 1_000 };
+        let full = store.engine.maintain(unlimited).await.expect("maintaining works").bytes;
+        let limit = Maintenance { bytes_above: Some(full / 2), ..unlimited };
+        let first = store.engine.maintain(Maintenance { budget: 10, ..limit }).await.expect("maintaining works");
+        assert_eq!((first.events, first.more), (10, true));
+        let rest = store.engine.maintain(limit).await.expect("maintaining works");
+        assert!(!rest.more && rest.bytes <= full / 2, "{rest:?} of {full}");
+        let kept = events(store, events_of_ada(), None, 2_000).await.0;
+        assert!(!kept.is_empty() && kept.last().is_some_and(|last| last == "evt_99"), "the newest stay: {kept:?}");
+    }
+
     async fn expired_documents_go(store) {
         let expiring = |id: &str, after| DocWrite {
             expires_at: Some(store.now().saturating_add(seconds(after))),
@@ -153,7 +182,7 @@ contract! {
         let writes = vec![expiring("a", 1), expiring("b", 2), expiring("c", 60), document(DocKind::Send, "d", "x")];
         store.engine.doc_put(writes).await.expect("writing works");
         store.clock.turn(2_000);
-        let maintenance = Maintenance { events_before: None, budget: 1 };
+        let maintenance = Maintenance { events_before: None, bytes_above: None, budget: 1 };
         for more in [true, false] {
             let done = store.engine.maintain(maintenance).await.expect("maintaining works");
             assert_eq!((done.documents, done.more), (1, more));
@@ -173,8 +202,8 @@ contract! {
         let large = |number| NewEvent { body: vec![b'x'; 5_000].into(), ..event(number) };
         store.append((0..50).map(large).collect()).await;
         store.clock.turn(1_000);
-        let full = store.engine.maintain(Maintenance { events_before: None, budget: 0 }).await.expect("maintaining works");
-        let everything = Maintenance { events_before: Some(store.now()), budget: 100 };
+        let full = store.engine.maintain(Maintenance { events_before: None, bytes_above: None, budget: 0 }).await.expect("maintaining works");
+        let everything = Maintenance { events_before: Some(store.now()), bytes_above: None, budget: 100 };
         let empty = store.engine.maintain(everything).await.expect("maintaining works");
         assert!(full.bytes > empty.bytes, "{} bytes before and {} after", full.bytes, empty.bytes);
     }

@@ -5,6 +5,7 @@ mod claiming;
 mod crash;
 mod documents;
 mod embedded;
+mod flows;
 mod harness;
 mod log;
 mod ordering;

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use spaces_bridge::domain::{Clock, DeadReason, DeliveryId, Timestamp};
 use spaces_bridge::store::{
     Claim, ClaimRequest, Cursor, DeliveryFilter, DocKind, DocList, DocWrite, Engine, EventFilter, Expected, Fence, Flow,
-    Incarnation, Lane, Maintained, Maintenance, MemoryStore, NewEvent, Ownership, Query, Requeue, RequeueMode, Settlement,
-    StateFilter, Target, Verdict, Version, Wanted,
+    FlowLimits, Hold, Incarnation, Lane, Maintained, Maintenance, MemoryStore, NewEvent, Ownership, Query, Rate, ReplayItem,
+    Requeue, RequeueMode, Settlement, StateFilter, Target, Verdict, Version, Wanted,
 };
 
 use super::harness::{ManualClock, account, document, event, event_id, open, session, settlement, space, webhook};
@@ -29,11 +29,11 @@ enum Step {
     Owner(usize),
     Append(usize, usize, Vec<Appended>),
     Claim { member: usize, max: usize, per_webhook: usize, lease: u64 },
-    Settle(Vec<(usize, Verdict, Option<u64>)>),
+    Settle(Vec<(usize, Verdict, Option<(u64, bool)>)>),
     NextDue,
     One(usize, i64, usize),
     Redrive(usize, i64, usize, Option<i64>),
-    Replay(usize, i64, usize, Option<i64>, bool),
+    Replay(usize, Vec<(i64, usize, u64)>, bool),
     Put(Vec<Put>),
     List(usize, bool, Option<usize>, usize),
     Events(Option<usize>, Option<i64>, Option<i64>, usize),
@@ -78,7 +78,9 @@ fn expected() -> impl Strategy<Value = Expected> {
 }
 
 fn flow() -> impl Strategy<Value = Flow> {
-    prop_oneof![4 => Just(Flow::Open), 3 => Just(Flow::Paused), 1 => Just(Flow::Ended)]
+    let rate = (1..4_u32, 1..3_000_u64).prop_map(|(count, per)| Rate { count, per: Duration::from_millis(per) });
+    let open = prop::option::of(rate).prop_map(|rate| Flow::Open(FlowLimits { rate }));
+    prop_oneof![4 => open, 3 => Just(Flow::Paused), 1 => Just(Flow::Ended)]
 }
 
 fn state_filter() -> impl Strategy<Value = StateFilter> {
@@ -105,14 +107,14 @@ fn step() -> impl Strategy<Value = Step> {
         14 => (0..3_usize, 0..4_usize, events).prop_map(|(member, which, events)| Step::Append(member, which, events)),
         16 => (0..4_usize, 0..7_usize, prop_oneof![4 => Just(3_usize), 1 => 0..5_usize], 1..5_u64)
             .prop_map(|(member, max, per_webhook, lease)| Step::Claim { member: member / 3, max, per_webhook, lease }),
-        16 => prop::collection::vec((0..8_usize, verdict(), prop::option::weighted(0.1, 0..4_000_u64)), 1..5)
+        16 => prop::collection::vec((0..8_usize, verdict(), prop::option::weighted(0.1, (0..4_000_u64, any::<bool>()))), 1..5)
             .prop_map(Step::Settle),
         6 => Just(Step::NextDue),
         2 => (0..WEBHOOKS.len(), 1..40_i64, 0..2_usize).prop_map(|(hook, delivery, limit)| Step::One(hook, delivery, limit)),
         2 => (0..WEBHOOKS.len(), -6_000..0_i64, 0..4_usize, cursor())
             .prop_map(|(hook, since, limit, cursor)| Step::Redrive(hook, since, limit, cursor)),
-        2 => (0..WEBHOOKS.len(), -6_000..0_i64, 0..4_usize, cursor(), any::<bool>())
-            .prop_map(|(hook, since, limit, cursor, ordered)| Step::Replay(hook, since, limit, cursor, ordered)),
+        2 => (0..WEBHOOKS.len(), prop::collection::vec((0..30_i64, 0..3_usize, 0..2_000_u64), 0..4), any::<bool>())
+            .prop_map(|(hook, items, dry_run)| Step::Replay(hook, items, dry_run)),
         6 => prop::collection::vec(put, 1..4).prop_map(Step::Put),
         2 => (0..2_usize, any::<bool>(), prop::option::of(0..3_usize), 0..4_usize)
             .prop_map(|(kind, own, after, limit)| Step::List(kind, own, after, limit)),
@@ -122,6 +124,11 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(hook, state, event, cursor, limit)| Step::Deliveries(hook, state, event, cursor, limit)),
         3 => (prop::option::of(-3_000..1_000_i64), 0..5_usize).prop_map(|(before, budget)| Step::Maintain(before, budget)),
     ]
+}
+
+/// One of the spaces' lanes, or the parallel one.
+fn lane_of(number: usize) -> Lane {
+    SPACES.get(number).map_or(Lane::Parallel, |name| Lane::Ordered(space(name)))
 }
 
 /// What both stores are driven by: the numbers that earlier answers gave.
@@ -147,10 +154,7 @@ impl Driver {
     }
 
     fn events(events: &[Appended]) -> Vec<NewEvent> {
-        let target = |(hook, lane): &(usize, usize)| Target {
-            webhook: webhook(WEBHOOKS[*hook]),
-            lane: SPACES.get(*lane).map_or(Lane::Parallel, |name| Lane::Ordered(space(name))),
-        };
+        let target = |(hook, lane): &(usize, usize)| Target { webhook: webhook(WEBHOOKS[*hook]), lane: lane_of(*lane) };
         events
             .iter()
             .map(|appended| NewEvent {
@@ -161,12 +165,13 @@ impl Driver {
             .collect()
     }
 
-    fn settlements(&self, settlements: &[(usize, Verdict, Option<u64>)]) -> Vec<Settlement> {
+    fn settlements(&self, settlements: &[(usize, Verdict, Option<(u64, bool)>)]) -> Vec<Settlement> {
         settlements
             .iter()
             .filter_map(|(back, verdict, hold)| {
                 let claim = recent(&self.claims, *back)?;
-                Some(Settlement { hold: hold.map(Duration::from_millis), ..settlement(&claim, *verdict) })
+                let hold = hold.map(|(millis, probe)| Hold { time: Duration::from_millis(millis), probe });
+                Some(Settlement { hold, ..settlement(&claim, *verdict) })
             })
             .collect()
     }
@@ -238,11 +243,17 @@ impl Driver {
                 self.requeue(engine, *hook, mode, *limit, None).await
             }
             Step::Redrive(hook, since, limit, cursor) => {
-                self.requeue(engine, *hook, RequeueMode::Redrive { since: self.at(*since) }, *limit, *cursor).await
+                self.requeue(engine, *hook, RequeueMode::Redrive { since: self.at(*since), until: self.at(1) }, *limit, *cursor)
+                    .await
             }
-            Step::Replay(hook, since, limit, cursor, ordered) => {
-                let mode = RequeueMode::Replay { account: account("ada"), since: self.at(*since), ordered: *ordered };
-                self.requeue(engine, *hook, mode, *limit, *cursor).await
+            Step::Replay(hook, items, dry_run) => {
+                let item = |(position, lane, due_in): &(i64, usize, u64)| ReplayItem {
+                    position: Cursor(*position),
+                    lane: lane_of(*lane),
+                    due_in: Duration::from_millis(*due_in),
+                };
+                let mode = RequeueMode::Replay { items: items.iter().map(item).collect(), dry_run: *dry_run };
+                self.requeue(engine, *hook, mode, 0, None).await
             }
             Step::Put(writes) => {
                 let writes = writes.iter().map(|write| self.write(write)).collect();
@@ -267,12 +278,14 @@ impl Driver {
                 format!("{:?}", engine.query(query).await.expect("query"))
             }
             Step::Deliveries(hook, state, event, cursor, limit) => {
-                let filter = DeliveryFilter { webhook: webhook(WEBHOOKS[*hook]), state: *state, event: event.map(event_id) };
+                let filter =
+                    DeliveryFilter { state: *state, event: event.map(event_id), ..DeliveryFilter::of(webhook(WEBHOOKS[*hook])) };
                 let query = Query::Deliveries { filter, cursor: cursor.map(Cursor), limit: *limit };
                 format!("{:?}", engine.query(query).await.expect("query"))
             }
             Step::Maintain(before, budget) => {
-                let maintenance = Maintenance { events_before: before.map(|offset| self.at(offset)), budget: *budget };
+                let maintenance =
+                    Maintenance { events_before: before.map(|offset| self.at(offset)), bytes_above: None, budget: *budget };
                 let maintained = engine.maintain(maintenance).await.expect("maintain");
                 format!("{:?}", Maintained { bytes: 0, ..maintained })
             }
@@ -292,13 +305,17 @@ impl Driver {
         let filter = EventFilter { account: account("ada"), space: None, since: None };
         ask(Query::Events { filter, cursor: None, limit: 1_000 }).await;
         for hook in WEBHOOKS {
-            let filter = DeliveryFilter { webhook: webhook(hook), state: None, event: None };
+            let filter = DeliveryFilter::of(webhook(hook));
             ask(Query::Deliveries { filter, cursor: None, limit: 1_000 }).await;
         }
         for number in 1..200 {
             ask(Query::Attempts(DeliveryId::from_number(number))).await;
         }
         ask(Query::Depths).await;
+        for hook in WEBHOOKS {
+            ask(Query::Flow(webhook(hook))).await;
+        }
+        ask(Query::Flows { after: Some(webhook(WEBHOOKS[0])), limit: 2 }).await;
         for (index, _) in SESSIONS.iter().enumerate() {
             dump.push(self.call(engine, &Step::Owner(index)).await.0);
         }
