@@ -117,11 +117,6 @@ impl EventLog {
         self.write(fence, new).await
     }
 
-    /// Whether any webhook asks for events of this type.
-    pub fn is_asked_for(&self, account: &AccountId, event_type: &EventType) -> bool {
-        self.webhooks.ask_for(account, event_type)
-    }
-
     /// Who gets `event`. Searches with patterns run apart, so that those of one account hold up nobody else.
     async fn targets(&self, event: &LoggedEvent) -> Result<Vec<Target>, StoreError> {
         let candidates = self.webhooks.candidates(&event.view());
@@ -136,6 +131,11 @@ impl EventLog {
     /// Whether any webhook gets such an event, unless its filter says no.
     pub fn may_have_targets(&self, event: &LoggedEvent) -> bool {
         !self.webhooks.candidates(&event.view()).is_empty()
+    }
+
+    /// Whether any webhook asks for events of this type.
+    pub fn is_asked_for(&self, account: &AccountId, event_type: &EventType) -> bool {
+        self.webhooks.ask_for(account, event_type)
     }
 
     /// Appends a `webhook.test` event that goes to the webhook `id` alone, on the way that every event takes. `fence` is that of a

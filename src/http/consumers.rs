@@ -39,7 +39,7 @@ impl From<consumers::Consumer> for Consumer {
     fn from(consumer: consumers::Consumer) -> Self {
         Self {
             name: consumer.name,
-            cursor: page::encode(consumer.cursor.0),
+            cursor: page::encode(&consumer.cursor.0),
             created_at: consumer.created_at,
             updated_at: consumer.updated_at,
         }
@@ -222,7 +222,7 @@ impl From<ConsumerError> for ApiError {
     fn from(error: ConsumerError) -> Self {
         match error {
             ConsumerError::NotFound => Self::NotFound(super::error::Resource::Consumer),
-            ConsumerError::Stale { stands } => Self::AcknowledgementStale { stands: page::encode(stands.0) },
+            ConsumerError::Stale { stands } => Self::AcknowledgementStale { stands: page::encode(&stands.0) },
             ConsumerError::TooMany => Self::TooManyConsumers,
             ConsumerError::Contended => Self::ConsumerChanged,
             ConsumerError::Store(error) => Self::Store(error),

@@ -240,13 +240,13 @@ impl ApiError {
             Self::Rest(error) => rest_kind(error),
             Self::Webhook(error) => webhook_kind(error),
             Self::WebhookTest(error) => test_kind(error),
+            Self::DeliveryInFlight => (StatusCode::CONFLICT, "delivery_in_flight", "An attempt is under way"),
             Self::AcknowledgementStale { .. } => (StatusCode::CONFLICT, "acknowledgement_stale", "The consumer stands elsewhere"),
             Self::TooManyConsumers => (StatusCode::CONFLICT, "consumer_limit_reached", "Too many consumers"),
             Self::ConsumerChanged => (StatusCode::CONFLICT, "consumer_changed", "The consumer moved meanwhile"),
             Self::TooManyListeners { .. } => {
                 (StatusCode::TOO_MANY_REQUESTS, "too_many_listeners", "Too many streams and long polls")
             }
-            Self::DeliveryInFlight => (StatusCode::CONFLICT, "delivery_in_flight", "An attempt is under way"),
             // No 503, which would invite callers to send again.
             Self::SentUnrecorded(_) => (StatusCode::INTERNAL_SERVER_ERROR, "unconfirmed", "Sent, outcome unknown"),
             Self::Store(_) => STORE,

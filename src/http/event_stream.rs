@@ -130,7 +130,7 @@ fn write(events: &[StoredEvent]) -> Bytes {
     let size = events.iter().map(|event| event.body.len() + 100).sum();
     let mut text = Vec::with_capacity(size);
     for event in events {
-        let head = format!("id: {}\nevent: {}\n", page::encode(event.position.0), event.event_type);
+        let head = format!("id: {}\nevent: {}\n", page::encode(&event.position.0), event.event_type);
         text.extend_from_slice(head.as_bytes());
         // What Spaces sent may have line ends between its fields.
         for line in event.body.split(|byte| matches!(byte, b'\n' | b'\r')) {
@@ -214,7 +214,7 @@ mod tests {
         let text = std::str::from_utf8(&text).expect("a text");
         assert_eq!(
             text,
-            format!("id: {}\nevent: message.created\ndata: {{\"a\":\ndata: \ndata: \"b\\n\"}}\n\n", page::encode(7))
+            format!("id: {}\nevent: message.created\ndata: {{\"a\":\ndata: \ndata: \"b\\n\"}}\n\n", page::encode(&7))
         );
     }
 }

@@ -202,7 +202,7 @@ impl Pull {
         let bodies: Result<Vec<&RawValue>, _> = events.iter().map(|event| serde_json::from_slice(&event.body)).collect();
         match bodies {
             Ok(data) => {
-                Json(EventPageBody { data, next_cursor: page::encode(self.cursor.0), has_more, truncated: self.truncated })
+                Json(EventPageBody { data, next_cursor: page::encode(&self.cursor.0), has_more, truncated: self.truncated })
                     .into_response()
             }
             Err(error) => ApiError::Internal(format!("the log has an event that is no JSON: {error}")).into_response(),
