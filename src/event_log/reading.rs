@@ -78,11 +78,11 @@ impl EventLog {
         loop {
             let filter = EventFilter { account: account.clone(), space: None, since: selection.since };
             let (found, more) = self.events(Query::Events { filter, cursor: Some(next), limit: BATCH }).await?;
-            let mut found = found.into_iter().peekable();
-            while let Some(event) = found.next() {
+            let mut found = choose(selection, found).await?.into_iter().peekable();
+            while let Some((event, is_wanted)) = found.next() {
                 next = event.position;
                 looked_at += 1;
-                if selection.includes(&event) {
+                if is_wanted {
                     bytes += event.body.len();
                     events.push(event);
                 }
@@ -113,6 +113,23 @@ impl EventLog {
             _ => Err(StoreError::Failed { operation: "read events", source: "the store answered another question".into() }),
         }
     }
+}
+
+/// Says of each event whether it is wanted. Filters may take a while, and hold up nobody else.
+async fn choose(selection: &Selection, events: Vec<StoredEvent>) -> Result<Vec<(StoredEvent, bool)>> {
+    let choose = |selection: &Selection, events: Vec<StoredEvent>| -> Vec<(StoredEvent, bool)> {
+        let choice = |event: StoredEvent| {
+            let is_wanted = selection.includes(&event);
+            (event, is_wanted)
+        };
+        events.into_iter().map(choice).collect()
+    };
+    if selection.filter.is_none() {
+        return Ok(choose(selection, events));
+    }
+    let selection = selection.clone();
+    let choosing = tokio::task::spawn_blocking(move || choose(&selection, events));
+    choosing.await.map_err(|source| StoreError::Failed { operation: "filter events", source: source.into() })
 }
 
 #[cfg(test)]

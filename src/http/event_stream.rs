@@ -109,6 +109,10 @@ impl Reader {
                 return Some(write(&page.events));
             }
             if page.more {
+                // Much that is not wanted may lie between two events that are.
+                if Instant::now() >= self.beat_at {
+                    return Some(BEAT);
+                }
                 continue;
             }
             tokio::select! {

@@ -184,7 +184,7 @@ impl Pull {
         let mut news = app.event_log.watch(&self.account);
         loop {
             let page = self.read(app, limit).await?;
-            if !page.events.is_empty() {
+            if !page.events.is_empty() || Instant::now() >= deadline {
                 return Ok(page);
             }
             if page.more {
