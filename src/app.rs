@@ -410,7 +410,11 @@ impl MaintenanceTask {
     /// One round. `true` if there is more to do.
     async fn round(&self) -> bool {
         let events_before = Some(self.clock.now().saturating_sub(self.retention));
-        match self.engine.maintain(Maintenance { events_before, bytes_above: self.retained_bytes, budget: MAINTENANCE_BUDGET }).await {
+        match self
+            .engine
+            .maintain(Maintenance { events_before, bytes_above: self.retained_bytes, budget: MAINTENANCE_BUDGET })
+            .await
+        {
             Ok(done) => {
                 self.metrics.store_bytes.set(i64::try_from(done.bytes).unwrap_or(i64::MAX));
                 done.more

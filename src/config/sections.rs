@@ -174,7 +174,13 @@ pub struct StoreConfig {
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { backend: Backend::Embedded, path: PathBuf::from("./data"), max_bytes: None, retention_days: 30, retention_bytes: None }
+        Self {
+            backend: Backend::Embedded,
+            path: PathBuf::from("./data"),
+            max_bytes: None,
+            retention_days: 30,
+            retention_bytes: None,
+        }
     }
 }
 

@@ -24,8 +24,8 @@ pub use embedded::{EmbeddedSettings, EmbeddedStore};
 pub use memory::MemoryStore;
 pub use query::{Cursor, DeliveryFilter, EventFilter, FlowStatus, Page, Query, Rows, StateFilter, StoredEvent};
 pub use work::{
-    Appended, Claim, ClaimRequest, ClaimedEvent, Hold, Lane, NewEvent, ReplayItem, Requeue, RequeueMode, Requeued, Settled, Settlement,
-    Target, Verdict,
+    Appended, Claim, ClaimRequest, ClaimedEvent, Hold, Lane, NewEvent, ReplayItem, Requeue, RequeueMode, Requeued, Settled,
+    Settlement, Target, Verdict,
 };
 
 use crate::domain::{SessionId, Timestamp};

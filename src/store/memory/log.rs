@@ -3,8 +3,8 @@
 use super::{DeliveryRow, NOT_HELD, Standing, State};
 use crate::domain::{Delivery, DeliveryId, DeliveryState, Timestamp, WebhookId};
 use crate::store::{
-    Cursor, DeliveryFilter, EventFilter, FlowStatus, Maintained, Maintenance, Page, Query, ReplayItem, Requeue, RequeueMode, Requeued,
-    Rows, StateFilter, StoredEvent,
+    Cursor, DeliveryFilter, EventFilter, FlowStatus, Maintained, Maintenance, Page, Query, ReplayItem, Requeue, RequeueMode,
+    Requeued, Rows, StateFilter, StoredEvent,
 };
 
 impl State {

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use spaces_bridge::domain::{Clock, DeadReason, DeliveryId, Timestamp};
 use spaces_bridge::store::{
     Claim, ClaimRequest, Cursor, DeliveryFilter, DocKind, DocList, DocWrite, Engine, EventFilter, Expected, Fence, Flow,
-    FlowLimits, Hold, Incarnation, Lane, Maintained, Maintenance, MemoryStore, NewEvent, Ownership, Query, Rate, ReplayItem, Requeue,
-    RequeueMode, Settlement, StateFilter, Target, Verdict, Version, Wanted,
+    FlowLimits, Hold, Incarnation, Lane, Maintained, Maintenance, MemoryStore, NewEvent, Ownership, Query, Rate, ReplayItem,
+    Requeue, RequeueMode, Settlement, StateFilter, Target, Verdict, Version, Wanted,
 };
 
 use super::harness::{ManualClock, account, document, event, event_id, open, session, settlement, space, webhook};
@@ -154,10 +154,7 @@ impl Driver {
     }
 
     fn events(events: &[Appended]) -> Vec<NewEvent> {
-        let target = |(hook, lane): &(usize, usize)| Target {
-            webhook: webhook(WEBHOOKS[*hook]),
-            lane: lane_of(*lane),
-        };
+        let target = |(hook, lane): &(usize, usize)| Target { webhook: webhook(WEBHOOKS[*hook]), lane: lane_of(*lane) };
         events
             .iter()
             .map(|appended| NewEvent {
@@ -246,7 +243,8 @@ impl Driver {
                 self.requeue(engine, *hook, mode, *limit, None).await
             }
             Step::Redrive(hook, since, limit, cursor) => {
-                self.requeue(engine, *hook, RequeueMode::Redrive { since: self.at(*since), until: self.at(1) }, *limit, *cursor).await
+                self.requeue(engine, *hook, RequeueMode::Redrive { since: self.at(*since), until: self.at(1) }, *limit, *cursor)
+                    .await
             }
             Step::Replay(hook, items, dry_run) => {
                 let item = |(position, lane, due_in): &(i64, usize, u64)| ReplayItem {
@@ -280,12 +278,14 @@ impl Driver {
                 format!("{:?}", engine.query(query).await.expect("query"))
             }
             Step::Deliveries(hook, state, event, cursor, limit) => {
-                let filter = DeliveryFilter { state: *state, event: event.map(event_id), ..DeliveryFilter::of(webhook(WEBHOOKS[*hook])) };
+                let filter =
+                    DeliveryFilter { state: *state, event: event.map(event_id), ..DeliveryFilter::of(webhook(WEBHOOKS[*hook])) };
                 let query = Query::Deliveries { filter, cursor: cursor.map(Cursor), limit: *limit };
                 format!("{:?}", engine.query(query).await.expect("query"))
             }
             Step::Maintain(before, budget) => {
-                let maintenance = Maintenance { events_before: before.map(|offset| self.at(offset)), bytes_above: None, budget: *budget };
+                let maintenance =
+                    Maintenance { events_before: before.map(|offset| self.at(offset)), bytes_above: None, budget: *budget };
                 let maintained = engine.maintain(maintenance).await.expect("maintain");
                 format!("{:?}", Maintained { bytes: 0, ..maintained })
             }
