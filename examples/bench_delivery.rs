@@ -176,7 +176,8 @@ async fn delivery(sink: &Sink, webhooks: usize) -> Result<f64, Error> {
     let settings = DeliverySettings::default();
     let before = sink.count.load(Relaxed);
     let (engine_too, client) = (Arc::clone(&engine), client(settings)?);
-    let parts = DeliveryParts { engine: engine_too, incarnation, webhooks: registry, event_log, client, replies: None, clock, metrics };
+    let parts =
+        DeliveryParts { engine: engine_too, incarnation, webhooks: registry, event_log, client, replies: None, clock, metrics };
     let started = Instant::now();
     let dispatcher = DeliveryDispatcher::spawn(parts, settings);
     while !settled(&engine, sink.count.load(Relaxed) - before).await? {

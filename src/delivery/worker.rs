@@ -16,9 +16,7 @@ use super::format::{self, NoEnvelope};
 use super::reply::{Answered, ReplySink};
 use super::retry::{Answer, Wish, next_step, parse_retry_after};
 use super::signature::signature_header;
-use crate::domain::{
-    AttemptOutcome, Clock, DeadReason, ErrorClass, EventType, RetryPolicy, Timestamp, Webhook, WebhookStatus,
-};
+use crate::domain::{AttemptOutcome, Clock, DeadReason, ErrorClass, EventType, RetryPolicy, Timestamp, Webhook, WebhookStatus};
 use crate::metrics::Metrics;
 use crate::store::{Claim, Hold, Settlement, Verdict};
 

@@ -8,7 +8,8 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::domain::{
-    DeliveryId, EventType, Ordering, Pace, RequestOptions, Sealed, Signing, SigningKeys, StoredKey, Timestamp, Webhook, WebhookStatus,
+    DeliveryId, EventType, Ordering, Pace, RequestOptions, Sealed, Signing, SigningKeys, StoredKey, Timestamp, Webhook,
+    WebhookStatus,
 };
 use crate::send_log::SendStatus;
 use crate::session::Confirmed;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::WebhookUrl;
 use crate::domain::{
-    AddedHeader, Authorization, EventPattern, Filter, Format, Ordering, Pace, RateLimit, RetryPolicy, SealedAuthorization, SealedHeader,
-    Signing, SpaceSelector, Webhook, WebhookStatus,
+    AddedHeader, Authorization, EventPattern, Filter, Format, Ordering, Pace, RateLimit, RetryPolicy, SealedAuthorization,
+    SealedHeader, Signing, SpaceSelector, Webhook, WebhookStatus,
 };
 use crate::store::{Flow, FlowLimits, Rate};
 

@@ -59,7 +59,9 @@ impl Reason {
 pub fn decide(webhook: &Webhook, event: &EventView<'_>) -> Match {
     match webhook.status {
         WebhookStatus::Enabled => decide_by_rules(webhook.rules(), event),
-        WebhookStatus::Disabled | WebhookStatus::Gone | WebhookStatus::Failing | WebhookStatus::Steered => Match::NotMatched(Reason::Disabled),
+        WebhookStatus::Disabled | WebhookStatus::Gone | WebhookStatus::Failing | WebhookStatus::Steered => {
+            Match::NotMatched(Reason::Disabled)
+        }
     }
 }
 
