@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::config::{Config, ConfigError, Protocol};
+use crate::consumers::ConsumerRegistry;
 use crate::delivery::{
     AddressGuard, AllowList, ClientSettings, DeliveryDispatcher, DeliveryParts, DeliverySettings, SystemResolver, WebhookClient,
 };
@@ -21,6 +22,7 @@ use crate::master_key::{self, KeyError};
 use crate::metrics::Metrics;
 use crate::recovery::Recovery;
 use crate::replies::{Replies, ReplyParts, ReplySettings};
+use crate::seal::Keyring;
 use crate::send_log::SendLog;
 use crate::server::Listener;
 use crate::session::{InterestSource, SessionDependencies, SessionRegistry, SessionSettings};
@@ -116,8 +118,8 @@ impl InterestSource for Interests {
 impl App {
     /// Binds the listeners, opens the store and puts everything together. Nothing runs yet.
     pub async fn build(config: Config) -> Result<Self, AppError> {
-        let public = bind("http.listen", config.http.listen).await?;
-        let internal = bind("http.internal_listen", config.http.internal_listen).await?;
+        let public = bind("http.listen", config.http.listen, &config).await?;
+        let internal = bind("http.internal_listen", config.http.internal_listen, &config).await?;
         let urls = config.upstream_urls()?;
         let tls = socketio_client::TlsConfig::platform().map_err(|error| AppError::Tls(error.into()))?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -127,11 +129,7 @@ impl App {
         let store = Arc::new(EmbeddedStore::open(settings, Arc::clone(&clock))?);
         let engine: Arc<dyn Engine> = Arc::clone(&store) as _;
         let member = engine.join(&public.address().to_string(), MEMBERSHIP).await?;
-        let master = match &config.security.master_key {
-            Some(text) => master_key::decode(text).expect("the configuration was checked"),
-            None => master_key::find_or_generate(&config.store.path)?,
-        };
-        let keyring = Arc::new(master_key::open_keyring(&engine, &master).await?);
+        let keyring = keyring(&config, &engine).await?;
 
         let webhooks = WebhookRegistry::load(Arc::clone(&engine), Arc::clone(&keyring), Arc::clone(&clock)).await?;
         let webhooks = Arc::new(webhooks.with_limit(config.webhooks.max_per_account));
@@ -163,12 +161,8 @@ impl App {
 
         let listeners = vec![public.address(), internal.address()];
         let guard = Arc::new(AddressGuard::new(AllowList::new(config.webhooks.allow_networks.clone()), listeners));
-        let client_settings = ClientSettings {
-            timeout: Duration::from_secs(config.webhooks.timeout_seconds),
-            idle_connections: config.webhooks.concurrency,
-        };
         let origin = HeaderValue::try_from(&config.webhooks.origin).expect("the configuration was checked");
-        let client = WebhookClient::new(client_settings, Arc::clone(&guard), Arc::new(SystemResolver), tls);
+        let client = WebhookClient::new(client_settings(&config), Arc::clone(&guard), Arc::new(SystemResolver), tls);
         let client = Arc::new(client.with_origin(origin));
         let replies = Replies::new(ReplyParts {
             engine: Arc::clone(&engine),
@@ -196,6 +190,7 @@ impl App {
             webhooks,
             subscriptions,
             sends,
+            consumers: Arc::new(ConsumerRegistry::new(Arc::clone(&engine), Arc::clone(&clock))),
             replies: replies.clone(),
             event_log,
             recovery: Recovery::new(Arc::clone(&engine), Arc::clone(&clock)),
@@ -303,13 +298,22 @@ impl App {
     }
 }
 
+async fn keyring(config: &Config, engine: &Arc<dyn Engine>) -> Result<Arc<Keyring>, AppError> {
+    let master = match &config.security.master_key {
+        Some(text) => master_key::decode(text).expect("the configuration was checked"),
+        None => master_key::find_or_generate(&config.store.path)?,
+    };
+    Ok(Arc::new(master_key::open_keyring(engine, &master).await?))
+}
+
 /// How long events and their settled deliveries are kept.
 fn retention(config: &Config) -> Duration {
     DAY.saturating_mul(u32::try_from(config.store.retention_days).unwrap_or(u32::MAX))
 }
 
-async fn bind(setting: &'static str, address: SocketAddr) -> Result<Listener, AppError> {
-    Listener::bind(address).await.map_err(|source| AppError::Listen { setting, address, source })
+async fn bind(setting: &'static str, address: SocketAddr, config: &Config) -> Result<Listener, AppError> {
+    let listener = Listener::bind(address).await.map_err(|source| AppError::Listen { setting, address, source })?;
+    Ok(listener.with_patience(Duration::from_secs(config.http.write_timeout_seconds)))
 }
 
 fn log_panic(what: &str, ended: Result<(), tokio::task::JoinError>) {
@@ -354,6 +358,13 @@ fn delivery_settings(config: &Config) -> DeliverySettings {
     }
 }
 
+fn client_settings(config: &Config) -> ClientSettings {
+    ClientSettings {
+        timeout: Duration::from_secs(config.webhooks.timeout_seconds),
+        idle_connections: config.webhooks.concurrency,
+    }
+}
+
 /// So many hours; none stands for never.
 fn hours(hours: u64) -> Option<Duration> {
     (hours > 0).then(|| Duration::from_hours(hours))
@@ -366,6 +377,7 @@ fn http_settings(config: &Config) -> HttpSettings {
         admin_key: config.security.admin_key.clone(),
         payload_limit: config.upstream.max_event_bytes,
         max_in_flight: config.http.max_requests,
+        max_listeners: config.http.max_listeners_per_account,
         ..HttpSettings::default()
     }
 }

@@ -4,14 +4,18 @@
 //! anything else happens to it, and a repeat of a known event changes nothing. What the bridge itself has to tell an account goes
 //! the same way, as a [`SystemEvent`].
 
+mod reading;
 mod system;
+mod watch;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tracing::warn;
 
+pub use self::reading::{EventPage, START, Selection};
 pub use self::system::{SystemEvent, SystemEventError};
+pub use self::watch::NewEvents;
 use crate::domain::{AccountId, Clock, EventId, EventType, SpaceId, Timestamp, WebhookId, WebhookStatus};
 use crate::metrics::Metrics;
 use crate::store::{Appended, Engine, Fence, Incarnation, Lane, NewEvent, StoreError, Target};
@@ -74,13 +78,14 @@ pub enum TestError {
     Store(#[from] StoreError),
 }
 
-/// The log's writing end.
+/// The log: its writing end, and the way to read it.
 pub struct EventLog {
     engine: Arc<dyn Engine>,
     webhooks: Arc<WebhookRegistry>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     system: system::Right,
+    watchers: Arc<watch::Watchers>,
 }
 
 impl std::fmt::Debug for EventLog {
@@ -98,7 +103,7 @@ impl EventLog {
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { engine, webhooks, clock, metrics, system: system::Right::of(incarnation) }
+        Self { engine, webhooks, clock, metrics, system: system::Right::of(incarnation), watchers: Arc::default() }
     }
 
     /// Makes events and their deliveries durable in one transaction.
@@ -128,6 +133,11 @@ impl EventLog {
         !self.webhooks.candidates(&event.view()).is_empty()
     }
 
+    /// Whether any webhook asks for events of this type.
+    pub fn is_asked_for(&self, account: &AccountId, event_type: &EventType) -> bool {
+        self.webhooks.ask_for(account, event_type)
+    }
+
     /// Appends a `webhook.test` event that goes to the webhook `id` alone, on the way that every event takes. `fence` is that of a
     /// session of the webhook's account.
     pub async fn append_test(&self, fence: Fence, id: &WebhookId) -> Result<EventId, TestError> {
@@ -146,6 +156,8 @@ impl EventLog {
     }
 
     async fn write(&self, fence: Fence, events: Vec<NewEvent>) -> Result<Logged, StoreError> {
+        let mut accounts: Vec<AccountId> = events.iter().map(|event| event.account.clone()).collect();
+        accounts.dedup();
         let timer = self.metrics.append_latency.start_timer();
         let appended = self.engine.append(fence, events).await;
         timer.observe_duration();
@@ -154,6 +166,7 @@ impl EventLog {
                 for is_new in new {
                     self.metrics.events.with_label_values(&[if is_new { "appended" } else { "repeated" }]).inc();
                 }
+                self.watchers.wake(&accounts);
                 Ok(Logged::Durable)
             }
             Ok(Appended::Fenced) => Ok(Logged::Fenced),
@@ -193,7 +206,7 @@ mod tests {
     use crate::seal::Keyring;
     use crate::store::{MemoryStore, Ownership, Query, Rows, Wanted};
 
-    async fn log() -> (EventLog, Fence) {
+    pub(super) async fn log() -> (EventLog, Fence) {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let engine: Arc<dyn Engine> = Arc::new(MemoryStore::new(Arc::clone(&clock)));
         let incarnation = engine.join("127.0.0.1:1", Duration::from_secs(15)).await.expect("joined").incarnation;

@@ -1,8 +1,10 @@
 //! spaces-bridge: HTTP in front of Avaya Spaces, whose messaging speaks Socket.IO only.
 
 pub mod app;
+pub mod catalogue;
 pub mod cli;
 pub mod config;
+pub mod consumers;
 mod core_files;
 pub mod delivery;
 pub mod demo;

@@ -54,6 +54,8 @@ pub struct Metrics {
     pub settle_latency: Histogram,
     /// `spaces_bridge_store_bytes`: space that the store takes.
     pub store_bytes: IntGauge,
+    /// `spaces_bridge_event_listeners`: open event streams and long polls.
+    pub listeners: IntGauge,
     /// `spaces_bridge_http_requests_total{method,route,status}`: answers by route template.
     pub http_requests: IntCounterVec,
     /// `spaces_bridge_http_request_seconds`: from the request's head to the answer's head.
@@ -100,6 +102,7 @@ impl Metrics {
             oldest_waiting: new.gauge("delivery_oldest_waiting_seconds", "Age of the oldest delivery that waits, in seconds."),
             settle_latency: new.histogram("settle_seconds", "One batch of settlements."),
             store_bytes: new.gauge("store_bytes", "Space that the store takes, in bytes."),
+            listeners: new.gauge("event_listeners", "Open event streams and long polls."),
             http_requests: new.counters("http_requests_total", "HTTP answers.", &["method", "route", "status"]),
             http_latency: new.histogram("http_request_seconds", "From the head of a request to the head of its answer."),
             registry,

@@ -1,5 +1,7 @@
 //! Serves a router on a listener, with limits on what a connection may take, until asked to stop.
 
+mod stalled;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, warn};
 
+use self::stalled::CutIfStalled;
 use crate::shutdown::Shutdown;
 
 /// Most connections of a listener at a time; more wait in the kernel's queue.
@@ -24,22 +27,32 @@ const HEAD_TIME: Duration = Duration::from_secs(20);
 /// Largest request head, in bytes.
 const MAX_HEAD: usize = 32 << 10;
 
+/// How long a caller may take nothing of its answer, unless the settings say otherwise.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Wait after accepting failed, which happens when the process has no file descriptors left.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// A bound listener, before it serves.
 #[derive(Debug)]
 pub struct Listener {
-    listener: TcpListener,
+    socket: TcpListener,
+    patience: Duration,
     address: SocketAddr,
 }
 
 impl Listener {
     /// Binds `address`.
     pub async fn bind(address: SocketAddr) -> std::io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
-        let address = listener.local_addr()?;
-        Ok(Self { listener, address })
+        let socket = TcpListener::bind(address).await?;
+        let address = socket.local_addr()?;
+        Ok(Self { socket, patience: PATIENCE, address })
+    }
+
+    /// The same listener with another time after which a caller who takes nothing of its answer is cut off.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// The address that it listens on.
@@ -53,18 +66,20 @@ impl Listener {
         let graceful = GracefulShutdown::new();
         loop {
             let accepted = tokio::select! {
-                accepted = accept(&self.listener, &connections) => accepted,
+                accepted = accept(&self.socket, &connections) => accepted,
                 () = shutdown.requested() => break,
             };
             match accepted {
-                Ok((stream, place)) => serve_connection(stream, place, router.clone(), &graceful),
+                Ok((stream, place)) => {
+                    serve_connection(CutIfStalled::new(stream, self.patience), place, router.clone(), &graceful);
+                }
                 Err(error) => {
                     warn!(error = &error as &dyn std::error::Error, "failed to accept a connection");
                     tokio::time::sleep(ACCEPT_AGAIN).await;
                 }
             }
         }
-        drop(self.listener);
+        drop(self.socket);
         if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
             warn!("some requests did not finish within the grace time; their connections are dropped");
         }
@@ -78,7 +93,7 @@ async fn accept(listener: &TcpListener, connections: &Arc<Semaphore>) -> std::io
     Ok((stream, place))
 }
 
-fn serve_connection(stream: TcpStream, place: OwnedSemaphorePermit, router: Router, graceful: &GracefulShutdown) {
+fn serve_connection(stream: CutIfStalled<TcpStream>, place: OwnedSemaphorePermit, router: Router, graceful: &GracefulShutdown) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(MAX_HEAD);
     let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));

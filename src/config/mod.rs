@@ -156,6 +156,7 @@ impl Config {
         let at_least_one = [
             ("http.max_body_bytes", self.http.max_body_bytes),
             ("http.max_requests", self.http.max_requests),
+            ("http.max_listeners_per_account", self.http.max_listeners_per_account),
             ("upstream.max_event_bytes", self.upstream.max_event_bytes),
             ("upstream.emits_per_minute", self.upstream.emits_per_minute as usize),
             ("session.connects_per_second", self.session.connects_per_second as usize),
@@ -169,6 +170,7 @@ impl Config {
         }
         let seconds = [
             ("http.request_timeout_seconds", self.http.request_timeout_seconds, 3600),
+            ("http.write_timeout_seconds", self.http.write_timeout_seconds, 3600),
             ("upstream.rest_timeout_seconds", self.upstream.rest_timeout_seconds, 600),
             ("upstream.connect_timeout_seconds", self.upstream.connect_timeout_seconds, 600),
             ("session.idle_timeout_seconds", self.session.idle_timeout_seconds, 30 * 86_400),

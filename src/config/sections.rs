@@ -46,6 +46,10 @@ pub struct HttpConfig {
     pub request_timeout_seconds: u64,
     /// Most requests at a time.
     pub max_requests: usize,
+    /// Most event streams and long polls of an account at a time.
+    pub max_listeners_per_account: usize,
+    /// How long a caller may take nothing of its answer, in seconds.
+    pub write_timeout_seconds: u64,
 }
 
 impl Default for HttpConfig {
@@ -56,6 +60,8 @@ impl Default for HttpConfig {
             max_body_bytes: 1 << 20,
             request_timeout_seconds: 30,
             max_requests: 10_000,
+            max_listeners_per_account: 10,
+            write_timeout_seconds: 30,
         }
     }
 }

@@ -10,6 +10,7 @@ use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
 use super::problem::{FieldError, Problem};
+use crate::consumers::MAX_CONSUMERS;
 use crate::delivery::HandshakeError;
 use crate::event_log::TestError;
 use crate::session::SessionError;
@@ -97,6 +98,24 @@ pub enum ApiError {
     /// A webhook could not be registered, found or changed.
     #[error(transparent)]
     Webhook(#[from] WebhookError),
+    /// A consumer stands elsewhere than its acknowledgement supposes.
+    #[error("the consumer stands at `{stands}` by now")]
+    AcknowledgementStale {
+        /// Where, as a cursor.
+        stands: String,
+    },
+    /// The account has as many consumers as it may have.
+    #[error("the account has {MAX_CONSUMERS} consumers, which is the most it may have")]
+    TooManyConsumers,
+    /// Others moved the consumer again and again in the meantime.
+    #[error("the consumer was moved by others at the same time")]
+    ConsumerChanged,
+    /// The account has as many streams and long polls open as it may have.
+    #[error("the account has {limit} streams and long polls open, which is the most it may have")]
+    TooManyListeners {
+        /// The most it may have.
+        limit: usize,
+    },
     /// A webhook's receiver does not want deliveries, or could not be asked.
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
@@ -141,6 +160,8 @@ pub enum Resource {
     Webhook,
     /// A delivery.
     Delivery,
+    /// A named consumer.
+    Consumer,
     /// An event.
     Event,
 }
@@ -153,6 +174,7 @@ impl Resource {
             Self::Subscription => "subscription",
             Self::Webhook => "webhook",
             Self::Delivery => "delivery",
+            Self::Consumer => "consumer",
             Self::Event => "event",
         }
     }
@@ -164,6 +186,7 @@ impl Resource {
             Self::Subscription => "subscription_not_found",
             Self::Webhook => "webhook_not_found",
             Self::Delivery => "delivery_not_found",
+            Self::Consumer => "consumer_not_found",
             Self::Event => "event_not_found",
         }
     }
@@ -226,6 +249,12 @@ impl ApiError {
             Self::Handshake(_) => (StatusCode::UNPROCESSABLE_ENTITY, "handshake_failed", "The receiver could not be asked"),
             Self::WebhookTest(error) => test_kind(error),
             Self::DeliveryInFlight => (StatusCode::CONFLICT, "delivery_in_flight", "An attempt is under way"),
+            Self::AcknowledgementStale { .. } => (StatusCode::CONFLICT, "acknowledgement_stale", "The consumer stands elsewhere"),
+            Self::TooManyConsumers => (StatusCode::CONFLICT, "consumer_limit_reached", "Too many consumers"),
+            Self::ConsumerChanged => (StatusCode::CONFLICT, "consumer_changed", "The consumer moved meanwhile"),
+            Self::TooManyListeners { .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, "too_many_listeners", "Too many streams and long polls")
+            }
             // No 503, which would invite callers to send again.
             Self::SentUnrecorded(_) => (StatusCode::INTERNAL_SERVER_ERROR, "unconfirmed", "Sent, outcome unknown"),
             Self::Store(_) => STORE,

@@ -1,6 +1,5 @@
 //! Health and metrics.
 
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use axum::Json;
@@ -8,6 +7,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use http::header::CONTENT_TYPE;
 use serde::Serialize;
+use tokio::sync::watch;
 use utoipa::ToSchema;
 
 use super::AppState;
@@ -30,27 +30,30 @@ pub enum ReadyState {
 }
 
 /// Whether the service is ready to serve; `app` sets it, `/readyz` tells it.
-#[derive(Debug, Default)]
-pub struct Readiness(AtomicU8);
+#[derive(Debug)]
+pub struct Readiness(watch::Sender<ReadyState>);
+
+impl Default for Readiness {
+    fn default() -> Self {
+        Self(watch::Sender::new(ReadyState::Starting))
+    }
+}
 
 impl Readiness {
     /// Says how far the service is.
     pub fn set(&self, state: ReadyState) {
-        let number = match state {
-            ReadyState::Starting => 0,
-            ReadyState::Ready => 1,
-            ReadyState::Stopping => 2,
-        };
-        self.0.store(number, Ordering::Release);
+        self.0.send_replace(state);
     }
 
     /// How far the service is.
     pub fn get(&self) -> ReadyState {
-        match self.0.load(Ordering::Acquire) {
-            0 => ReadyState::Starting,
-            1 => ReadyState::Ready,
-            _ => ReadyState::Stopping,
-        }
+        *self.0.borrow()
+    }
+
+    /// Waits until the service is stopping. Safe to cancel.
+    pub(super) async fn stopping(&self) {
+        // The sender stays as long as this is here.
+        let _ = self.0.subscribe().wait_for(|state| *state == ReadyState::Stopping).await;
     }
 }
 

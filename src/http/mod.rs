@@ -4,17 +4,22 @@
 //! [`ApiError`], which becomes problem details. The `OpenAPI` document is made from the same handlers that serve.
 
 mod auth;
+mod consumers;
 mod deliveries;
 mod direct;
 mod docs;
 mod edge;
 mod error;
+mod event_stream;
+mod event_types;
+mod events;
 mod explain;
 mod extract;
 mod filter;
 mod filter_schema;
 mod health;
 mod html;
+mod listeners;
 mod message_body;
 mod messages;
 mod openapi;
@@ -74,6 +79,11 @@ fn public_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(recovery::recover_webhook))
         .routes(routes!(recovery::replay_webhook))
         .routes(routes!(recovery::list_dead_letters))
+        .routes(routes!(events::list_events))
+        .routes(routes!(event_types::list_event_types))
+        .routes(routes!(consumers::list_consumers))
+        .routes(routes!(consumers::put_consumer, consumers::get_consumer, consumers::delete_consumer))
+        .routes(routes!(consumers::list_consumer_events))
         .merge(session_routes())
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))

@@ -1,6 +1,9 @@
 //! The `OpenAPI` document: made from the handlers, with what holds for every call added in one place.
 
+use std::collections::BTreeMap;
+
 use http::StatusCode;
+use serde::Serialize;
 use utoipa::OpenApi as _;
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::{Operation, PathItem};
@@ -10,6 +13,8 @@ use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Response};
 
 use super::deliveries::DeliveryStateName;
 use super::direct::PeerType;
+use super::event_types::openapi_webhooks;
+use super::events::Event;
 use super::problem::{FieldError, Problem};
 
 /// What the document says beside the calls.
@@ -30,13 +35,14 @@ use super::problem::{FieldError, Problem};
     tags(
         (name = "Messages", description = "Send messages and see what became of them."),
         (name = "Webhooks", description = "Get events of spaces pushed, signed and at least once."),
+        (name = "Events", description = "Pull events: pages, long polls, streams, and consumers that remember how far they are."),
         (name = "Subscriptions", description = "Listen to spaces beyond what webhooks want."),
         (name = "Caller", description = "Who the caller is and which spaces there are."),
         (name = "Sessions", description = "The connections to Spaces, one per token."),
         (name = "Health", description = "Whether the service is well."),
         (name = "Documentation", description = "This document."),
     ),
-    components(schemas(Problem, FieldError, PeerType, DeliveryStateName)),
+    components(schemas(Problem, FieldError, PeerType, DeliveryStateName, Event)),
 )]
 struct Base;
 
@@ -84,9 +90,18 @@ pub fn openapi() -> OpenApi {
 ///
 /// Never: the document is plain data.
 pub fn openapi_json() -> String {
-    let mut text = openapi().to_pretty_json().expect("the document is plain data");
+    let document = Document { document: openapi(), webhooks: openapi_webhooks() };
+    let mut text = serde_json::to_string_pretty(&document).expect("the document is plain data");
     text.push('\n');
     text
+}
+
+/// The document with what receivers of webhooks get, whose schemas the catalogue writes itself.
+#[derive(Serialize)]
+struct Document {
+    #[serde(flatten)]
+    document: OpenApi,
+    webhooks: BTreeMap<&'static str, serde_json::Value>,
 }
 
 /// The one failure that comes from below this API: no request was read, so there is none to give an id or a body to.

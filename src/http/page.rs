@@ -46,17 +46,6 @@ impl PageQuery {
     }
 }
 
-/// A place as a cursor.
-pub(super) fn encode(place: impl Serialize) -> String {
-    URL_SAFE_NO_PAD.encode(serde_json::to_vec(&place).expect("a place is plain data"))
-}
-
-/// The place that a cursor stands for.
-pub(super) fn decode<T: DeserializeOwned>(cursor: &str) -> Option<T> {
-    let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
-    serde_json::from_slice(&bytes).ok()
-}
-
 /// A number of entries, 1 to 200.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "u16")]
@@ -84,7 +73,7 @@ pub struct Page<T> {
 impl<T> Page<T> {
     /// A page that goes on at `next`.
     pub(super) fn new(data: Vec<T>, next: Option<impl Serialize>) -> Self {
-        Self { data, next_cursor: next.map(encode) }
+        Self { data, next_cursor: next.map(|place| encode(&place)) }
     }
 
     /// The page of `all`, which is in the order of `key`, that `query` asks for.
@@ -97,6 +86,16 @@ impl<T> Page<T> {
         let next = all.last().filter(|_| more).map(|last| key(last).to_owned());
         Ok(Self::new(all, next))
     }
+}
+
+/// The cursor that stands for `place`.
+pub(super) fn encode(place: &impl Serialize) -> String {
+    URL_SAFE_NO_PAD.encode(serde_json::to_vec(place).expect("a place is plain data"))
+}
+
+/// The place that `cursor` stands for, if it is a cursor.
+pub(super) fn decode<T: DeserializeOwned>(cursor: &str) -> Option<T> {
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()
 }
 
 #[cfg(test)]

@@ -250,5 +250,5 @@ fn enabled(webhook: &Webhook) -> Result<(), ApiError> {
 async fn recovered(app: &AppState, webhook: &Webhook, progress: Progress) -> Result<Json<Recovered>, ApiError> {
     let Progress { count, next } = progress;
     let replayable_since = app.recovery.reach(&webhook.account).await?;
-    Ok(Json(Recovered { count, next_cursor: next.map(encode), replayable_since }))
+    Ok(Json(Recovered { count, next_cursor: next.as_ref().map(encode), replayable_since }))
 }

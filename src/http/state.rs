@@ -13,7 +13,9 @@ use super::edge::RequestIds;
 use super::error::ApiError;
 use super::health::Readiness;
 use super::html::Sanitizer;
+use super::listeners::Listeners;
 use super::recent::RecentSends;
+use crate::consumers::ConsumerRegistry;
 use crate::delivery::{AddressGuard, WebhookClient};
 use crate::domain::{Clock, Secret};
 use crate::event_log::EventLog;
@@ -44,6 +46,8 @@ pub struct HttpSettings {
     pub payload_limit: usize,
     /// Most requests under way at a time; more are told to come again.
     pub max_in_flight: usize,
+    /// Most streams and long polls of an account at a time.
+    pub max_listeners: usize,
     /// How long a direct space once found is remembered.
     pub direct_ttl: Duration,
 }
@@ -58,6 +62,7 @@ impl Default for HttpSettings {
             admin_key: None,
             payload_limit: 16 << 10,
             max_in_flight: 10_000,
+            max_listeners: 10,
             direct_ttl: Duration::from_hours(1),
         }
     }
@@ -73,9 +78,11 @@ pub struct AppParts {
     pub subscriptions: Arc<SubscriptionRegistry>,
     /// The records of sends.
     pub sends: Arc<SendLog>,
+    /// How far named consumers have come.
+    pub consumers: Arc<ConsumerRegistry>,
     /// The answers of receivers.
     pub replies: Replies,
-    /// Takes test events.
+    /// Takes test events, and gives events to who pulls them.
     pub event_log: Arc<EventLog>,
     /// The store, for reading deliveries.
     pub engine: Arc<dyn Engine>,
@@ -115,6 +122,7 @@ pub(super) struct Internals {
     pub(super) recent_sends: RecentSends,
     pub(super) request_ids: RequestIds,
     pub(super) in_flight: Semaphore,
+    pub(super) listeners: Arc<Listeners>,
     /// The `OpenAPI` document.
     pub(super) openapi: Bytes,
 }
@@ -134,6 +142,7 @@ impl AppState {
             recent_sends: RecentSends::default(),
             request_ids: RequestIds::random(),
             in_flight: Semaphore::new(parts.settings.max_in_flight.min(Semaphore::MAX_PERMITS)),
+            listeners: Arc::new(Listeners::new(parts.metrics.listeners.clone())),
             openapi: super::openapi_json().into(),
         };
         Self(Arc::new(Inner { parts, internals }))

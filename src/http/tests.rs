@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::consumers::ConsumerRegistry;
 use crate::delivery::{AddressGuard, DeliverySettings, SystemResolver, WebhookClient};
 use crate::domain::{AccountId, Clock, Interest, Secret, SystemClock};
 use crate::event_log::EventLog;
@@ -37,7 +38,7 @@ impl InterestSource for NoInterest {
 }
 
 /// An API whose upstream is out of reach.
-async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
+pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let engine: Arc<dyn Engine> = Arc::new(MemoryStore::new(Arc::clone(&clock)));
     let incarnation = engine.join("127.0.0.1:1", Duration::from_mins(1)).await.expect("a member").incarnation;
@@ -103,6 +104,7 @@ async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
         webhooks,
         subscriptions,
         sends,
+        consumers: Arc::new(ConsumerRegistry::new(Arc::clone(&engine), Arc::clone(&clock))),
         replies,
         event_log,
         recovery: Recovery::new(Arc::clone(&engine), Arc::clone(&clock)),
@@ -498,7 +500,7 @@ fn every_call_is_documented_with_its_failures_and_headers() {
     };
     let mut ids = std::collections::BTreeSet::new();
     let paths = document["paths"].as_object().expect("paths");
-    assert_eq!(paths.len(), 29);
+    assert_eq!(paths.len(), 28);
     for (path, item) in paths {
         for (method, operation) in item.as_object().expect("calls") {
             let call = format!("{method} {path}");

@@ -93,8 +93,8 @@ impl Inner {
         loop {
             let list = DocList { kind: DocKind::Reply, account: None, after: after.take(), limit: PAGE };
             let documents = self.parts.engine.doc_list(list).await?;
-            let Some(last) = documents.last() else { return Ok(()) };
-            after = Some(last.id.clone());
+            let Some(newest) = documents.last() else { return Ok(()) };
+            after = Some(newest.id.clone());
             for document in &documents {
                 if !self.in_hand().contains(&document.id) {
                     self.take_left_over(read(document)?, document.version).await?;

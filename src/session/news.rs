@@ -92,8 +92,8 @@ impl News {
 mod tests {
     use super::*;
 
-    fn told(connection: Result<(), &str>, lost: u32) -> Option<Told> {
-        Some(Told { connection: connection.map_err(str::to_owned), lost })
+    fn told(connection: Result<(), &str>, lost: u32) -> Told {
+        Told { connection: connection.map_err(str::to_owned), lost }
     }
 
     #[tokio::test(start_paused = true)]
@@ -103,10 +103,10 @@ mod tests {
         news.lost("never connected");
         assert_eq!((news.is_pending(), news.take(now)), (false, None));
         news.connected();
-        assert_eq!(news.take(now), told(Ok(()), 0));
+        assert_eq!(news.take(now), Some(told(Ok(()), 0)));
         assert_eq!(news.take(now), None);
         news.lost("reset");
-        assert_eq!(news.take(now), told(Err("reset"), 1));
+        assert_eq!(news.take(now), Some(told(Err("reset"), 1)));
         assert_eq!(news.take_end(), None, "that it is gone is known");
     }
 

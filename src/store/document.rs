@@ -21,14 +21,24 @@ pub enum DocKind {
     Send,
     /// The record of a call with an idempotency key.
     Idempotency,
+    /// How far a named consumer of events has come.
+    Consumer,
     /// The record of an answer that a webhook's receiver gave in words.
     Reply,
 }
 
 impl DocKind {
     /// Every kind.
-    pub const ALL: [Self; 7] =
-        [Self::Keyring, Self::Token, Self::Webhook, Self::Subscription, Self::Send, Self::Idempotency, Self::Reply];
+    pub const ALL: [Self; 8] = [
+        Self::Keyring,
+        Self::Token,
+        Self::Webhook,
+        Self::Subscription,
+        Self::Send,
+        Self::Idempotency,
+        Self::Consumer,
+        Self::Reply,
+    ];
 
     /// The kind's name in the store.
     pub fn as_str(self) -> &'static str {
@@ -39,6 +49,7 @@ impl DocKind {
             Self::Subscription => "subscription",
             Self::Send => "send",
             Self::Idempotency => "idempotency",
+            Self::Consumer => "consumer",
             Self::Reply => "reply",
         }
     }

@@ -21,6 +21,11 @@ pub enum Query {
         /// Most rows.
         limit: usize,
     },
+    /// The newest event of an account.
+    EventsTail {
+        /// Whose.
+        account: AccountId,
+    },
     /// One event.
     Event(EventId),
     /// Deliveries, newest first.
@@ -109,7 +114,7 @@ pub struct Page {
 /// Rows of the kind that the query asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rows {
-    /// Of [`Query::Events`] and [`Query::Event`].
+    /// Of [`Query::Events`], [`Query::EventsTail`] and [`Query::Event`].
     Events(Vec<StoredEvent>),
     /// Of [`Query::Deliveries`] and [`Query::Delivery`].
     Deliveries(Vec<Delivery>),

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use super::TopicType;
-use super::event::{NoSpace, NormalisedEvent, NormalisedSender};
+use super::event::{Circumstances, NoSpace, NormalisedEvent, NormalisedSender};
 use super::message::{Sender, lenient, lenient_text};
 use crate::domain::{AccountId, EventId, EventType, SpaceId, Timestamp};
 
@@ -47,11 +47,6 @@ impl ReceivedActivity<'_> {
         self.topic_id.as_deref().and_then(|id| id.parse().ok()).ok_or(NoSpace)
     }
 
-    /// Whether it says that its space is a direct one.
-    pub fn is_direct(&self) -> bool {
-        self.topic_kind() == Some(TopicType::Direct)
-    }
-
     /// What happened.
     pub fn event_type(&self, kind: ActivityKind) -> EventType {
         match (kind, self.category.as_deref().unwrap_or_default()) {
@@ -65,17 +60,19 @@ impl ReceivedActivity<'_> {
         }
     }
 
-    /// Turns it into an event of `account`. `raw` is what was read.
+    /// Turns it into an event. `raw` is what was read.
     pub fn normalise(
         &self,
         kind: ActivityKind,
         raw: &RawValue,
-        account: &AccountId,
-        received_at: Timestamp,
+        circumstances: Circumstances<'_>,
     ) -> Result<NormalisedEvent, NoSpace> {
+        let Circumstances { account, received_at, .. } = circumstances;
         let space = self.space()?;
         let event_type = self.event_type(kind);
         let id = self.event_id(raw, account, received_at);
+        let known = circumstances.direct.then_some(TopicType::Direct);
+        let topic_kind = self.topic_kind().or(known);
         let time = |text: &Option<Cow<'_, str>>| text.as_deref().and_then(Timestamp::parse);
         let occurred_at = time(&self.modified).or_else(|| time(&self.created)).unwrap_or(received_at);
         let envelope = Envelope {
@@ -85,14 +82,14 @@ impl ReceivedActivity<'_> {
                 event_id: &id,
                 account,
                 space_id: &space,
-                space_type: self.topic_kind().map(TopicType::as_str),
+                space_type: topic_kind.map(TopicType::as_str),
                 category: self.category.as_deref(),
                 sender: self.sender.as_ref().map(NormalisedSender::from),
                 upstream: raw,
             },
         };
         let body = serde_json::to_vec(&envelope).expect("an envelope of texts serialises").into();
-        Ok(NormalisedEvent { id, space, direct: self.is_direct(), event_type, occurred_at, body })
+        Ok(NormalisedEvent { id, space, direct: topic_kind == Some(TopicType::Direct), event_type, occurred_at, body })
     }
 
     fn topic_kind(&self) -> Option<TopicType> {
@@ -142,7 +139,9 @@ mod tests {
         let raw = RawValue::from_string(json.to_owned()).expect("JSON");
         let activity: ReceivedActivity<'_> = serde_json::from_str(raw.get()).expect("an object");
         let account = "acc_u1".parse().expect("an id");
-        activity.normalise(kind, &raw, &account, Timestamp::from_millis(received_at)).expect("an event")
+        let received_at = Timestamp::from_millis(received_at);
+        let circumstances = Circumstances { account: &account, own: false, recovered: false, direct: true, received_at };
+        activity.normalise(kind, &raw, circumstances).expect("an event")
     }
 
     #[test]
@@ -161,6 +160,7 @@ mod tests {
             assert_eq!(event.event_type, expected, "{category}");
             let body: serde_json::Value = serde_json::from_slice(&event.body).expect("JSON");
             assert_eq!(body["data"]["upstream"]["category"], category);
+            assert_eq!((event.direct, &body["data"]["spaceType"]), (true, &"direct".into()));
             assert_eq!((&body["data"]["category"], &body["data"]["sender"]["id"]), (&category.into(), &"u2".into()));
         }
     }

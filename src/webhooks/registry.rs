@@ -11,7 +11,7 @@ use super::index::{Entry, Index, target};
 use super::keys::NewKey;
 use super::matching::{filter_agrees, may_match};
 use crate::domain::{
-    AccountId, Clock, Filter, Interest, RequestOptions, Secret, SigningKeys, TooManyKeys, Webhook, WebhookId, WebhookStatus,
+    AccountId, Clock, EventType, Filter, Interest, RequestOptions, Secret, SigningKeys, TooManyKeys, Webhook, WebhookId, WebhookStatus,
 };
 use crate::seal::{Keyring, UnsealError};
 use crate::store::{DocKind, DocList, DocWrite, Document, Engine, Expected, Flow, PutOutcome, StoreError, Target, Version};
@@ -179,6 +179,13 @@ impl WebhookRegistry {
     /// Who gets `event`, unless a filter says no.
     pub fn candidates(&self, event: &EventView<'_>) -> Candidates {
         Candidates(self.read().of_account(event.account).filter(|webhook| may_match(webhook, event)).cloned().collect())
+    }
+
+    /// Whether an enabled webhook of `account` asks for events of this type.
+    pub fn ask_for(&self, account: &AccountId, event_type: &EventType) -> bool {
+        let index = self.read();
+        let mut enabled = index.of_account(account).filter(|webhook| webhook.status == WebhookStatus::Enabled);
+        enabled.any(|webhook| webhook.events.iter().any(|pattern| pattern.matches(event_type)))
     }
 
     /// Changes a webhook. Deliveries that wait follow in the same transaction: they pause while it is off and go on when it is on.

@@ -5,6 +5,7 @@ mod command_line;
 mod delivery;
 mod demo;
 mod durability;
+mod events;
 mod http_api;
 mod reading;
 mod real_socketio;

@@ -8,7 +8,7 @@ use crate::domain::{AccountId, ClosedReason};
 use crate::event_log::{LoggedEvent, SystemEvent};
 use crate::session::inbox::Entry;
 use crate::session::types::OutgoingMessage;
-use crate::upstream::{ActivityKind, ReceivedActivity, Refusal, api_category};
+use crate::upstream::{ActivityKind, Circumstances, ReceivedActivity, Refusal, api_category};
 
 impl SessionActor {
     /// Tells of the connection, if there is news, the account is known and it is not told of all the time.
@@ -77,13 +77,17 @@ impl SessionActor {
         let Some(account) = self.account() else { return };
         let Ok(activity) = serde_json::from_str::<ReceivedActivity<'_>>(raw.get()) else { return self.unreadable() };
         let Ok(space) = activity.space() else { return self.unreadable() };
-        let direct = activity.is_direct() || self.is_direct(space.as_str());
-        let Ok(event) = activity.normalise(kind, raw, &account, self.shared.clock.now()) else { return self.unreadable() };
+        if !self.shared.event_log.is_asked_for(&account, &activity.event_type(kind)) {
+            return;
+        }
+        let (direct, received_at) = (self.is_direct(space.as_str()), self.shared.clock.now());
+        let circumstances = Circumstances { account: &account, own: false, recovered: false, direct, received_at };
+        let Ok(event) = activity.normalise(kind, raw, circumstances) else { return self.unreadable() };
         let event = LoggedEvent {
             id: event.id,
             account,
             space: event.space,
-            direct,
+            direct: event.direct,
             own: false,
             event_type: event.event_type,
             occurred_at: event.occurred_at,

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::requeue::{after, cut_page};
 use super::rows::{ATTEMPT, DELIVERY, DELIVERY_JOINS, EVENT, attempt, delivery, event, int, natural, parsed};
 use super::transaction::NOT_HELD;
-use crate::domain::{Delivery, DeliveryId, EventId, EventType, SpaceId, Timestamp, WebhookId};
+use crate::domain::{AccountId, Delivery, DeliveryId, EventId, EventType, SpaceId, Timestamp, WebhookId};
 use crate::store::{Cursor, DeliveryFilter, EventFilter, FlowStatus, Page, Query, Rows, StateFilter, StoredEvent};
 
 /// When a claim may next get something; one look at the first entry of each index.
@@ -23,6 +23,7 @@ pub(super) fn next_due(connection: &Connection) -> rusqlite::Result<Option<Times
 pub(super) fn query(connection: &Connection, query: &Query) -> rusqlite::Result<Page> {
     match query {
         Query::Events { filter, cursor, limit } => list_events(connection, filter, *cursor, *limit),
+        Query::EventsTail { account } => Ok(Page { rows: Rows::Events(newest_event(connection, account)?), next: None }),
         Query::Event(id) => Ok(Page { rows: Rows::Events(find_event(connection, id)?), next: None }),
         Query::Deliveries { filter, cursor, limit } => list_deliveries(connection, filter, *cursor, *limit),
         Query::Delivery(id) => Ok(Page { rows: Rows::Deliveries(find_delivery(connection, *id)?), next: None }),
@@ -55,6 +56,13 @@ fn list_events(connection: &Connection, filter: &EventFilter, cursor: Option<Cur
     let mut events: Vec<StoredEvent> = select.query_map(bounds, event)?.collect::<rusqlite::Result<_>>()?;
     let next = cut_page(&mut events, limit, cursor, |event| event.position.0);
     Ok(Page { rows: Rows::Events(events), next })
+}
+
+fn newest_event(connection: &Connection, account: &AccountId) -> rusqlite::Result<Vec<StoredEvent>> {
+    let sql =
+        format!("SELECT {EVENT} FROM events AS e INDEXED BY events_account WHERE e.account = ?1 ORDER BY e.seq DESC LIMIT 1");
+    let found = connection.prepare_cached(&sql)?.query_row([account.as_str()], event).optional()?;
+    Ok(found.into_iter().collect())
 }
 
 fn find_event(connection: &Connection, id: &EventId) -> rusqlite::Result<Vec<StoredEvent>> {

@@ -70,6 +70,10 @@ impl State {
     pub(super) fn query(&self, query: &Query) -> Page {
         match query {
             Query::Events { filter, cursor, limit } => self.list_events(filter, *cursor, *limit),
+            Query::EventsTail { account } => {
+                let newest = self.events.values().rev().find(|event| event.account == *account);
+                Page { rows: Rows::Events(newest.cloned().into_iter().collect()), next: None }
+            }
             Query::Event(id) => {
                 let event = self.events.values().find(|event| event.id == *id);
                 Page { rows: Rows::Events(event.cloned().into_iter().collect()), next: None }

@@ -56,6 +56,19 @@ contract! {
         assert_eq!((third, next), (vec!["evt_6".to_owned()], None));
     }
 
+    async fn the_newest_event_of_an_account_is_found(store) {
+        let newest = async |name: &str| {
+            let query = Query::EventsTail { account: account(name) };
+            let page = store.engine.query(query).await.expect("reading works");
+            let Rows::Events(rows) = page.rows else { panic!("events were asked for") };
+            assert_eq!(page.next, None);
+            rows.into_iter().map(|event| event.id.to_string()).collect::<Vec<_>>()
+        };
+        assert!(newest("ada").await.is_empty());
+        store.append((0..5).map(event).collect()).await;
+        assert_eq!((newest("ada").await, newest("bob").await), (vec!["evt_4".to_owned()], Vec::new()));
+    }
+
     async fn pages_of_deliveries_stay_stable_while_rows_are_added(store) {
         store.append((0..5).map(|number| event_for(number, "a")).collect()).await;
         let (first, next) = deliveries(store, deliveries_of_a(), None, 2).await;

@@ -82,7 +82,7 @@ async fn what_ana_writes_elsewhere_is_not_marked_as_sent_through_the_bridge() {
 #[tokio::test]
 async fn edits_deletions_and_new_titles_are_events_of_their_own() {
     let scene = Scene::start().await;
-    scene.register(json!({"events": ["*"], "ordering": "space"})).await;
+    scene.register(json!({"events": ["message.*", "space.*"], "ordering": "space"})).await;
     let id = scene.bo_says("first");
     next_millisecond().await;
     scene.upstream.edit(&id, "second").expect("the message exists");
