@@ -116,7 +116,7 @@ async fn a_secret_is_rotated_with_an_overlap_and_shown_once_more() {
     let entries = scene.receiver.recorded()[0].header("webhook-signature").split(' ').count();
     assert_eq!(entries, 2);
 
-    let own = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+    let own = "whsec_YSBzZWNyZXQgb2YgdGhlIHRlc3RzLCAzMiBieXRlcy4=";
     let rotation = json!({"secret": own, "overlapSeconds": 0});
     let rotated = scene.bridge.post(&path, &scene.token, &rotation).await.json();
     assert_eq!(rotated, json!({"signing": "hmac", "secret": own, "previous": []}));
@@ -152,7 +152,7 @@ async fn of_ed25519_only_the_public_key_is_shown() {
     let path = format!("/webhooks/{}", webhook["id"].as_str().expect("an id"));
     let shown = scene.bridge.get(&format!("{path}/secret"), &scene.token).await.json();
     assert_eq!(shown, json!({"signing": "ed25519", "publicKey": webhook["publicKey"], "previous": []}));
-    let own = json!({"secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"});
+    let own = json!({"secret": "whsec_YSBzZWNyZXQgb2YgdGhlIHRlc3RzLCAzMiBieXRlcy4="});
     let refused = scene.bridge.post(&format!("{path}/rotate-secret"), &scene.token, &own).await;
     refused.assert_problem(422, "invalid_body");
     let rotated = scene.bridge.post(&format!("{path}/rotate-secret"), &scene.token, &json!({})).await.json();
