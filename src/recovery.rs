@@ -156,21 +156,24 @@ impl Recovery {
     fn items(&self, webhook: &Webhook, events: &[StoredEvent], rate: Option<u32>, place: &Place) -> Vec<ReplayItem> {
         let late = self.clock.now().since(place.began);
         let wanted = events.iter().filter(|event| is_wanted(webhook, event));
-        let due = |number: u64| match rate {
-            Some(rate) => Duration::from_micros(number.saturating_mul(1_000_000) / u64::from(rate.max(1))).saturating_sub(late),
-            None => Duration::ZERO,
-        };
-        let item = |(number, event): (u64, &StoredEvent)| ReplayItem {
+        // A cursor comes from outside and may claim any number.
+        let item = |(index, event): (usize, &StoredEvent)| ReplayItem {
             position: event.position,
             lane: lane(webhook, &event.space),
-            due_in: due(number),
+            due_in: due_in(place.made.saturating_add(index as u64), rate, late),
         };
-        (place.made..).zip(wanted).map(item).collect()
+        wanted.enumerate().map(item).collect()
     }
 
     async fn requeue(&self, webhook: &WebhookId, mode: RequeueMode, cursor: Option<Cursor>) -> Result<Requeued> {
         self.engine.requeue(Requeue { webhook: webhook.clone(), mode, limit: BATCH, cursor }).await
     }
+}
+
+/// How long delivery `number`, counted from 0, of a replay that began `late` ago waits for its turn.
+fn due_in(number: u64, rate: Option<u32>, late: Duration) -> Duration {
+    let Some(rate) = rate else { return Duration::ZERO };
+    Duration::from_micros(number.saturating_mul(1_000_000) / u64::from(rate.max(1))).saturating_sub(late)
 }
 
 /// A test is for the webhook that was tested, whatever patterns others have.
@@ -180,4 +183,26 @@ fn is_wanted(webhook: &Webhook, event: &StoredEvent) -> bool {
 
 fn unexpected(operation: &'static str) -> StoreError {
     StoreError::Failed { operation, source: "the store answered another question".into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_spreads_deliveries_from_the_beginning_of_the_replay_on() {
+        let millis = Duration::from_millis;
+        for (number, rate, late, expected) in [
+            (0, Some(1), 0, millis(0)),
+            (2, Some(1), 0, millis(2_000)),
+            (3, Some(4), 0, millis(750)),
+            // A later call goes on where the schedule is by then, and what is overdue is due at once.
+            (500, Some(100), 1_200, millis(3_800)),
+            (500, Some(100), 6_000, millis(0)),
+            (9_999, None, 0, millis(0)),
+            (u64::MAX, Some(1), 0, Duration::from_micros(u64::MAX)),
+        ] {
+            assert_eq!(due_in(number, rate, millis(late)), expected, "{number} at {rate:?}, {late} ms late");
+        }
+    }
 }
