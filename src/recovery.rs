@@ -124,8 +124,8 @@ impl Recovery {
             let more = page.next.is_some() && events.last().is_some_and(|last| last.appended_at < until);
             if !in_time.is_empty() {
                 let items = self.items(webhook, in_time, replay.rate, &place);
-                let mode = RequeueMode::Replay { items, dry_run: replay.dry_run };
-                let made = self.requeue(&webhook.id, mode, None).await?.count;
+                let again = RequeueMode::Replay { items, dry_run: replay.dry_run };
+                let made = self.requeue(&webhook.id, again, None).await?.count;
                 count += made;
                 place.made = place.made.saturating_add(made as u64);
             }

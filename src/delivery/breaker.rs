@@ -105,20 +105,18 @@ impl Breaker {
     #[must_use]
     pub fn found(self, finding: Finding, claimed_at: Timestamp, now: Timestamp) -> (Self, Option<Duration>) {
         match (self, finding) {
-            (_, Finding::Up) => (Self::default(), None),
             (_, Finding::Nothing) => (self, None),
-            (Self::Closed { .. }, Finding::Answers) => (Self::default(), None),
-            (Self::Closed { failures }, Finding::Down) if failures + 1 < OPENS_AFTER => {
-                (Self::Closed { failures: failures + 1 }, None)
-            }
-            (Self::Closed { .. }, Finding::Down) => Self::opened(FIRST_HOLD, now),
             // Claimed before the hold was over, so it says nothing that was not known when the hold began.
             (Self::Open { until, .. } | Self::HalfOpen { since: until, .. }, Finding::Answers | Finding::Down)
                 if claimed_at < until =>
             {
                 (self, None)
             }
-            (Self::Open { .. } | Self::HalfOpen { .. }, Finding::Answers) => (Self::default(), None),
+            (_, Finding::Up | Finding::Answers) => (Self::default(), None),
+            (Self::Closed { failures }, Finding::Down) if failures + 1 < OPENS_AFTER => {
+                (Self::Closed { failures: failures + 1 }, None)
+            }
+            (Self::Closed { .. }, Finding::Down) => Self::opened(FIRST_HOLD, now),
             (Self::Open { hold, .. } | Self::HalfOpen { hold, .. }, Finding::Down) => {
                 Self::opened((hold * 2).min(LONGEST_HOLD), now)
             }

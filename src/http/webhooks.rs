@@ -38,6 +38,7 @@ const MAX_DESCRIPTION: usize = 500;
 /// A webhook.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the API")]
 pub(super) struct Webhook {
     /// Its id.
     #[schema(value_type = String, example = "wh_1b9d6bcd4bbb4d2d9b5dab8dfbbd4bed")]
@@ -171,6 +172,7 @@ impl From<&domain::Webhook> for Webhook {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(example = json!({"url": "https://example.com/spaces-events", "events": ["message.*"], "spaces": ["*", "direct"]}))]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the API")]
 pub(super) struct WebhookCreation {
     /// Where deliveries go: `http` or `https`, on a public address unless the operator opened others.
     #[schema(format = "uri", max_length = 2048, example = "https://example.com/spaces-events")]

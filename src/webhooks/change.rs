@@ -11,6 +11,7 @@ use crate::store::{Flow, FlowLimits, Rate};
 
 /// A webhook to be registered.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the API")]
 pub struct NewWebhook {
     /// Where deliveries go.
     pub url: WebhookUrl,

@@ -11,7 +11,8 @@ use super::index::{Entry, Index, target};
 use super::keys::NewKey;
 use super::matching::{filter_agrees, may_match};
 use crate::domain::{
-    AccountId, Clock, EventType, Filter, Interest, RequestOptions, Secret, SigningKeys, TooManyKeys, Webhook, WebhookId, WebhookStatus,
+    AccountId, Clock, EventType, Filter, Interest, RequestOptions, Secret, SigningKeys, TooManyKeys, Webhook, WebhookId,
+    WebhookStatus,
 };
 use crate::seal::{Keyring, UnsealError};
 use crate::store::{DocKind, DocList, DocWrite, Document, Engine, Expected, Flow, PutOutcome, StoreError, Target, Version};

@@ -184,7 +184,7 @@ impl RetryPolicy {
     /// Attempts in all, the first included.
     pub fn attempts(&self) -> u32 {
         match self {
-            Self::Standard => STANDARD.len() as u32 + 1,
+            Self::Standard => 10,
             Self::Steps(steps) => u32::try_from(steps.len()).map_or(u32::MAX, |steps| steps.saturating_add(1)),
             Self::Exponential(exponential) => exponential.attempts.max(1),
         }
@@ -300,7 +300,7 @@ mod tests {
             let policy = RetryPolicy::Exponential(Exponential { first, factor: factor.into(), max, attempts });
             prop_assert_eq!(policy.check(), Ok(()));
             let waits: Vec<_> = (1..=attempts).map_while(|attempt| policy.wait_after(attempt)).collect();
-            prop_assert_eq!(waits.len() as u32, attempts - 1);
+            prop_assert_eq!(u32::try_from(waits.len()), Ok(attempts - 1));
             prop_assert!(waits.is_sorted() && waits.iter().all(|wait| *wait <= MAX_WAIT));
         }
     }

@@ -151,6 +151,7 @@ fn depths(connection: &Connection) -> rusqlite::Result<Page> {
 }
 
 /// Which webhooks' flows are asked for.
+#[derive(Clone, Copy)]
 enum FlowsWanted<'a> {
     One(&'a WebhookId),
     After(Option<&'a WebhookId>, usize),
