@@ -161,9 +161,7 @@ impl App {
 
         let listeners = vec![public.address(), internal.address()];
         let guard = Arc::new(AddressGuard::new(AllowList::new(config.webhooks.allow_networks.clone()), listeners));
-        let origin = HeaderValue::try_from(&config.webhooks.origin).expect("the configuration was checked");
-        let client = WebhookClient::new(client_settings(&config), Arc::clone(&guard), Arc::new(SystemResolver), tls);
-        let client = Arc::new(client.with_origin(origin));
+        let client = Arc::new(webhook_client(&config, Arc::clone(&guard), tls));
         let replies = Replies::new(ReplyParts {
             engine: Arc::clone(&engine),
             sessions: Arc::clone(&sessions) as _,
@@ -358,11 +356,13 @@ fn delivery_settings(config: &Config) -> DeliverySettings {
     }
 }
 
-fn client_settings(config: &Config) -> ClientSettings {
-    ClientSettings {
+fn webhook_client(config: &Config, guard: Arc<AddressGuard>, tls: Arc<socketio_client::TlsConfig>) -> WebhookClient {
+    let settings = ClientSettings {
         timeout: Duration::from_secs(config.webhooks.timeout_seconds),
         idle_connections: config.webhooks.concurrency,
-    }
+    };
+    let origin = HeaderValue::try_from(&config.webhooks.origin).expect("the configuration was checked");
+    WebhookClient::new(settings, guard, Arc::new(SystemResolver), tls).with_origin(origin)
 }
 
 /// So many hours; none stands for never.

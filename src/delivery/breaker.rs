@@ -36,7 +36,7 @@ impl Finding {
         match error {
             None => Self::Up,
             Some(ErrorClass::Http) if status.is_some_and(|status| status >= 500) => Self::Down,
-            Some(ErrorClass::Http) => Self::Answers,
+            Some(ErrorClass::Http | ErrorClass::TooLarge) => Self::Answers,
             Some(
                 ErrorClass::Dns
                 | ErrorClass::Connect
@@ -153,12 +153,13 @@ mod tests {
 
     #[test]
     fn findings_follow_from_answers_and_failures() {
-        use ErrorClass::{AddressBlocked, Connect, Dns, Http, Reset, Timeout, Tls, Unknown};
+        use ErrorClass::{AddressBlocked, Connect, Dns, Http, Reset, Timeout, Tls, TooLarge, Unknown};
         for (status, error, expected) in [
             (Some(204), None, Finding::Up),
             (Some(301), Some(Http), Finding::Answers),
             (Some(404), Some(Http), Finding::Answers),
             (Some(429), Some(Http), Finding::Answers),
+            (None, Some(TooLarge), Finding::Answers),
             (Some(500), Some(Http), Finding::Down),
             (Some(504), Some(Http), Finding::Down),
             (Some(200), Some(Timeout), Finding::Down),

@@ -24,6 +24,9 @@ use crate::domain::{ErrorClass, MAX_TIMEOUT};
 /// Most bytes of an answer that are read.
 pub const MAX_ANSWER: usize = 16 * 1024;
 
+/// Most bytes of an answer's status line and headers.
+const MAX_HEAD: usize = 64 * 1024;
+
 /// The header by which a receiver steers what it gets.
 const STEERING: HeaderName = HeaderName::from_static("webhook-delivery");
 
@@ -80,6 +83,9 @@ pub enum PostError {
         /// The status, if the answer had begun.
         status: Option<StatusCode>,
     },
+    /// The answer began with more than is read.
+    #[error("the answer has more than {MAX_HEAD} bytes or 100 lines of headers")]
+    TooLarge,
     /// The connection broke, or what came was no HTTP.
     #[error("the connection broke")]
     Broken {
@@ -101,6 +107,7 @@ impl PostError {
             Self::Connect(ConnectError::Tls(_)) => ErrorClass::Tls,
             Self::Connect(ConnectError::Timeout) | Self::Timeout { .. } => ErrorClass::Timeout,
             Self::Broken { .. } => ErrorClass::Reset,
+            Self::TooLarge => ErrorClass::TooLarge,
         }
     }
 
@@ -108,7 +115,7 @@ impl PostError {
     pub fn status(&self) -> Option<StatusCode> {
         match self {
             Self::Timeout { status, .. } | Self::Broken { status, .. } => *status,
-            Self::Connect(_) => None,
+            Self::Connect(_) | Self::TooLarge => None,
         }
     }
 
@@ -154,6 +161,7 @@ impl WebhookClient {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(settings.idle_connections)
+            .http1_max_buf_size(MAX_HEAD)
             .build(connector);
         Self { client, timeout: settings.timeout, origin: DEFAULT_ORIGIN }
     }
@@ -211,6 +219,10 @@ async fn read_some(mut body: Incoming) -> hyper::Result<Vec<u8>> {
 }
 
 fn classify(error: legacy::Error) -> PostError {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<hyper::Error>());
+    if cause.is_some_and(hyper::Error::is_parse_too_large) {
+        return PostError::TooLarge;
+    }
     if !error.is_connect() {
         return PostError::Broken { status: None, source: error.into() };
     }

@@ -128,6 +128,8 @@ pub enum ErrorClass {
     Reset,
     /// The receiver answered with a status that is no success.
     Http,
+    /// The answer's status line and headers were larger than is read.
+    TooLarge,
     /// The address guard refused the target.
     AddressBlocked,
     /// The service stopped before the end of the attempt was seen.
@@ -136,8 +138,17 @@ pub enum ErrorClass {
 
 impl ErrorClass {
     /// Every class, for the store, metrics and documentation.
-    pub const ALL: [Self; 8] =
-        [Self::Dns, Self::Connect, Self::Tls, Self::Timeout, Self::Reset, Self::Http, Self::AddressBlocked, Self::Unknown];
+    pub const ALL: [Self; 9] = [
+        Self::Dns,
+        Self::Connect,
+        Self::Tls,
+        Self::Timeout,
+        Self::Reset,
+        Self::Http,
+        Self::TooLarge,
+        Self::AddressBlocked,
+        Self::Unknown,
+    ];
 
     /// The class's name in API, logs, metrics and store.
     pub fn as_str(self) -> &'static str {
@@ -148,6 +159,7 @@ impl ErrorClass {
             Self::Timeout => "timeout",
             Self::Reset => "reset",
             Self::Http => "http",
+            Self::TooLarge => "too_large",
             Self::AddressBlocked => "address_blocked",
             Self::Unknown => "unknown",
         }

@@ -164,7 +164,7 @@ pub(super) struct Attempt {
     /// The answer's status; `null` if there was none.
     #[schema(required, example = 200)]
     status: Option<u16>,
-    /// What went wrong; `null` if nothing did. One of `dns`, `connect`, `tls`, `timeout`, `reset`, `http`, `address_blocked`, `unknown`.
+    /// What went wrong; `null` if nothing did. One of `dns`, `connect`, `tls`, `timeout`, `reset`, `http`, `too_large`, `address_blocked`, `unknown`.
     #[schema(value_type = Option<String>, required, example = "timeout")]
     error: Option<&'static str>,
     /// The same for people.

@@ -14,11 +14,19 @@ use super::extract::{ApiJson, ApiPath, ApiQuery};
 use super::page::{Page, PageQuery, decode, encode};
 use super::webhooks::owned;
 use crate::domain::{self, DeliveryId, Timestamp, Webhook, WebhookId, WebhookStatus};
-use crate::recovery::{Progress, Replay, Span};
+use crate::recovery::{Place, Progress, Replay, Span};
 use crate::store::{Cursor, DeliveryFilter, Query, StateFilter};
 
 /// Most deliveries a second that a replay may ask for.
 const MAX_RATE: u32 = 10_000;
+
+/// The two calls that may take several requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Call {
+    Recover,
+    Replay,
+}
 
 /// Which failed deliveries are made again.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -133,12 +141,12 @@ pub(super) async fn recover_webhook(
     ApiJson(asked): ApiJson<WebhookRecovery>,
 ) -> Result<Json<Recovered>, ApiError> {
     let span = checked_span(asked.since, asked.until)?;
-    let place = asked.cursor.as_deref().map(place_of).transpose()?;
+    let place = asked.cursor.as_deref().map(|cursor| place_of(Call::Recover, cursor)).transpose()?;
     let account = caller.account(&app).await?;
     let webhook = owned(&app, &account, &id)?;
     enabled(&webhook)?;
     let progress = app.recovery.recover(&id, span, place).await?;
-    recovered(&app, &webhook, progress).await
+    recovered(&app, &webhook, Call::Recover, progress).await
 }
 
 /// Deliver everything since a time
@@ -169,13 +177,13 @@ pub(super) async fn replay_webhook(
     if asked.rate.is_some_and(|rate| !(1..=MAX_RATE).contains(&rate)) {
         return Err(ApiError::field("/rate", format!("a rate is a number from 1 to {MAX_RATE}")));
     }
-    let place = asked.cursor.as_deref().map(place_of).transpose()?;
+    let place = asked.cursor.as_deref().map(|cursor| place_of(Call::Replay, cursor)).transpose()?;
     let account = caller.account(&app).await?;
     let webhook = owned(&app, &account, &id)?;
     enabled(&webhook)?;
     let replay = Replay { span, dry_run: asked.dry_run, rate: asked.rate };
     let progress = app.recovery.replay(&webhook, replay, place).await?;
-    recovered(&app, &webhook, progress).await
+    recovered(&app, &webhook, Call::Replay, progress).await
 }
 
 /// A delivery that is not tried again by itself.
@@ -235,8 +243,10 @@ fn checked_span(since: Timestamp, until: Option<Timestamp>) -> Result<Span, ApiE
     Ok(Span { since, until })
 }
 
-fn place_of<T: serde::de::DeserializeOwned>(cursor: &str) -> Result<T, ApiError> {
-    decode(cursor).ok_or_else(|| ApiError::field("/cursor", "this is none that such a call gave as `nextCursor`".to_owned()))
+/// Where the call that gave `cursor` stopped. The places of the two calls mean different things, so each cursor tells its call.
+fn place_of(call: Call, cursor: &str) -> Result<Place, ApiError> {
+    let place = decode::<(Call, Place)>(cursor).filter(|(of, _)| *of == call).map(|(_, place)| place);
+    place.ok_or_else(|| ApiError::field("/cursor", "this is none that such a call gave as `nextCursor`".to_owned()))
 }
 
 /// Deliveries of a webhook that is off would only wait, and whoever asks for them expects them to arrive.
@@ -247,8 +257,8 @@ fn enabled(webhook: &Webhook) -> Result<(), ApiError> {
     }
 }
 
-async fn recovered(app: &AppState, webhook: &Webhook, progress: Progress) -> Result<Json<Recovered>, ApiError> {
+async fn recovered(app: &AppState, webhook: &Webhook, call: Call, progress: Progress) -> Result<Json<Recovered>, ApiError> {
     let Progress { count, next } = progress;
     let replayable_since = app.recovery.reach(&webhook.account).await?;
-    Ok(Json(Recovered { count, next_cursor: next.as_ref().map(encode), replayable_since }))
+    Ok(Json(Recovered { count, next_cursor: next.map(|place| encode(&(call, place))), replayable_since }))
 }

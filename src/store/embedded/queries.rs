@@ -34,8 +34,8 @@ pub(super) fn query(connection: &Connection, query: &Query) -> rusqlite::Result<
             Ok(Page { rows: Rows::Attempts(attempts), next: None })
         }
         Query::Depths => depths(connection),
-        Query::Flow(webhook) => flows(connection, FlowsWanted::One(webhook)),
-        Query::Flows { after, limit } => flows(connection, FlowsWanted::After(after.as_ref(), *limit)),
+        Query::Flow(webhook) => flows(connection, &FlowsWanted::One(webhook)),
+        Query::Flows { after, limit } => flows(connection, &FlowsWanted::After(after.as_ref(), *limit)),
     }
 }
 
@@ -157,10 +157,10 @@ enum FlowsWanted<'a> {
     After(Option<&'a WebhookId>, usize),
 }
 
-fn flows(connection: &Connection, wanted: FlowsWanted<'_>) -> rusqlite::Result<Page> {
+fn flows(connection: &Connection, wanted: &FlowsWanted<'_>) -> rusqlite::Result<Page> {
     let (condition, webhook, limit) = match wanted {
         FlowsWanted::One(webhook) => ("webhook = ?1", webhook.as_str(), 1),
-        FlowsWanted::After(after, limit) => ("webhook > ?1", after.map_or("", WebhookId::as_str), int(limit)),
+        FlowsWanted::After(after, limit) => ("webhook > ?1", after.map_or("", WebhookId::as_str), int(*limit)),
     };
     // The numbers of one webhook's deliveries, each read from an index.
     let sql = format!(

@@ -68,6 +68,15 @@ async fn of_a_megabyte_of_answer_only_a_piece_is_kept() {
 }
 
 #[tokio::test]
+async fn an_answer_with_headers_without_end_is_a_failure_of_its_own() {
+    let (delivery, attempt) = failed_with(Reply::Answer(200, vec![("x-filler", "x".repeat(200_000))], vec![])).await;
+    assert_eq!(
+        (&delivery["state"], &attempt["status"], &attempt["error"]),
+        (&json!("waiting"), &Value::Null, &json!("too_large"))
+    );
+}
+
+#[tokio::test]
 async fn a_receiver_that_hangs_or_dribbles_is_cut_off() {
     for reply in [Reply::Hang, Reply::Drip] {
         let scene = Scene::start().await;
