@@ -183,8 +183,7 @@ impl App {
             metrics: Arc::clone(&metrics),
         };
 
-        let readiness = Arc::new(Readiness::default());
-        let http_tasks = TaskTracker::new();
+        let (readiness, http_tasks) = (Arc::new(Readiness::default()), TaskTracker::new());
         let state = AppState::new(AppParts {
             sessions: Arc::clone(&sessions),
             webhooks,
