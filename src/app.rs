@@ -181,8 +181,7 @@ impl App {
             metrics: Arc::clone(&metrics),
         };
 
-        let readiness = Arc::new(Readiness::default());
-        let http_tasks = TaskTracker::new();
+        let (readiness, http_tasks) = (Arc::new(Readiness::default()), TaskTracker::new());
         let state = AppState::new(AppParts {
             sessions: Arc::clone(&sessions),
             webhooks,
@@ -356,7 +355,7 @@ fn delivery_settings(config: &Config) -> DeliverySettings {
     }
 }
 
-fn webhook_client(config: &Config, guard: Arc<AddressGuard>, tls: Arc<socketio_client::TlsConfig>) -> WebhookClient {
+fn webhook_client(config: &Config, guard: Arc<AddressGuard>, tls: Arc<rustls::ClientConfig>) -> WebhookClient {
     let settings = ClientSettings {
         timeout: Duration::from_secs(config.webhooks.timeout_seconds),
         idle_connections: config.webhooks.concurrency,

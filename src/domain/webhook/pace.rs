@@ -16,8 +16,11 @@ pub const MAX_ATTEMPTS: u32 = 20;
 /// The longest time limit of an attempt.
 pub const MAX_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The waits of the schedule of Standard Webhooks, in seconds: ten attempts over about three days.
-const STANDARD: [u32; 9] = [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400];
+/// Attempts of the schedule of Standard Webhooks, the first included.
+const STANDARD_ATTEMPTS: u32 = 10;
+
+/// The waits of that schedule, in seconds: about three days.
+const STANDARD: [u32; STANDARD_ATTEMPTS as usize - 1] = [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400];
 
 const MAX_WAIT_SECONDS: u32 = 86_400;
 const MAX_RATE_COUNT: u32 = 10_000;
@@ -184,7 +187,7 @@ impl RetryPolicy {
     /// Attempts in all, the first included.
     pub fn attempts(&self) -> u32 {
         match self {
-            Self::Standard => 10,
+            Self::Standard => STANDARD_ATTEMPTS,
             Self::Steps(steps) => u32::try_from(steps.len()).map_or(u32::MAX, |steps| steps.saturating_add(1)),
             Self::Exponential(exponential) => exponential.attempts.max(1),
         }
