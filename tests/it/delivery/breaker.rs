@@ -228,7 +228,7 @@ async fn a_rate_limit_lets_so_many_through_and_keeps_the_rest_for_later() {
             next = then;
         }
         rig.until(&webhook, 20, |state| state == DeliveryState::Delivered).await;
-        assert!(rig.now().since(began) >= Duration::from_secs(15 * 12));
+        assert!(rig.now().since(began) >= Duration::from_mins(3));
 
         // Without a limit the rest goes at once.
         for number in 20..40 {

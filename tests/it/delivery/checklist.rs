@@ -100,9 +100,9 @@ async fn what_follows_from_each_answer() {
             (Delivered, DeliveryState::Delivered) | (Gone, DeliveryState::Dead(DeadReason::Gone)) => {}
             (Retry(wait, waits), DeliveryState::Waiting(due)) => {
                 assert!(wait.contains(&due.since(rig.now()).as_secs()), "{name}: {:?}", due.since(rig.now()));
-                let held = rig.flow(&webhook).await.held_until.filter(|until| *until > rig.now());
-                assert_eq!(held.is_some(), *waits == Waits::All, "{name}: held until {held:?}");
-                let hold = held.map_or(*wait.start(), |until| until.since(rig.now()).as_secs());
+                let until = rig.flow(&webhook).await.held_until.filter(|until| *until > rig.now());
+                assert_eq!(until.is_some(), *waits == Waits::All, "{name}: held until {until:?}");
+                let hold = until.map_or(*wait.start(), |until| until.since(rig.now()).as_secs());
                 assert!(wait.contains(&hold), "{name}: held for {hold} s");
                 // Not a moment before, and then with the same id.
                 let next = rig.quiet().await.expect("it is due later");

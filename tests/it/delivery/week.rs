@@ -17,7 +17,7 @@ const WEEK: Duration = Duration::from_hours(7 * 24);
 const EVENTS: u32 = 400;
 const SPACES: u32 = 4;
 
-/// A small generator of numbers that are the same in every run (SplitMix64).
+/// A small generator of numbers that are the same in every run (`SplitMix64`).
 struct Dice(u64);
 
 impl Dice {

@@ -17,6 +17,9 @@ const SESSIONS: [&str; 3] = ["a", "b", "c"];
 const WEBHOOKS: [&str; 3] = ["x", "y", "z"];
 const SPACES: [&str; 2] = ["red", "blue"];
 
+/// Which claim is settled, how, and with which hold: milliseconds, and whether the webhook is probed afterwards.
+type Ending = (usize, Verdict, Option<(u64, bool)>);
+
 #[derive(Debug, Clone)]
 enum Step {
     Turn(i64),
@@ -29,7 +32,7 @@ enum Step {
     Owner(usize),
     Append(usize, usize, Vec<Appended>),
     Claim { member: usize, max: usize, per_webhook: usize, lease: u64 },
-    Settle(Vec<(usize, Verdict, Option<(u64, bool)>)>),
+    Settle(Vec<Ending>),
     NextDue,
     One(usize, i64, usize),
     Redrive(usize, i64, usize, Option<i64>),
@@ -165,7 +168,7 @@ impl Driver {
             .collect()
     }
 
-    fn settlements(&self, settlements: &[(usize, Verdict, Option<(u64, bool)>)]) -> Vec<Settlement> {
+    fn settlements(&self, settlements: &[Ending]) -> Vec<Settlement> {
         settlements
             .iter()
             .filter_map(|(back, verdict, hold)| {

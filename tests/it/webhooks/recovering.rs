@@ -124,12 +124,9 @@ async fn a_replay_reaches_events_older_than_the_webhook_in_order_and_by_its_rule
     let place = json!(["replay", {"after": 0, "began": EVER, "made": u64::MAX}]);
     let forged = json!({"since": EVER, "until": "2100-01-01T00:00:00Z", "dryRun": true, "rate": 1, "cursor": cursor(&place)});
     assert_eq!(scene.ask(&path, &forged).await["count"], 5);
-    let other = scene.bridge.post(
-        &format!("/webhooks/{webhook}/recover"),
-        &scene.token,
-        &json!({"since": EVER, "cursor": cursor(&place)}),
-    );
-    assert_eq!(other.await.status, StatusCode::UNPROCESSABLE_ENTITY, "the cursor of a replay means nothing to a recovery");
+    let recover = format!("/webhooks/{webhook}/recover");
+    let foreign = scene.bridge.post(&recover, &scene.token, &json!({"since": EVER, "cursor": cursor(&place)})).await;
+    assert_eq!(foreign.status, StatusCode::UNPROCESSABLE_ENTITY, "the cursor of a replay means nothing to a recovery");
     assert_eq!(late.count(), 0, "asking how many sends none");
     assert_eq!(scene.ask(&path, &json!({"since": EVER})).await["count"], 5);
     assert_eq!(message_ids(&bodies(&late, 5).await), said);
