@@ -134,6 +134,10 @@ fn lane_of(number: usize) -> Lane {
     SPACES.get(number).map_or(Lane::Parallel, |name| Lane::Ordered(space(name)))
 }
 
+fn replay_item((position, lane, due_in): &(i64, usize, u64)) -> ReplayItem {
+    ReplayItem { position: Cursor(*position), lane: lane_of(*lane), due_in: Duration::from_millis(*due_in) }
+}
+
 /// What both stores are driven by: the numbers that earlier answers gave.
 struct Driver {
     clock: Arc<ManualClock>,
@@ -250,12 +254,7 @@ impl Driver {
                     .await
             }
             Step::Replay(hook, items, dry_run) => {
-                let item = |(position, lane, due_in): &(i64, usize, u64)| ReplayItem {
-                    position: Cursor(*position),
-                    lane: lane_of(*lane),
-                    due_in: Duration::from_millis(*due_in),
-                };
-                let mode = RequeueMode::Replay { items: items.iter().map(item).collect(), dry_run: *dry_run };
+                let mode = RequeueMode::Replay { items: items.iter().map(replay_item).collect(), dry_run: *dry_run };
                 self.requeue(engine, *hook, mode, 0, None).await
             }
             Step::Put(writes) => {

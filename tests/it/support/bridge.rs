@@ -239,6 +239,11 @@ impl Bridge {
         send(request.header("authorization", format!("Bearer {ADMIN_KEY}"))).await
     }
 
+    /// Whether the metrics have this line, a name with its labels and a value.
+    pub(crate) async fn shows(&self, line: &str) -> bool {
+        send(self.client.get(format!("{}/metrics", self.internal))).await.text.lines().any(|shown| shown == line)
+    }
+
     /// The present value of a metric, with its labels as they are written.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
         let text = send(self.client.get(format!("{}/metrics", self.internal))).await.text;

@@ -101,7 +101,7 @@ async fn a_webhook_tells_how_its_endpoint_does() {
     let open = health("open").await;
     assert!(open["heldUntil"].is_string(), "{open}");
     assert_eq!(open["failingSince"], failing["failingSince"]);
-    assert_eq!(scene.bridge.metric(r#"spaces_bridge_webhook_breakers{state="open"}"#).await, 1.0);
+    assert!(scene.bridge.shows(r#"spaces_bridge_webhook_breakers{state="open"} 1"#).await);
     assert!(scene.bridge.metric("spaces_bridge_delivery_queue{state=\"waiting\"}").await >= 1.0);
 
     // Its owner mends it and says so.
@@ -142,12 +142,10 @@ async fn a_receiver_that_wants_no_more_is_switched_off_and_the_account_is_told()
     })
     .await;
     assert_eq!(shown["status"], "steered");
-    assert_eq!(scene.bridge.metric(r#"spaces_bridge_webhooks_disabled_total{reason="steered"}"#).await, 1.0);
+    assert!(scene.bridge.shows(r#"spaces_bridge_webhooks_disabled_total{reason="steered"} 1"#).await);
     scene.delivery(&webhook, |delivery| delivery["state"] == "delivered").await;
-    assert_eq!(
-        scene.bridge.metric(&format!(r#"spaces_bridge_webhook_attempts_total{{outcome="delivered",webhook="{webhook}"}}"#)).await,
-        1.0
-    );
+    let delivered = format!(r#"spaces_bridge_webhook_attempts_total{{outcome="delivered",webhook="{webhook}"}} 1"#);
+    assert!(scene.bridge.shows(&delivered).await);
     // Others see none of it, and cannot switch it on.
     let bo = scene.upstream.token_for(&scene.bo, TokenKind::Jwt);
     let refused = scene.bridge.post(&format!("{path}/enable"), &bo, &json!({})).await;
@@ -216,8 +214,8 @@ async fn metrics_name_only_so_many_webhooks() {
     scene.bo_says("for all three");
     scene.bodies(3).await;
     eventually("the counts", async || {
-        let other = scene.bridge.metric(r#"spaces_bridge_webhook_attempts_total{outcome="delivered",webhook="other"}"#).await;
-        (other == 2.0).then_some(())
+        let others = r#"spaces_bridge_webhook_attempts_total{outcome="delivered",webhook="other"} 2"#;
+        scene.bridge.shows(others).await.then_some(())
     })
     .await;
     scene.end().await;

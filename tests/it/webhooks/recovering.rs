@@ -131,7 +131,9 @@ async fn a_replay_reaches_events_older_than_the_webhook_in_order_and_by_its_rule
     assert_eq!(scene.ask(&path, &json!({"since": EVER})).await["count"], 5);
     assert_eq!(message_ids(&bodies(&late, 5).await), said);
     let mut ids = [webhook_ids(&late.recorded()), webhook_ids(&scene.receiver.recorded())];
-    ids.iter_mut().for_each(|ids| ids.sort_unstable());
+    for ids in &mut ids {
+        ids.sort_unstable();
+    }
     assert_eq!(ids[0], ids[1], "an event has one id wherever and whenever it is delivered");
     let changes = json!({"events": ["message.deleted"]});
     assert_eq!(scene.bridge.patch(&format!("/webhooks/{webhook}"), &scene.token, &changes).await.status, StatusCode::OK);
