@@ -119,20 +119,19 @@ impl Recovery {
         loop {
             let query = Query::Events { filter: filter.clone(), cursor: Some(place.after), limit: BATCH };
             let page = self.engine.query(query).await?;
-            let Rows::Events(events) = page.rows else { return Err(unexpected("list events")) };
-            let in_time = &events[..events.iter().take_while(|event| event.appended_at < until).count()];
-            let more = page.next.is_some() && events.last().is_some_and(|last| last.appended_at < until);
-            if !in_time.is_empty() {
-                let items = self.items(webhook, in_time, replay.rate, &place);
+            let Rows::Events(mut events) = page.rows else { return Err(unexpected("list events")) };
+            let more = page.next.filter(|_| events.last().is_some_and(|last| last.appended_at < until));
+            events.truncate(events.iter().take_while(|event| event.appended_at < until).count());
+            if !events.is_empty() {
+                let chosen = choose(webhook.clone(), events).await?;
+                let items = self.items(webhook, &chosen, replay.rate, &place);
                 let again = RequeueMode::Replay { items, dry_run: replay.dry_run };
                 let made = self.requeue(&webhook.id, again, None).await?.count;
                 count += made;
                 place.made = place.made.saturating_add(made as u64);
             }
-            match events.last() {
-                Some(last) if more => place.after = last.position,
-                _ => return Ok(Progress { count, next: None }),
-            }
+            let Some(after) = more else { return Ok(Progress { count, next: None }) };
+            place.after = after;
             if began.elapsed() > PATIENCE {
                 return Ok(Progress { count, next: Some(place) });
             }
@@ -152,17 +151,16 @@ impl Recovery {
         Place { after: Cursor(i64::MIN), began: self.clock.now(), made: 0 }
     }
 
-    /// What `webhook` gets of `events`, each due in its turn.
+    /// Deliveries of `events` to `webhook`, each due in its turn.
     fn items(&self, webhook: &Webhook, events: &[StoredEvent], rate: Option<u32>, place: &Place) -> Vec<ReplayItem> {
         let late = self.clock.now().since(place.began);
-        let wanted = events.iter().filter(|event| is_wanted(webhook, event));
         // A cursor comes from outside and may claim any number.
         let item = |(index, event): (usize, &StoredEvent)| ReplayItem {
             position: event.position,
             lane: lane(webhook, &event.space),
             due_in: due_in(place.made.saturating_add(index as u64), rate, late),
         };
-        wanted.enumerate().map(item).collect()
+        events.iter().enumerate().map(item).collect()
     }
 
     async fn requeue(&self, webhook: &WebhookId, mode: RequeueMode, cursor: Option<Cursor>) -> Result<Requeued> {
@@ -174,6 +172,15 @@ impl Recovery {
 fn due_in(number: u64, rate: Option<u32>, late: Duration) -> Duration {
     let Some(rate) = rate else { return Duration::ZERO };
     Duration::from_micros(number.saturating_mul(1_000_000) / u64::from(rate.max(1))).saturating_sub(late)
+}
+
+/// Those of `events` that `webhook` wants. Looking at bodies, and searching them, may take a while and runs apart.
+async fn choose(webhook: Webhook, mut events: Vec<StoredEvent>) -> Result<Vec<StoredEvent>> {
+    let choosing = tokio::task::spawn_blocking(move || {
+        events.retain(|event| is_wanted(&webhook, event));
+        events
+    });
+    choosing.await.map_err(|source| StoreError::Failed { operation: "match events with a webhook", source: source.into() })
 }
 
 /// A test is for the webhook that was tested, whatever patterns others have.
