@@ -46,7 +46,9 @@ async fn main() -> Result<(), Error> {
     let sink = Sink::start().await?;
     println!("{REQUESTS} requests of {BODY} bytes a round; attempts per second, and the ratio to bare reqwest");
     print!("{:>5} {:>10} {:>16}", "round", "reqwest", "own client");
-    WEBHOOKS.iter().for_each(|webhooks| print!(" {:>20}", format!("{webhooks} webhooks")));
+    for webhooks in WEBHOOKS {
+        print!(" {:>20}", format!("{webhooks} webhooks"));
+    }
     println!();
     let mut ratios = [const { Vec::new() }; 4];
     for round in 1..=ROUNDS {
@@ -105,12 +107,12 @@ impl Sink {
     async fn start() -> Result<Self, Error> {
         let count = Arc::new(AtomicUsize::new(0));
         let (arrivals, noting) = (Arrivals::default(), Arc::new(AtomicBool::new(false)));
-        let (counting, noted, notes) = (Arc::clone(&count), Arc::clone(&arrivals), Arc::clone(&noting));
+        let (counting, seen, is_noting) = (Arc::clone(&count), Arc::clone(&arrivals), Arc::clone(&noting));
         let answer = move |headers: HeaderMap, _: Bytes| {
             counting.fetch_add(1, Relaxed);
-            if notes.load(Relaxed) {
+            if is_noting.load(Relaxed) {
                 let id = headers.get("webhook-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
-                noted.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_insert_with(Instant::now);
+                seen.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_insert_with(Instant::now);
             }
             std::future::ready(StatusCode::NO_CONTENT)
         };
