@@ -177,9 +177,12 @@ impl Inner {
         }
         let (webhook, outcome) = (record.webhook.clone(), state.as_str());
         info!(webhook.id = %webhook, event.id = %record.event, reason = state.reason(), "an answer is {outcome}");
-        self.count(&state);
         self.settle(&mut record, state);
-        if self.write(&record, version).await.is_some() && record.state == ReplyState::Unconfirmed {
+        if self.write(&record, version).await.is_none() {
+            return;
+        }
+        self.count(&record.state);
+        if record.state == ReplyState::Unconfirmed {
             let recorded = self.record_unconfirmed(&record, "Spaces did not confirm the message in time").await;
             if let Err(error) = recorded {
                 warn!(
