@@ -14,11 +14,11 @@ use bytes::Bytes;
 use tracing::warn;
 
 pub use self::reading::{EventPage, START, Selection};
-pub use self::system::{SystemEvent, SystemEventError};
+pub use self::system::{SystemEvent, SystemEventError, TestError};
 pub use self::watch::NewEvents;
-use crate::domain::{AccountId, Clock, EventId, EventType, SpaceId, Timestamp, WebhookId, WebhookStatus};
+use crate::domain::{AccountId, Clock, EventId, EventType, SpaceId, Timestamp};
 use crate::metrics::Metrics;
-use crate::store::{Appended, Engine, Fence, Incarnation, Lane, NewEvent, StoreError, Target};
+use crate::store::{Appended, Engine, Fence, Incarnation, NewEvent, StoreError, Target};
 use crate::webhooks::{EventView, WebhookRegistry};
 
 /// Larger bodies go out as they are, but Standard Webhooks recommends to stay below, and receivers may refuse them.
@@ -59,23 +59,6 @@ pub enum Logged {
     Durable,
     /// Another member owns the session by now; nothing was written.
     Fenced,
-}
-
-/// Why no test delivery was made.
-#[derive(Debug, thiserror::Error)]
-pub enum TestError {
-    /// There is no such webhook.
-    #[error("there is no such webhook")]
-    NotFound,
-    /// The webhook is switched off.
-    #[error("the webhook is not enabled")]
-    Disabled(WebhookStatus),
-    /// Another member owns the session by now.
-    #[error("another replica owns the session")]
-    Fenced,
-    /// The store failed; nothing was written.
-    #[error("failed to append the test event")]
-    Store(#[from] StoreError),
 }
 
 /// The log: its writing end, and the way to read it.
@@ -136,23 +119,6 @@ impl EventLog {
     /// Whether any webhook asks for events of this type.
     pub fn is_asked_for(&self, account: &AccountId, event_type: &EventType) -> bool {
         self.webhooks.ask_for(account, event_type)
-    }
-
-    /// Appends a `webhook.test` event that goes to the webhook `id` alone, on the way that every event takes. `fence` is that of a
-    /// session of the webhook's account.
-    pub async fn append_test(&self, fence: Fence, id: &WebhookId) -> Result<EventId, TestError> {
-        let webhook = self.webhooks.get(id).ok_or(TestError::NotFound)?;
-        if webhook.status != WebhookStatus::Enabled {
-            return Err(TestError::Disabled(webhook.status));
-        }
-        let event = SystemEvent::WebhookTest { webhook_id: id.clone() }.happened(webhook.account.clone(), self.clock.now());
-        let event_id = event.id.clone();
-        // Not in an ordered lane: a test is to show what the receiver answers now, whatever else waits.
-        let target = Target { webhook: id.clone(), lane: Lane::Parallel };
-        match self.write(fence, vec![with_targets(event, vec![target])]).await? {
-            Logged::Durable => Ok(event_id),
-            Logged::Fenced => Err(TestError::Fenced),
-        }
     }
 
     async fn write(&self, fence: Fence, events: Vec<NewEvent>) -> Result<Logged, StoreError> {

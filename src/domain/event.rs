@@ -3,7 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+
+use super::Timestamp;
 
 /// The name of what happened: dot-separated parts of `[a-zA-Z0-9_]`, for example `message.created` (Standard Webhooks, "Event types").
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -61,6 +64,29 @@ impl EventType {
     /// The type as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// An event as it goes out (Standard Webhooks, "Payload structure").
+#[derive(Debug, Clone, Serialize)]
+pub struct Envelope<'a, D> {
+    /// What happened.
+    #[serde(rename = "type")]
+    pub event_type: &'a EventType,
+    /// When it happened.
+    pub timestamp: Timestamp,
+    /// What there is to say of it.
+    pub data: D,
+}
+
+impl<D: Serialize> Envelope<'_, D> {
+    /// The body of its deliveries.
+    ///
+    /// # Panics
+    ///
+    /// If the data are not such as JSON can hold, for example a map whose keys are no texts.
+    pub fn to_body(&self) -> Bytes {
+        serde_json::to_vec(self).expect("an envelope of texts serialises").into()
     }
 }
 

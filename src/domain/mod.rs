@@ -14,7 +14,7 @@ mod webhook;
 
 pub use credential::{Credential, TokenKind, UnknownTokenKind};
 pub use delivery::{Attempt, AttemptOutcome, DeadReason, Delivery, DeliveryState, ErrorClass};
-pub use event::{EventType, InvalidEventType};
+pub use event::{Envelope, EventType, InvalidEventType};
 pub use ids::{AccountId, DeliveryId, EventId, InvalidId, MessageRef, SessionId, SpaceId, WebhookId};
 pub use interest::Interest;
 pub use secret::{Sealed, Secret};

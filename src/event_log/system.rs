@@ -8,9 +8,11 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 
-use super::{EventLog, Logged, LoggedEvent};
-use crate::domain::{AccountId, EventId, EventType, MessageRef, SessionId, SpaceId, Timestamp, WebhookId};
-use crate::store::{Engine, Fence, Incarnation, StoreError, Wanted};
+use super::{EventLog, Logged, LoggedEvent, with_targets};
+use crate::domain::{
+    AccountId, Envelope, EventId, EventType, MessageRef, SessionId, SpaceId, Timestamp, WebhookId, WebhookStatus,
+};
+use crate::store::{Engine, Fence, Incarnation, Lane, NewEvent, StoreError, Target, Wanted};
 
 /// Session names that processes take to write under, one each; more than there are ever processes on one store.
 const NAMES: u32 = 256;
@@ -88,12 +90,18 @@ pub enum SystemEventError {
     Store(#[from] StoreError),
 }
 
-#[derive(Serialize)]
-struct Envelope<'a> {
-    #[serde(rename = "type")]
-    event_type: &'a EventType,
-    timestamp: Timestamp,
-    data: Data<'a>,
+/// Why no test delivery was made.
+#[derive(Debug, thiserror::Error)]
+pub enum TestError {
+    /// There is no such webhook.
+    #[error("there is no such webhook")]
+    NotFound,
+    /// The webhook is switched off.
+    #[error("the webhook is not enabled")]
+    Disabled(WebhookStatus),
+    /// The event was not appended.
+    #[error(transparent)]
+    NotAppended(#[from] SystemEventError),
 }
 
 #[derive(Serialize)]
@@ -124,7 +132,7 @@ impl SystemEvent {
         let id = self.id(&account);
         let envelope =
             Envelope { event_type: &event_type, timestamp: at, data: Data { event_id: &id, account: &account, facts: self } };
-        let body = serde_json::to_vec(&envelope).expect("an envelope of texts serialises").into();
+        let body = envelope.to_body();
         LoggedEvent { id, account, space: SpaceId::nowhere(), direct: false, own: false, event_type, occurred_at: at, body }
     }
 
@@ -204,11 +212,32 @@ impl EventLog {
     pub async fn append_system(&self, account: &AccountId, event: &SystemEvent) -> Result<EventId, SystemEventError> {
         let event = event.happened(account.clone(), self.clock.now());
         let id = event.id.clone();
+        let targets = self.targets(&event).await?;
+        self.write_as_bridge(with_targets(event, targets)).await?;
+        Ok(id)
+    }
+
+    /// Appends a `webhook.test` event that goes to the webhook `id` alone, on the way that every event takes. Answers its id.
+    pub async fn append_test(&self, id: &WebhookId) -> Result<EventId, TestError> {
+        let webhook = self.webhooks.get(id).ok_or(TestError::NotFound)?;
+        if webhook.status != WebhookStatus::Enabled {
+            return Err(TestError::Disabled(webhook.status));
+        }
+        let event = SystemEvent::WebhookTest { webhook_id: id.clone() }.happened(webhook.account.clone(), self.clock.now());
+        let event_id = event.id.clone();
+        // Not in an ordered lane: a test is to show what the receiver answers now, whatever else waits.
+        let target = Target { webhook: id.clone(), lane: Lane::Parallel };
+        self.write_as_bridge(with_targets(event, vec![target])).await?;
+        Ok(event_id)
+    }
+
+    /// Writes under the right of this process.
+    async fn write_as_bridge(&self, event: NewEvent) -> Result<(), SystemEventError> {
         // A second try: the membership may have lapsed and been revived, with the name in other hands meanwhile.
         for _ in 0..2 {
             let Some(fence) = self.system.fence(&*self.engine).await? else { return Err(SystemEventError::Fenced) };
-            match self.append(fence.clone(), vec![event.clone()]).await? {
-                Logged::Durable => return Ok(id),
+            match self.write(fence.clone(), vec![event.clone()]).await? {
+                Logged::Durable => return Ok(()),
                 Logged::Fenced => self.system.forget(&fence).await,
             }
         }

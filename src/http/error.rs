@@ -415,8 +415,7 @@ fn test_kind(error: &TestError) -> Kind {
     match error {
         TestError::NotFound => (StatusCode::NOT_FOUND, "webhook_not_found", "Not found"),
         TestError::Disabled(_) => (StatusCode::CONFLICT, "webhook_not_enabled", "The webhook is not enabled"),
-        TestError::Fenced => (StatusCode::SERVICE_UNAVAILABLE, "session_closed", "The session has closed"),
-        TestError::Store(_) => STORE,
+        TestError::NotAppended(_) => STORE,
     }
 }
 

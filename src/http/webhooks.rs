@@ -26,7 +26,6 @@ use crate::domain::{
     self, AccountId, AddedHeaderName, AuthorizationKind, EventId, EventPattern, Expression, Format, Ordering, Pace, RateLimit,
     RetryPolicy, Secret, Signing, SpaceSelector, Timestamp, WebhookId,
 };
-use crate::session::{SessionError, SessionHandle};
 use crate::webhooks::{NewWebhook, WebhookPatch, WebhookUrl};
 
 /// Most event patterns, and most spaces, of one webhook.
@@ -522,14 +521,9 @@ pub(super) async fn test_webhook(
     caller: SpacesCaller,
     ApiPath(id): ApiPath<WebhookId>,
 ) -> Result<(StatusCode, Json<WebhookTest>), ApiError> {
-    let wait = app.settings.default_wait;
-    let fence_and_identity = move |session: SessionHandle| async move {
-        let identity = session.identity(wait).await?;
-        Ok((session.fence().ok_or(SessionError::Closed)?, identity))
-    };
-    let (fence, identity) = caller.with_session(&app, fence_and_identity).await?;
-    owned(&app, &identity.account, &id)?;
-    let event_id = app.event_log.append_test(fence, &id).await?;
+    let account = caller.account(&app).await?;
+    owned(&app, &account, &id)?;
+    let event_id = app.event_log.append_test(&id).await?;
     Ok((StatusCode::ACCEPTED, Json(WebhookTest { event_id })))
 }
 

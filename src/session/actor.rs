@@ -12,7 +12,7 @@ mod spaces;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -74,11 +74,10 @@ pub(super) fn new(shared: Arc<Shared>, known: Known) -> (SessionHandle, impl Fut
         channels: Vec::new(),
     };
     let (status, watch) = watch::channel(status);
-    let fence = Arc::new(OnceLock::new());
-    let handle = SessionHandle::new(known.id.clone(), known.credential.clone(), commands, watch, Arc::clone(&fence));
+    let handle = SessionHandle::new(known.id.clone(), known.credential.clone(), commands, watch);
     // Not within the request that opened it, which the session outlives.
     let span = info_span!(parent: None, "session", session.id = %known.id);
-    let actor = SessionActor::new(shared, known.id, known.credential, receiver, status, fence);
+    let actor = SessionActor::new(shared, known.id, known.credential, receiver, status);
     (handle, actor.run(known.predecessor).instrument(span))
 }
 
@@ -120,7 +119,7 @@ struct SessionActor {
     credential: Credential,
     commands: mpsc::Receiver<Command>,
     status: watch::Sender<SessionStatus>,
-    fence: Arc<OnceLock<Fence>>,
+    fence: Option<Fence>,
     link: Link,
     health: LinkHealth,
     channels: Channels,
@@ -151,7 +150,6 @@ impl SessionActor {
         credential: Credential,
         commands: mpsc::Receiver<Command>,
         status: watch::Sender<SessionStatus>,
-        fence: Arc<OnceLock<Fence>>,
     ) -> Self {
         let now = Instant::now();
         let known = status.borrow().identity.clone();
@@ -166,7 +164,7 @@ impl SessionActor {
             credential,
             commands,
             status,
-            fence,
+            fence: None,
             channels: Channels::default(),
             channels_changed: false,
             queue: VecDeque::new(),
@@ -227,7 +225,7 @@ impl SessionActor {
         self.subscribe_wanted(now);
         self.emit_queued(now);
         self.tell_news(now);
-        if let Some(fence) = self.fence.get() {
+        if let Some(fence) = &self.fence {
             self.inbox.start(&self.shared.event_log, fence, now);
         }
         self.link.pause_reading(self.inbox.is_full() || self.unidentified.len() >= MAX_UNIDENTIFIED);
@@ -341,7 +339,10 @@ impl SessionActor {
         let incarnation = self.shared.incarnation;
         match self.shared.engine.acquire(incarnation, Wanted::Session(self.id.clone())).await {
             Ok(taken) => match taken.into_iter().next() {
-                Some(ownership) => self.fence.set(Fence { incarnation, ownership }).is_ok(),
+                Some(ownership) => {
+                    self.fence = Some(Fence { incarnation, ownership });
+                    true
+                }
                 None => {
                     self.end = Some(End::Closed(ClosedReason::Fenced));
                     false

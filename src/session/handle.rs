@@ -1,6 +1,6 @@
 //! [`SessionHandle`]: what callers hold of a session.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -8,7 +8,6 @@ use tokio::time::Instant;
 
 use super::types::{Identity, OutgoingMessage, SendOutcome, SessionError, SessionStatus, Unconfirmed};
 use crate::domain::{ClosedReason, Credential, MessageRef, SessionId, SessionState, SpaceId};
-use crate::store::Fence;
 
 /// When to come again if a session's queue is full: about what it takes to work it off.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
@@ -51,7 +50,6 @@ struct Inner {
     credential: Credential,
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<SessionStatus>,
-    fence: Arc<OnceLock<Fence>>,
 }
 
 impl SessionHandle {
@@ -60,9 +58,8 @@ impl SessionHandle {
         credential: Credential,
         commands: mpsc::Sender<Command>,
         status: watch::Receiver<SessionStatus>,
-        fence: Arc<OnceLock<Fence>>,
     ) -> Self {
-        Self(Arc::new(Inner { id, credential, commands, status, fence }))
+        Self(Arc::new(Inner { id, credential, commands, status }))
     }
 
     /// The session's id.
@@ -73,11 +70,6 @@ impl SessionHandle {
     /// The token that the session uses, for calls of the upstream's REST API.
     pub fn credential(&self) -> &Credential {
         &self.0.credential
-    }
-
-    /// The right to append to the log under this session, once it has been given.
-    pub fn fence(&self) -> Option<Fence> {
-        self.0.fence.get().cloned()
     }
 
     /// What the session looks like now.

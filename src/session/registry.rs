@@ -11,7 +11,7 @@ use super::actor::{self, Known};
 use super::shared::{SessionDependencies, Shared};
 use super::{Identity, SessionError, SessionHandle};
 use crate::domain::{AccountId, ClosedReason, Credential, SessionId, SessionState};
-use crate::store::{Fence, Result as StoreResult, Wanted};
+use crate::store::{Result as StoreResult, Wanted};
 
 /// Sessions taken from the store at a time at the start.
 const RESTORE_BATCH: usize = 500;
@@ -60,11 +60,6 @@ impl SessionRegistry {
         let mut handles: Vec<_> = self.shared.sessions().values().cloned().collect();
         handles.sort_by(|a, b| a.id().cmp(b.id()));
         handles
-    }
-
-    /// The right to append to the log under this session.
-    pub fn fence(&self, id: &SessionId) -> Option<Fence> {
-        self.get(id)?.fence()
     }
 
     /// Stores the session's token sealed, so that the session lives on without its caller and comes back after a restart. Takes

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::TopicType;
 use super::event::{Circumstances, NoSpace, NormalisedEvent, NormalisedSender};
 use super::message::{Sender, lenient, lenient_text};
-use crate::domain::{AccountId, EventId, EventType, SpaceId, Timestamp};
+use crate::domain::{AccountId, Envelope, EventId, EventType, SpaceId, Timestamp};
 
 /// Under which name it arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl ReceivedActivity<'_> {
                 upstream: raw,
             },
         };
-        let body = serde_json::to_vec(&envelope).expect("an envelope of texts serialises").into();
+        let body = envelope.to_body();
         Ok(NormalisedEvent { id, space, direct: topic_kind == Some(TopicType::Direct), event_type, occurred_at, body })
     }
 
@@ -109,14 +109,6 @@ impl ReceivedActivity<'_> {
         let digest = hash.finalize();
         EventId::from_digest(*digest.first_chunk().expect("SHA-256 gives 32 bytes"))
     }
-}
-
-#[derive(Serialize)]
-struct Envelope<'a> {
-    #[serde(rename = "type")]
-    event_type: &'a EventType,
-    timestamp: Timestamp,
-    data: Data<'a>,
 }
 
 #[derive(Serialize)]

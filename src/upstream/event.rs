@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::TopicType;
 use super::message::{ReceivedMessage, Sender};
 use super::text::plain_text;
-use crate::domain::{AccountId, EventId, EventType, SpaceId, Timestamp};
+use crate::domain::{AccountId, Envelope, EventId, EventType, SpaceId, Timestamp};
 
 /// What arrived as `MESSAGE_SENT`, ready for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +89,7 @@ pub fn normalise(
             upstream: raw,
         },
     };
-    let body = serde_json::to_vec(&envelope).expect("an envelope of texts serialises").into();
+    let body = envelope.to_body();
     Ok(NormalisedEvent { id, space, direct: kind == Some(TopicType::Direct), event_type, occurred_at, body })
 }
 
@@ -175,14 +175,6 @@ fn event_id(account: &AccountId, message: &ReceivedMessage<'_>, raw: &RawValue) 
     }
     let digest = hash.finalize();
     EventId::from_digest(*digest.first_chunk().expect("SHA-256 gives 32 bytes"))
-}
-
-#[derive(Serialize)]
-struct Envelope<'a> {
-    #[serde(rename = "type")]
-    event_type: &'a EventType,
-    timestamp: Timestamp,
-    data: Data<'a>,
 }
 
 #[derive(Serialize)]

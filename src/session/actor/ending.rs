@@ -46,7 +46,7 @@ impl SessionActor {
             self.set_state(state, None);
         }
         self.count_state(state, -1);
-        if let Some(fence) = self.fence.get() {
+        if let Some(fence) = &self.fence {
             let released = self.shared.engine.release(fence.incarnation, std::slice::from_ref(&fence.ownership)).await;
             if let Err(error) = released {
                 debug!(error = &error as &dyn std::error::Error, "the session's ownership could not be given back");
@@ -76,7 +76,7 @@ impl SessionActor {
     }
 
     pub(super) async fn append_last(&mut self) {
-        let Some(fence) = self.fence.get().cloned() else { return };
+        let Some(fence) = self.fence.clone() else { return };
         let deadline = Instant::now() + LAST_APPENDS;
         while !self.inbox.is_empty() && Instant::now() < deadline {
             self.inbox.start(&self.shared.event_log, &fence, Instant::now());

@@ -167,7 +167,7 @@ async fn a_test_delivery_goes_the_way_of_every_event_to_one_webhook_alone() {
     let rig = Rig::start(&Disk::new(), settings()).await;
     let (webhook, _) = rig.webhook(&receiver.url()).await;
     rig.webhook(&other.url()).await;
-    let id = rig.log.append_test(rig.fence.clone(), &webhook.id).await.expect("appended");
+    let id = rig.log.append_test(&webhook.id).await.expect("appended");
     rig.until(&webhook, 1, |state| state == DeliveryState::Delivered).await;
     let request = receiver.recorded().into_iter().next().expect("one request");
     let body: serde_json::Value = serde_json::from_slice(&request.body).expect("JSON");
@@ -176,10 +176,10 @@ async fn a_test_delivery_goes_the_way_of_every_event_to_one_webhook_alone() {
 
     let off = WebhookPatch { enabled: Some(false), ..WebhookPatch::default() };
     rig.webhooks.update(&webhook.id, off).await.expect("updated");
-    let refused = rig.log.append_test(rig.fence.clone(), &webhook.id).await;
+    let refused = rig.log.append_test(&webhook.id).await;
     assert!(matches!(refused, Err(TestError::Disabled(WebhookStatus::Disabled))), "{refused:?}");
     rig.webhooks.delete(&webhook.id).await.expect("deleted");
-    assert!(matches!(rig.log.append_test(rig.fence.clone(), &webhook.id).await, Err(TestError::NotFound)));
+    assert!(matches!(rig.log.append_test(&webhook.id).await, Err(TestError::NotFound)));
     rig.stop(GRACE).await;
 }
 
@@ -206,7 +206,7 @@ async fn a_stop_lets_attempts_end_and_cuts_off_those_that_do_not() {
 
 #[tokio::test]
 async fn a_full_disk_delays_what_is_written_and_repeats_no_request() {
-    let (receiver, (disk, engine)) = (Receiver::start(Reply::status(200)).await, Disk::faulty());
+    let (receiver, (disk, engine)) = (Receiver::start(Reply::status(200)).await, Disk::watched());
     let rig = Rig::start(&disk, settings()).await;
     let (webhook, _) = rig.webhook(&receiver.url()).await;
     receiver.script([Reply::Late(Duration::from_millis(100))]);
@@ -250,7 +250,7 @@ async fn what_an_attempt_met_stands_in_its_log() {
         let (webhook, _) = rig.webhook(&receiver.url()).await;
         let (before, name) = (receiver.count(), format!("{status:?} {error:?}"));
         receiver.script([reply]);
-        rig.log.append_test(rig.fence.clone(), &webhook.id).await.expect("appended");
+        rig.log.append_test(&webhook.id).await.expect("appended");
         let delivery = rig.after_attempt(&webhook, 1).await;
         assert_eq!(delivery.state == DeliveryState::Delivered, error.is_none(), "{name}");
         let outcome = rig.attempts(&delivery).await.remove(0).outcome;

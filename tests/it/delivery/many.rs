@@ -16,7 +16,7 @@ async fn looks_beside(webhooks: usize) -> usize {
     const EVENTS: u32 = 100;
     const DEAD: usize = 3;
     let (receiver, dead) = (Receiver::start(Reply::status(204)).await, Receiver::start(Reply::Close).await);
-    let (disk, engine) = Disk::counting();
+    let (disk, engine) = Disk::watched();
     // Nothing happens but what hints and ends of attempts set off.
     let settings = DeliverySettings { poll_interval: Duration::from_hours(1), per_webhook: 1, ..settings() };
     let rig = Rig::start(&disk, settings).await;

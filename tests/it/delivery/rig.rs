@@ -20,9 +20,8 @@ use spaces_bridge::webhooks::{NewWebhook, WebhookRegistry, WebhookUrl};
 use tempfile::TempDir;
 
 use crate::support::clock::ManualClock;
-use crate::support::counting_engine::CountingEngine;
-use crate::support::faulty_engine::FaultyEngine;
 use crate::support::wait::eventually;
+use crate::support::watched_engine::WatchedEngine;
 
 /// What outlives a restart of the service.
 #[derive(Clone)]
@@ -48,17 +47,10 @@ impl Disk {
         Self { engine, clock, keyring: Arc::new(Keyring::random()), directory: Some(directory) }
     }
 
-    /// A store whose writes fail on demand.
-    pub(super) fn faulty() -> (Self, Arc<FaultyEngine>) {
+    /// A store whose writes fail on demand, and that counts how often it is asked for work.
+    pub(super) fn watched() -> (Self, Arc<WatchedEngine>) {
         let disk = Self::new();
-        let engine = Arc::new(FaultyEngine::new(Arc::clone(&disk.engine)));
-        (Self { engine: Arc::clone(&engine) as Arc<dyn Engine>, ..disk }, engine)
-    }
-
-    /// A store that counts how often it is asked for work.
-    pub(super) fn counting() -> (Self, Arc<CountingEngine>) {
-        let disk = Self::new();
-        let engine = Arc::new(CountingEngine::new(Arc::clone(&disk.engine)));
+        let engine = Arc::new(WatchedEngine::new(Arc::clone(&disk.engine)));
         (Self { engine: Arc::clone(&engine) as Arc<dyn Engine>, ..disk }, engine)
     }
 

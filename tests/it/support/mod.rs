@@ -2,9 +2,8 @@
 
 pub(crate) mod bridge;
 pub(crate) mod clock;
-pub(crate) mod counting_engine;
-pub(crate) mod faulty_engine;
 pub(crate) mod process;
 pub(crate) mod receiver;
 pub(crate) mod suite_log;
 pub(crate) mod wait;
+pub(crate) mod watched_engine;

@@ -1,7 +1,7 @@
-//! A store that counts how often it is asked for work.
+//! A store whose writes fail while they are told to, and that counts how often it is asked for work.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,19 +9,31 @@ use spaces_bridge::domain::{SessionId, Timestamp};
 use spaces_bridge::store::{
     Appended, Claim, ClaimRequest, DocKind, DocList, DocWrite, Document, Engine, Fence, Heartbeat, Incarnation, Maintained,
     Maintenance, Member, NewEvent, Owner, Ownership, Page, PutOutcome, Query, Requeue, Requeued, Result, Settled, Settlement,
-    Wanted,
+    StoreError, Wanted,
 };
 use tokio::sync::watch;
 
-/// Passes everything on and counts looks for due deliveries.
-pub(crate) struct CountingEngine {
+/// Passes everything on, except that appending, claiming and settling fail as on a full disk while [`Self::fail`] says so. Counts
+/// looks for due deliveries.
+pub(crate) struct WatchedEngine {
     inner: Arc<dyn Engine>,
+    failing: AtomicBool,
+    failures: AtomicUsize,
     looks: AtomicUsize,
 }
 
-impl CountingEngine {
+impl WatchedEngine {
     pub(crate) fn new(inner: Arc<dyn Engine>) -> Self {
-        Self { inner, looks: AtomicUsize::new(0) }
+        Self { inner, failing: AtomicBool::new(false), failures: AtomicUsize::new(0), looks: AtomicUsize::new(0) }
+    }
+
+    pub(crate) fn fail(&self, failing: bool) {
+        self.failing.store(failing, Ordering::SeqCst);
+    }
+
+    /// How many calls have failed.
+    pub(crate) fn failures(&self) -> usize {
+        self.failures.load(Ordering::SeqCst)
     }
 
     /// How many claims and questions for the next due time there were.
@@ -32,10 +44,18 @@ impl CountingEngine {
     fn look(&self) {
         self.looks.fetch_add(1, Ordering::SeqCst);
     }
+
+    fn check(&self, operation: &'static str) -> Result<()> {
+        if !self.failing.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.failures.fetch_add(1, Ordering::SeqCst);
+        Err(StoreError::Full { operation, source: "no space left on device".into() })
+    }
 }
 
 #[async_trait]
-impl Engine for CountingEngine {
+impl Engine for WatchedEngine {
     async fn join(&self, address: &str, ttl: Duration) -> Result<Member> {
         self.inner.join(address, ttl).await
     }
@@ -61,15 +81,18 @@ impl Engine for CountingEngine {
     }
 
     async fn append(&self, fence: Fence, events: Vec<NewEvent>) -> Result<Appended> {
+        self.check("append events")?;
         self.inner.append(fence, events).await
     }
 
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claim>> {
         self.look();
+        self.check("claim deliveries")?;
         self.inner.claim(request).await
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Settled>> {
+        self.check("settle deliveries")?;
         self.inner.settle(settlements).await
     }
 
