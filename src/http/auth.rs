@@ -1,4 +1,4 @@
-//! Who calls: the extractors [`Caller`], [`SpacesCaller`] and [`Operator`], made from the `Authorization` header alone. A token in
+//! Who calls: the extractors [`Caller`], [`AccountCaller`] and [`Operator`], made from the `Authorization` header alone. A token in
 //! the query is never looked at.
 
 use axum::extract::FromRequestParts;
@@ -27,14 +27,14 @@ const BRIDGE_KEY_PREFIX: &str = "sbk_";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Caller {
     /// Someone with a Spaces token, for that token's account.
-    Spaces(SpacesCaller),
+    Spaces(AccountCaller),
     /// The operator, with the admin key.
     Operator,
 }
 
 /// Someone with a Spaces token.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct SpacesCaller {
+pub(super) struct AccountCaller {
     credential: Credential,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct SpacesCaller {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Operator;
 
-impl SpacesCaller {
+impl AccountCaller {
     /// The caller's session, opened if this is the first call with the token.
     pub(super) fn session(&self, app: &AppState) -> Result<SessionHandle, ApiError> {
         Ok(app.sessions.open(self.credential.clone())?)
@@ -87,7 +87,7 @@ impl FromRequestParts<AppState> for Caller {
     }
 }
 
-impl FromRequestParts<AppState> for SpacesCaller {
+impl FromRequestParts<AppState> for AccountCaller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, ApiError> {
@@ -133,7 +133,7 @@ fn read_caller(headers: &HeaderMap, admin_key: Option<&Secret>) -> Result<Caller
         return Err(ApiError::CredentialsInvalid("this service knows no bridge keys; use a Spaces token"));
     }
     let kind = named_kind(headers)?.unwrap_or(supposed);
-    Ok(Caller::Spaces(SpacesCaller { credential: Credential { kind, token } }))
+    Ok(Caller::Spaces(AccountCaller { credential: Credential { kind, token } }))
 }
 
 const ODD_HEADER: &str = "`Authorization` is a scheme (`Bearer`, `jwt` or `service_app`), a space and a Spaces token";

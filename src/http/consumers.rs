@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::SpacesCaller;
+use super::auth::AccountCaller;
 use super::error::ApiError;
 use super::events::{ConsumerEventQuery, EventPageBody, Pull, read_cursor};
 use super::extract::{ApiJson, ApiPath, ApiQuery};
@@ -93,7 +93,7 @@ impl AcknowledgementBody {
 )]
 pub(super) async fn put_consumer(
     State(app): State<AppState>,
-    caller: SpacesCaller,
+    caller: AccountCaller,
     ApiPath(name): ApiPath<ConsumerName>,
     ApiJson(body): ApiJson<AcknowledgementBody>,
 ) -> Result<Response, ApiError> {
@@ -122,7 +122,7 @@ pub(super) async fn put_consumer(
 )]
 pub(super) async fn list_consumers(
     State(app): State<AppState>,
-    caller: SpacesCaller,
+    caller: AccountCaller,
     ApiQuery(query): ApiQuery<PageQuery>,
 ) -> Result<Json<Page<Consumer>>, ApiError> {
     let after = query.place::<String>()?;
@@ -149,7 +149,7 @@ pub(super) async fn list_consumers(
 )]
 pub(super) async fn get_consumer(
     State(app): State<AppState>,
-    caller: SpacesCaller,
+    caller: AccountCaller,
     ApiPath(name): ApiPath<ConsumerName>,
 ) -> Result<Json<Consumer>, ApiError> {
     let account = caller.account(&app).await?;
@@ -173,7 +173,7 @@ pub(super) async fn get_consumer(
 )]
 pub(super) async fn delete_consumer(
     State(app): State<AppState>,
-    caller: SpacesCaller,
+    caller: AccountCaller,
     ApiPath(name): ApiPath<ConsumerName>,
 ) -> Result<StatusCode, ApiError> {
     let account = caller.account(&app).await?;
@@ -207,7 +207,7 @@ pub(super) async fn delete_consumer(
 )]
 pub(super) async fn list_consumer_events(
     State(app): State<AppState>,
-    caller: SpacesCaller,
+    caller: AccountCaller,
     ApiPath(name): ApiPath<ConsumerName>,
     ApiQuery(query): ApiQuery<ConsumerEventQuery>,
 ) -> Result<Response, ApiError> {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::SpacesCaller;
+use super::auth::AccountCaller;
 use super::error::{ApiError, Resource};
 use super::extract::{ApiPath, ApiQuery};
 use super::page::{Limit, Page, PageQuery};
@@ -227,7 +227,7 @@ pub(super) struct DeliveryQuery {
 )]
 pub(super) async fn list_deliveries(
     State(app): State<AppState>,
-    caller: SpacesCaller,
+    caller: AccountCaller,
     ApiPath(webhook): ApiPath<WebhookId>,
     ApiQuery(DeliveryQuery { state, event_type, since, until, limit, cursor }): ApiQuery<DeliveryQuery>,
 ) -> Result<Json<Page<Delivery>>, ApiError> {
@@ -257,7 +257,7 @@ pub(super) async fn list_deliveries(
 )]
 pub(super) async fn get_delivery(
     State(app): State<AppState>,
-    caller: SpacesCaller,
+    caller: AccountCaller,
     ApiPath(id): ApiPath<DeliveryId>,
 ) -> Result<Json<DeliveryDetail>, ApiError> {
     let account = caller.account(&app).await?;

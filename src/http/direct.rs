@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::SpacesCaller;
+use super::auth::AccountCaller;
 use super::error::ApiError;
 use super::extract::{ApiPath, JsonBytes, NoIdempotencyKey, Wait};
 use super::message_body::MessageBody;
@@ -77,7 +77,7 @@ impl From<PeerType> for DirectKind {
 )]
 pub(super) async fn post_direct_message(
     State(app): State<AppState>,
-    caller: SpacesCaller,
+    caller: AccountCaller,
     ApiPath((peer, id)): ApiPath<(PeerType, SpaceId)>,
     _: NoIdempotencyKey,
     wait: Wait,
@@ -93,7 +93,7 @@ pub(super) async fn post_direct_message(
 }
 
 /// The direct space of the caller's account with `peer`.
-async fn direct_space(app: &AppState, caller: &SpacesCaller, kind: DirectKind, peer: &SpaceId) -> Result<SpaceId, ApiError> {
+async fn direct_space(app: &AppState, caller: &AccountCaller, kind: DirectKind, peer: &SpaceId) -> Result<SpaceId, ApiError> {
     let (session, identity) = caller.identity(app).await?;
     let key = Key { account: identity.account, kind, peer: peer.clone() };
     if let Some(space) = app.internals().direct_spaces.get(&key) {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::SpacesCaller;
+use super::auth::AccountCaller;
 use super::error::ApiError;
 use super::event_stream::{self, LAST_EVENT_ID};
 use super::extract::ApiQuery;
@@ -280,7 +280,7 @@ impl EventQuery {
 )]
 pub(super) async fn list_events(
     State(app): State<AppState>,
-    caller: SpacesCaller,
+    caller: AccountCaller,
     ApiQuery(query): ApiQuery<EventQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::SpacesCaller;
+use super::auth::AccountCaller;
 use super::error::ApiError;
 use super::extract::ApiPath;
 use super::filter::stored_event;
@@ -109,7 +109,7 @@ pub(super) enum Outcome {
 )]
 pub(super) async fn get_event(
     State(app): State<AppState>,
-    caller: SpacesCaller,
+    caller: AccountCaller,
     ApiPath(id): ApiPath<EventId>,
 ) -> Result<Json<ExplainedEvent>, ApiError> {
     let account = caller.account(&app).await?;

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::SpacesCaller;
+use super::auth::AccountCaller;
 use super::error::{ApiError, Resource};
 use super::extract::ApiJson;
 use super::filter_schema::FilterShape;
@@ -129,7 +129,7 @@ impl From<Match> for FilterTestResult {
 )]
 pub(super) async fn test_filter(
     State(app): State<AppState>,
-    caller: SpacesCaller,
+    caller: AccountCaller,
     ApiJson(test): ApiJson<FilterTest>,
 ) -> Result<Json<FilterTestResult>, ApiError> {
     let rules = RulesSource::of(test.webhook_id, test.rules)?;

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::SpacesCaller;
+use super::auth::AccountCaller;
 use super::error::{ApiError, Resource};
 use super::extract::{ApiPath, JsonBytes, NoIdempotencyKey, Wait};
 use super::message_body::MessageBody;
@@ -163,7 +163,7 @@ impl From<SendRecord> for Message {
 )]
 pub(super) async fn post_message(
     State(app): State<AppState>,
-    caller: SpacesCaller,
+    caller: AccountCaller,
     ApiPath(space): ApiPath<SpaceId>,
     _: NoIdempotencyKey,
     wait: Wait,
@@ -190,7 +190,7 @@ pub(super) async fn post_message(
 )]
 pub(super) async fn get_message(
     State(app): State<AppState>,
-    caller: SpacesCaller,
+    caller: AccountCaller,
     ApiPath(reference): ApiPath<MessageRef>,
 ) -> Result<Json<Message>, ApiError> {
     let (session, identity) = caller.identity(&app).await?;
@@ -207,7 +207,7 @@ pub(super) async fn get_message(
 /// Sends `message` in the caller's session and answers how it ended.
 pub(super) async fn send(
     app: &AppState,
-    caller: &SpacesCaller,
+    caller: &AccountCaller,
     message: OutgoingMessage,
     wait: Wait,
 ) -> Result<Response, ApiError> {
@@ -242,7 +242,7 @@ pub(super) async fn send(
 /// Hands the message to the session; to a new one if the session closed in between, because then nothing was emitted.
 async fn emit(
     app: &AppState,
-    caller: &SpacesCaller,
+    caller: &AccountCaller,
     message: OutgoingMessage,
     deadline: Instant,
 ) -> Result<(SessionHandle, SendOutcome), ApiError> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::SpacesCaller;
+use super::auth::AccountCaller;
 use super::deliveries::{Attempt, Delivery, attempts_of, deliveries, owned_delivery};
 use super::error::ApiError;
 use super::extract::{ApiJson, ApiPath, ApiQuery};
@@ -104,7 +104,7 @@ pub(super) struct Recovered {
 )]
 pub(super) async fn retry_delivery(
     State(app): State<AppState>,
-    caller: SpacesCaller,
+    caller: AccountCaller,
     ApiPath(id): ApiPath<DeliveryId>,
 ) -> Result<(StatusCode, Json<Delivery>), ApiError> {
     let account = caller.account(&app).await?;
@@ -136,7 +136,7 @@ pub(super) async fn retry_delivery(
 )]
 pub(super) async fn recover_webhook(
     State(app): State<AppState>,
-    caller: SpacesCaller,
+    caller: AccountCaller,
     ApiPath(id): ApiPath<WebhookId>,
     ApiJson(asked): ApiJson<WebhookRecovery>,
 ) -> Result<Json<Recovered>, ApiError> {
@@ -169,7 +169,7 @@ pub(super) async fn recover_webhook(
 )]
 pub(super) async fn replay_webhook(
     State(app): State<AppState>,
-    caller: SpacesCaller,
+    caller: AccountCaller,
     ApiPath(id): ApiPath<WebhookId>,
     ApiJson(asked): ApiJson<WebhookReplay>,
 ) -> Result<Json<Recovered>, ApiError> {
@@ -211,7 +211,7 @@ pub(super) struct DeadLetter {
 )]
 pub(super) async fn list_dead_letters(
     State(app): State<AppState>,
-    caller: SpacesCaller,
+    caller: AccountCaller,
     ApiQuery(page): ApiQuery<PageQuery>,
 ) -> Result<Json<Page<DeadLetter>>, ApiError> {
     let cursor = page.place()?.map(Cursor);

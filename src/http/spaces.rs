@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::SpacesCaller;
+use super::auth::AccountCaller;
 use super::error::ApiError;
 use super::extract::ApiQuery;
 use super::page::{Page, PageQuery};
@@ -77,7 +77,7 @@ impl From<SpaceInfo> for Space {
     ),
     security(("spacesToken" = []), ("spacesJwt" = [])),
 )]
-pub(super) async fn get_me(State(app): State<AppState>, caller: SpacesCaller) -> Result<Json<Me>, ApiError> {
+pub(super) async fn get_me(State(app): State<AppState>, caller: AccountCaller) -> Result<Json<Me>, ApiError> {
     let session = caller.session(&app)?;
     // A refused token is not shown to Spaces again. Spaces does not answer service applications here.
     let profile = match session.credential().kind {
@@ -123,7 +123,7 @@ struct Place {
 )]
 pub(super) async fn list_spaces(
     State(app): State<AppState>,
-    caller: SpacesCaller,
+    caller: AccountCaller,
     ApiQuery(query): ApiQuery<PageQuery>,
 ) -> Result<Json<Page<Space>>, ApiError> {
     let session = caller.session(&app)?;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::SpacesCaller;
+use super::auth::AccountCaller;
 use super::error::{ApiError, Resource};
 use super::extract::{ApiPath, ApiQuery};
 use super::page::{Page, PageQuery};
@@ -73,7 +73,7 @@ impl From<SpaceChannel> for Subscription {
 )]
 pub(super) async fn put_subscription(
     State(app): State<AppState>,
-    caller: SpacesCaller,
+    caller: AccountCaller,
     ApiPath(space): ApiPath<SpaceId>,
 ) -> Result<Json<Subscription>, ApiError> {
     let wait = app.settings.default_wait;
@@ -115,7 +115,7 @@ pub(super) async fn put_subscription(
 )]
 pub(super) async fn delete_subscription(
     State(app): State<AppState>,
-    caller: SpacesCaller,
+    caller: AccountCaller,
     ApiPath(space): ApiPath<SpaceId>,
 ) -> Result<StatusCode, ApiError> {
     let account = caller.account(&app).await?;
@@ -145,7 +145,7 @@ pub(super) async fn delete_subscription(
 )]
 pub(super) async fn list_subscriptions(
     State(app): State<AppState>,
-    caller: SpacesCaller,
+    caller: AccountCaller,
     ApiQuery(query): ApiQuery<PageQuery>,
 ) -> Result<Json<Page<Subscription>>, ApiError> {
     let (session, identity) = caller.identity(&app).await?;

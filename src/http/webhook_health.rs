@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::SpacesCaller;
+use super::auth::AccountCaller;
 use super::error::ApiError;
 use super::extract::{ApiPath, OptionalJson};
 use super::webhooks::{Webhook, change, owned};
@@ -100,7 +100,7 @@ impl WebhookHealth {
 )]
 pub(super) async fn get_webhook(
     State(app): State<AppState>,
-    caller: SpacesCaller,
+    caller: AccountCaller,
     ApiPath(id): ApiPath<WebhookId>,
 ) -> Result<Json<WebhookDetail>, ApiError> {
     let account = caller.account(&app).await?;
@@ -167,7 +167,7 @@ pub(super) struct RecoveredOnEnabling {
 )]
 pub(super) async fn enable_webhook(
     State(app): State<AppState>,
-    caller: SpacesCaller,
+    caller: AccountCaller,
     ApiPath(id): ApiPath<WebhookId>,
     OptionalJson(asked): OptionalJson<WebhookEnabling>,
 ) -> Result<Json<EnabledWebhook>, ApiError> {

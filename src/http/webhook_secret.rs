@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::SpacesCaller;
+use super::auth::AccountCaller;
 use super::error::ApiError;
 use super::extract::{ApiPath, OptionalJson};
 use super::webhook_request::SigningName;
@@ -117,7 +117,7 @@ impl SecretRotation {
 )]
 pub(super) async fn get_webhook_secret(
     State(app): State<AppState>,
-    caller: SpacesCaller,
+    caller: AccountCaller,
     ApiPath(id): ApiPath<WebhookId>,
 ) -> Result<impl IntoResponse, ApiError> {
     let account = caller.account(&app).await?;
@@ -145,7 +145,7 @@ pub(super) async fn get_webhook_secret(
 )]
 pub(super) async fn rotate_webhook_secret(
     State(app): State<AppState>,
-    caller: SpacesCaller,
+    caller: AccountCaller,
     ApiPath(id): ApiPath<WebhookId>,
     OptionalJson(rotation): OptionalJson<SecretRotation>,
 ) -> Result<impl IntoResponse, ApiError> {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::SpacesCaller;
+use super::auth::AccountCaller;
 use super::error::{ApiError, Resource};
 use super::extract::{ApiJson, ApiPath, ApiQuery};
 use super::filter::checked_filter;
@@ -365,7 +365,7 @@ pub(super) struct WebhookTest {
 )]
 pub(super) async fn create_webhook(
     State(app): State<AppState>,
-    caller: SpacesCaller,
+    caller: AccountCaller,
     ApiJson(creation): ApiJson<WebhookCreation>,
 ) -> Result<Response, ApiError> {
     let new = creation.checked(&app)?;
@@ -406,7 +406,7 @@ pub(super) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 )]
 pub(super) async fn list_webhooks(
     State(app): State<AppState>,
-    caller: SpacesCaller,
+    caller: AccountCaller,
     ApiQuery(query): ApiQuery<PageQuery>,
 ) -> Result<Json<Page<Webhook>>, ApiError> {
     let account = caller.account(&app).await?;
@@ -433,7 +433,7 @@ pub(super) async fn list_webhooks(
 )]
 pub(super) async fn update_webhook(
     State(app): State<AppState>,
-    caller: SpacesCaller,
+    caller: AccountCaller,
     ApiPath(id): ApiPath<WebhookId>,
     ApiJson(change): ApiJson<WebhookChange>,
 ) -> Result<Json<Webhook>, ApiError> {
@@ -445,7 +445,7 @@ pub(super) async fn update_webhook(
 /// Changes a webhook of the caller's, to the end.
 pub(super) async fn change(
     app: AppState,
-    caller: &SpacesCaller,
+    caller: &AccountCaller,
     id: WebhookId,
     patch: WebhookPatch,
 ) -> Result<Arc<domain::Webhook>, ApiError> {
@@ -485,7 +485,7 @@ pub(super) async fn change(
 )]
 pub(super) async fn delete_webhook(
     State(app): State<AppState>,
-    caller: SpacesCaller,
+    caller: AccountCaller,
     ApiPath(id): ApiPath<WebhookId>,
 ) -> Result<StatusCode, ApiError> {
     let account = caller.account(&app).await?;
@@ -518,7 +518,7 @@ pub(super) async fn delete_webhook(
 )]
 pub(super) async fn test_webhook(
     State(app): State<AppState>,
-    caller: SpacesCaller,
+    caller: AccountCaller,
     ApiPath(id): ApiPath<WebhookId>,
 ) -> Result<(StatusCode, Json<WebhookTest>), ApiError> {
     let account = caller.account(&app).await?;

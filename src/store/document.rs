@@ -25,11 +25,19 @@ pub enum DocKind {
     Consumer,
     /// The record of an answer that a webhook's receiver gave in words.
     Reply,
+    /// An account whose tokens the bridge gets by itself, with its sealed credential.
+    Account,
+    /// A key that acts for an account, as a hash.
+    BridgeKey,
+    /// Up to when an account has seen its spaces.
+    Watermark,
+    /// A message that is to be sent.
+    Outbox,
 }
 
 impl DocKind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::Keyring,
         Self::Token,
         Self::Webhook,
@@ -38,6 +46,10 @@ impl DocKind {
         Self::Idempotency,
         Self::Consumer,
         Self::Reply,
+        Self::Account,
+        Self::BridgeKey,
+        Self::Watermark,
+        Self::Outbox,
     ];
 
     /// The kind's name in the store.
@@ -51,6 +63,10 @@ impl DocKind {
             Self::Idempotency => "idempotency",
             Self::Consumer => "consumer",
             Self::Reply => "reply",
+            Self::Account => "account",
+            Self::BridgeKey => "bridge_key",
+            Self::Watermark => "watermark",
+            Self::Outbox => "outbox",
         }
     }
 }

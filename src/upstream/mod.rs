@@ -6,6 +6,7 @@
 mod activity;
 mod escape;
 mod event;
+mod history;
 mod message;
 mod rest;
 mod socket;
@@ -14,6 +15,7 @@ mod text;
 pub use activity::{ActivityKind, ReceivedActivity};
 pub use escape::escape;
 pub use event::{Circumstances, NoSpace, NormalisedEvent, api_category, normalise, upstream_category};
+pub use history::HistoryPage;
 pub use message::{
     Content, LOOPBACK_BRIDGE, Loopback, OutgoingContent, OutgoingPayload, Parent, ReceivedLoopback, ReceivedMessage,
     ReceivedParent, Sender, TopicType,

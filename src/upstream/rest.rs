@@ -224,20 +224,20 @@ impl RestClient {
     }
 
     /// The address of a path whose segments are escaped one by one.
-    fn path(&self, segments: &[&str]) -> Url {
+    pub(super) fn path(&self, segments: &[&str]) -> Url {
         let mut url = self.base.clone();
         url.path_segments_mut().expect("an http address has a path").pop_if_empty().extend(segments);
         url
     }
 
     /// The address of a next page: relative to the upstream, never to another host.
-    fn follow(&self, next: &str) -> Result<Url, RestError> {
+    pub(super) fn follow(&self, next: &str) -> Result<Url, RestError> {
         let url = self.base.join(next).map_err(|_| RestError::Unreadable { detail: "an odd next page" })?;
         let same_place = url.origin() == self.base.origin() && url.username().is_empty() && url.password().is_none();
         if same_place { Ok(url) } else { Err(RestError::Unreadable { detail: "a next page on another host" }) }
     }
 
-    async fn call<T: serde::de::DeserializeOwned>(
+    pub(super) async fn call<T: serde::de::DeserializeOwned>(
         &self,
         credential: &Credential,
         method: Method,
@@ -332,10 +332,14 @@ struct ListedSpace {
     kind: Option<String>,
 }
 
+/// Where a list goes on. Its end is a missing key, an empty text, the word `end`, or an empty page.
+pub(super) fn next_page(next: Option<String>, is_empty: bool) -> Option<String> {
+    next.filter(|next| !is_empty && !next.is_empty() && next != "end")
+}
+
 impl From<SpaceListing> for SpacePage {
     fn from(listing: SpaceListing) -> Self {
-        // The end of a list is a missing key, an empty text, the word `end`, or an empty page.
-        let next = listing.next.filter(|next| !listing.data.is_empty() && !next.is_empty() && next != "end");
+        let next = next_page(listing.next, listing.data.is_empty());
         let spaces = listing.data.into_iter().filter_map(|space| {
             let id = space.id.parse().ok()?;
             Some(SpaceInfo { id, title: space.title, kind: space.kind.as_deref().and_then(TopicType::parse) })

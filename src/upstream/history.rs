@@ -1,0 +1,81 @@
+//! What happened in a space before, page by page.
+//!
+//! Two calls tell of it. The record of activity knows changes and deletions too
+//! (<https://spaces.avayacloud.com/developers/docs/api/messages/activitiesrecord_messages>); the query knows messages
+//! (<https://spaces.avayacloud.com/developers/docs/api/spaces/spaces_spaceid_messages_query>). A token may be barred from either.
+
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::rest::{RestClient, RestError, next_page};
+use crate::domain::{Credential, SpaceId, Timestamp};
+
+/// Messages asked for per page (Avaya's documented maximum).
+const PAGE_SIZE: &str = "50";
+
+/// One page of a space's history, oldest first.
+#[derive(Debug, Clone)]
+pub struct HistoryPage {
+    /// The objects of the upstream as they came, in the shape of `MESSAGE_SENT`.
+    pub messages: Vec<Box<RawValue>>,
+    /// Where the next page is, relative to the upstream; `None` at the end.
+    pub next: Option<String>,
+}
+
+impl RestClient {
+    /// One page of what was added, changed or deleted in `space` after `after` (`GET /api/activitiesrecord/messages`); `next` is
+    /// what the page before gave.
+    pub async fn activity_page(
+        &self,
+        credential: &Credential,
+        space: &SpaceId,
+        after: Timestamp,
+        next: Option<&str>,
+    ) -> Result<HistoryPage, RestError> {
+        let millis = after.as_millis().to_string();
+        let query = [("spaceid", space.as_str()), ("after", &millis), ("size", PAGE_SIZE)];
+        self.history(credential, &["api", "activitiesrecord", "messages"], &query, next).await
+    }
+
+    /// One page of the messages of `space` after `after` (`GET /api/spaces/{id}/messages/query`); `next` is what the page before
+    /// gave.
+    pub async fn messages_page(
+        &self,
+        credential: &Credential,
+        space: &SpaceId,
+        after: Timestamp,
+        next: Option<&str>,
+    ) -> Result<HistoryPage, RestError> {
+        let time = after.to_string();
+        let query = [("refTime", time.as_str()), ("direction", "after"), ("size", PAGE_SIZE)];
+        self.history(credential, &["api", "spaces", space.as_str(), "messages", "query"], &query, next).await
+    }
+
+    async fn history(
+        &self,
+        credential: &Credential,
+        path: &[&str],
+        query: &[(&str, &str)],
+        next: Option<&str>,
+    ) -> Result<HistoryPage, RestError> {
+        let url = match next {
+            Some(next) => self.follow(next)?,
+            None => {
+                let mut url = self.path(path);
+                url.query_pairs_mut().extend_pairs(query);
+                url
+            }
+        };
+        let listing: Listing = self.call(credential, Method::GET, url).await?;
+        let next = next_page(listing.next, listing.data.is_empty());
+        Ok(HistoryPage { messages: listing.data, next })
+    }
+}
+
+#[derive(Deserialize)]
+struct Listing {
+    data: Vec<Box<RawValue>>,
+    #[serde(rename = "nextPageUrl", default)]
+    next: Option<String>,
+}
