@@ -1,4 +1,4 @@
-//! The body of a send: text, HTML, files alone, or the upstream's own form; and how it becomes what the upstream gets.
+//! The body of a send: text, Markdown, HTML, files alone, or the upstream's own form; and how it becomes what the upstream gets.
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -12,19 +12,21 @@ use super::AppState;
 use super::error::ApiError;
 use super::extract::parse_json;
 use crate::domain::{InvalidId, MessageRef, SpaceId};
+use crate::markup::{markdown_to_html, text_to_html};
 use crate::session::OutgoingMessage;
-use crate::upstream::{LOOPBACK_BRIDGE, Loopback, escape, plain_text};
+use crate::upstream::{LOOPBACK_BRIDGE, Loopback, plain_text};
 
-/// A message to be sent, in one of four forms.
+/// A message to be sent, in one of its forms.
 #[derive(Debug)]
 pub(super) enum MessageBody {
     Text(TextMessage),
+    Markdown(MarkdownMessage),
     Html(HtmlMessage),
     Files(FileMessage),
     Upstream(Box<UpstreamMessage>),
 }
 
-/// Plain text, shown as it is; line breaks are kept.
+/// Plain text, shown as it is; line breaks are kept, and web addresses become links.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(example = json!({"text": "build 41 is green"}))]
@@ -32,6 +34,23 @@ pub(super) struct TextMessage {
     /// What to say.
     #[schema(pattern = r"\S", example = "build 41 is green")]
     text: String,
+    /// The post or task to comment on.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, nullable = false, pattern = "^[A-Za-z0-9_-]{1,128}$")]
+    reply_to: Option<MessageId>,
+    /// Files to attach, uploaded before.
+    #[serde(default)]
+    attachments: Vec<Attachment>,
+}
+
+/// Markdown (`CommonMark` with strike-through). HTML within it is shown as it is written; pictures become links.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({"markdown": "build **41** is [green](https://ci.example/41)"}))]
+pub(super) struct MarkdownMessage {
+    /// What to say.
+    #[schema(min_length = 1, example = "build **41** is green")]
+    markdown: String,
     /// The post or task to comment on.
     #[serde(default)]
     #[schema(value_type = Option<String>, nullable = false, pattern = "^[A-Za-z0-9_-]{1,128}$")]
@@ -208,6 +227,7 @@ impl TryFrom<String> for MessageId {
 #[derive(Deserialize)]
 struct Probe {
     text: Option<serde::de::IgnoredAny>,
+    markdown: Option<serde::de::IgnoredAny>,
     html: Option<serde::de::IgnoredAny>,
     content: Option<serde::de::IgnoredAny>,
     attachments: Option<serde::de::IgnoredAny>,
@@ -217,13 +237,21 @@ impl MessageBody {
     /// Reads a body and names what is wrong with it.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, ApiError> {
         let probe: Probe = parse_json(bytes)?;
-        match (&probe.content, &probe.text, &probe.html) {
-            (Some(_), _, _) => parse_json(bytes).map(|message| Self::Upstream(Box::new(message))),
-            (None, Some(_), Some(_)) => Err(ApiError::field("/html", "a message has either `text` or `html`, not both")),
-            (None, Some(_), None) => parse_json(bytes).map(Self::Text),
+        if probe.content.is_some() {
+            return parse_json(bytes).map(|message| Self::Upstream(Box::new(message)));
+        }
+        match (&probe.text, &probe.markdown, &probe.html) {
+            (Some(_), None, None) => parse_json(bytes).map(Self::Text),
+            (None, Some(_), None) => parse_json(bytes).map(Self::Markdown),
             (None, None, Some(_)) => parse_json(bytes).map(Self::Html),
             (None, None, None) if probe.attachments.is_some() => parse_json(bytes).map(Self::Files),
-            (None, None, None) => Err(ApiError::field("", "a message has `text`, `html`, `attachments` or `content`")),
+            (None, None, None) => {
+                Err(ApiError::field("", "a message has `text`, `markdown`, `html`, `attachments` or `content`"))
+            }
+            (_, _, html) => {
+                let pointer = if html.is_some() { "/html" } else { "/markdown" };
+                Err(ApiError::field(pointer, "a message has one of `text`, `markdown` and `html`"))
+            }
         }
     }
 
@@ -231,7 +259,7 @@ impl MessageBody {
     pub(super) fn named_space(&self) -> Option<&SpaceId> {
         match self {
             Self::Upstream(message) => message.topic_id.as_ref(),
-            Self::Text(_) | Self::Html(_) | Self::Files(_) => None,
+            Self::Text(_) | Self::Markdown(_) | Self::Html(_) | Self::Files(_) => None,
         }
     }
 
@@ -240,15 +268,17 @@ impl MessageBody {
         let limit = app.settings.payload_limit;
         let message = match self {
             Self::Text(TextMessage { text, reply_to, attachments }) => {
-                let words = Words { html: escape(&text), plain: collapse(&text), pointer: "/text" };
+                let words = Words { html: text_to_html(&text), plain: collapse(&text), pointer: "/text" };
+                simple(space, &words, reply_to.as_ref(), &attachments)?
+            }
+            Self::Markdown(MarkdownMessage { markdown, reply_to, attachments }) => {
+                refuse_oversized(&markdown, limit)?;
+                let html = markdown_to_html(&markdown, &app.internals().sanitizer);
+                let words = Words { plain: plain_text(&html), html: html.into(), pointer: "/markdown" };
                 simple(space, &words, reply_to.as_ref(), &attachments)?
             }
             Self::Html(HtmlMessage { html, reply_to, attachments }) => {
-                // Sanitising reads the whole; what is many times too large is refused before.
-                let most = limit.saturating_mul(MAX_SHRINKING);
-                if html.len() > most {
-                    return Err(ApiError::MessageTooLarge { size: html.len(), limit });
-                }
+                refuse_oversized(&html, limit)?;
                 let html = app.internals().sanitizer.clean(&html);
                 let words = Words { plain: plain_text(&html), html, pointer: "/html" };
                 simple(space, &words, reply_to.as_ref(), &attachments)?
@@ -266,6 +296,12 @@ impl MessageBody {
 
 /// How many times larger than the upstream's limit HTML may be before it is sanitised; pasted HTML is mostly attributes that go.
 const MAX_SHRINKING: usize = 4;
+
+/// Markup is read whole before it is known how much of it stays; what is many times too large is refused before.
+fn refuse_oversized(markup: &str, limit: usize) -> Result<(), ApiError> {
+    let size = markup.len();
+    if size > limit.saturating_mul(MAX_SHRINKING) { Err(ApiError::MessageTooLarge { size, limit }) } else { Ok(()) }
+}
 
 /// What a message says.
 struct Words<'a> {
@@ -410,10 +446,11 @@ impl PartialSchema for MessageBody {
     fn schema() -> RefOr<Schema> {
         let forms = OneOfBuilder::new()
             .item(Ref::from_schema_name(TextMessage::name()))
+            .item(Ref::from_schema_name(MarkdownMessage::name()))
             .item(Ref::from_schema_name(HtmlMessage::name()))
             .item(Ref::from_schema_name(FileMessage::name()))
             .item(Ref::from_schema_name(UpstreamMessage::name()))
-            .description(Some("A message: text, HTML, files alone, or the form that Spaces itself takes."));
+            .description(Some("A message: text, Markdown, HTML, files alone, or the form that Spaces itself takes."));
         forms.into()
     }
 }
@@ -425,6 +462,7 @@ impl ToSchema for MessageBody {
 
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
         schemas.push((TextMessage::name().into_owned(), TextMessage::schema()));
+        schemas.push((MarkdownMessage::name().into_owned(), MarkdownMessage::schema()));
         schemas.push((HtmlMessage::name().into_owned(), HtmlMessage::schema()));
         schemas.push((FileMessage::name().into_owned(), FileMessage::schema()));
         schemas.push((UpstreamMessage::name().into_owned(), UpstreamMessage::schema()));

@@ -18,7 +18,6 @@ mod extract;
 mod filter;
 mod filter_schema;
 mod health;
-mod html;
 mod listeners;
 mod message_body;
 mod messages;

@@ -1,10 +1,10 @@
-//! Text and HTML from callers, made fit for Spaces.
+//! HTML from callers, made safe to show.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 /// The elements that survive; Spaces shows text with simple markup. The content of any other element stays, without the element.
-pub(super) const ELEMENTS: [&str; 24] = [
+pub(crate) const ELEMENTS: [&str; 24] = [
     "a",
     "b",
     "blockquote",
@@ -38,10 +38,23 @@ const ATTRIBUTES: [(&str, &[&str]); 1] = [("a", &["href", "title"])];
 const SCHEMES: [&str; 4] = ["http", "https", "mailto", "tel"];
 
 /// Makes HTML from callers safe to show.
-pub(super) struct Sanitizer(ammonia::Builder<'static>);
+pub struct Sanitizer(ammonia::Builder<'static>);
+
+impl std::fmt::Debug for Sanitizer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Sanitizer").finish_non_exhaustive()
+    }
+}
+
+impl Default for Sanitizer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Sanitizer {
-    pub(super) fn new() -> Self {
+    /// One that knows what Spaces shows.
+    pub fn new() -> Self {
         let attributes = ATTRIBUTES.map(|(element, names)| (element, names.iter().copied().collect::<HashSet<_>>()));
         let mut builder = ammonia::Builder::empty();
         builder
@@ -55,7 +68,7 @@ impl Sanitizer {
     }
 
     /// `html` without what Spaces does not show.
-    pub(super) fn clean<'a>(&self, html: &'a str) -> Cow<'a, str> {
+    pub fn clean<'a>(&self, html: &'a str) -> Cow<'a, str> {
         if html.contains(['<', '>', '&', '\0', '\r', '\u{a0}']) {
             Cow::Owned(self.0.clean(html).to_string())
         } else {

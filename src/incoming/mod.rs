@@ -1,0 +1,3 @@
+//! x
+pub mod payload;
+pub mod slack;

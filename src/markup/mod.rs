@@ -1,0 +1,13 @@
+//! What callers write, made fit for Spaces: plain text, Markdown and HTML all become HTML of a few harmless elements.
+
+mod builder;
+mod markdown;
+mod sanitizer;
+mod text;
+
+pub use builder::Html;
+pub use markdown::markdown_to_html;
+#[cfg(test)]
+pub(crate) use sanitizer::ELEMENTS;
+pub use sanitizer::Sanitizer;
+pub use text::text_to_html;

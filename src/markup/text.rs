@@ -1,0 +1,76 @@
+//! Plain text as HTML that shows it as it is, with addresses that can be clicked.
+
+use std::borrow::Cow;
+
+use linkify::{LinkFinder, LinkKind};
+
+use crate::upstream::escape;
+
+/// `text` as HTML: special characters escaped, line breaks kept, web addresses made links.
+pub fn text_to_html(text: &str) -> Cow<'_, str> {
+    // What has no scheme is no address but often a file name, so `://` decides.
+    if !text.contains("://") {
+        return escape(text);
+    }
+    let mut finder = LinkFinder::new();
+    finder.kinds(&[LinkKind::Url]);
+    let mut html = String::with_capacity(text.len() + text.len() / 2);
+    for span in finder.spans(text) {
+        let shown = escape(span.as_str());
+        if span.kind().is_some() && is_web(span.as_str()) {
+            html.push_str("<a href=\"");
+            html.push_str(&shown);
+            html.push_str("\">");
+            html.push_str(&shown);
+            html.push_str("</a>");
+        } else {
+            html.push_str(&shown);
+        }
+    }
+    Cow::Owned(html)
+}
+
+/// Whether an address leads to the web; others, such as `file:`, are left as text.
+pub(super) fn is_web(address: &str) -> bool {
+    let scheme = address.split_once("://").map(|(scheme, _)| scheme);
+    scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::markup::Sanitizer;
+    use crate::upstream::plain_text;
+
+    #[test]
+    fn addresses_become_links_and_nothing_else_does() {
+        for (text, html) in [
+            ("plain ü", "plain ü"),
+            ("a\nb", "a<br>b"),
+            ("see https://e.example/?a=1&b=2.", "see <a href=\"https://e.example/?a=1&amp;b=2\">https://e.example/?a=1&amp;b=2</a>."),
+            ("(http://e.example/x)", "(<a href=\"http://e.example/x\">http://e.example/x</a>)"),
+            ("main.rs and e.example", "main.rs and e.example"),
+            ("javascript://e.example/%0aalert(1)", "javascript://e.example/%0aalert(1)"),
+            ("file:///etc/passwd", "file:///etc/passwd"),
+            ("<https://e.example/>", "&lt;<a href=\"https://e.example/\">https://e.example/</a>&gt;"),
+            ("https://e.example/\"onclick=\"x", "<a href=\"https://e.example/\">https://e.example/</a>&quot;onclick=&quot;x"),
+        ] {
+            assert_eq!(text_to_html(text), html, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn text_reads_as_it_was_and_is_safe(pieces in proptest::collection::vec(
+            prop_oneof!["[<>&\"' a-zü\\n]{0,12}", "https://[a-z]{1,8}\\.example/[a-z&<>\"'?=]{0,8}"], 0..6)
+        ) {
+            let text = pieces.concat();
+            let html = text_to_html(&text);
+            let expected = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            prop_assert_eq!(plain_text(&html), expected);
+            prop_assert_eq!(plain_text(&Sanitizer::new().clean(&html)), plain_text(&html));
+        }
+    }
+}
