@@ -1,3 +1,4 @@
 //! x
 pub mod payload;
+pub mod presets;
 pub mod slack;
