@@ -90,6 +90,8 @@ pub enum Purpose {
     WebhookSecret,
     /// What a webhook's receiver is sent in a header.
     WebhookHeader,
+    /// What the senders of an incoming hook prove themselves with.
+    HookCheck,
 }
 
 impl Purpose {
@@ -98,6 +100,7 @@ impl Purpose {
             Self::Token => "token",
             Self::WebhookSecret => "webhook-secret",
             Self::WebhookHeader => "webhook-header",
+            Self::HookCheck => "hook-check",
         }
     }
 }

@@ -109,6 +109,10 @@ text_id!(
     WebhookId, "webhook id", "wh_"
 );
 text_id!(
+    /// An incoming hook.
+    HookId, "incoming hook id", "hook_"
+);
+text_id!(
     /// An entry of the event log, derived from what makes the event the same event; also the `webhook-id` of its deliveries.
     EventId, "event id", "evt_"
 );
@@ -144,7 +148,19 @@ impl WebhookId {
     }
 }
 
+impl HookId {
+    /// A new random id.
+    pub fn random() -> Self {
+        Self(format!("{}{}", Self::PREFIX, random_hex()).into())
+    }
+}
+
 impl MessageRef {
+    /// The reference whose digits are `digest`, a hash of what makes two calls the same send.
+    pub fn from_digest(digest: [u8; 16]) -> Self {
+        Self(format!("{}{}", Self::PREFIX, hex(&digest)).into())
+    }
+
     /// A new random reference.
     pub fn random() -> Self {
         Self(format!("{}{}", Self::PREFIX, random_hex()).into())

@@ -1,4 +1,20 @@
-//! x
-pub mod payload;
-pub mod presets;
-pub mod slack;
+//! Incoming hooks: secret addresses that anything which can post may post to, and what comes becomes a message in a space.
+//!
+//! A call is read leniently ([`Payload`]), turned into HTML by the hook's format ([`render`]), and handed to the outbox, which has it
+//! on disk before the sender gets its answer. What is not understood is quoted; nothing that came is lost silently.
+
+mod check;
+mod format;
+mod hook;
+mod payload;
+mod presets;
+mod registry;
+mod slack;
+
+pub use check::{CheckError, CheckKind};
+pub use format::{Format, Rendered, UnknownFormat, render};
+pub use hook::{HookCheck, HookRate, IncomingHook};
+pub use payload::{Payload, PayloadError};
+pub use presets::{Posted, Preset};
+pub use registry::{CallError, HookError, HookPatch, HookRegistry, MAX_HOOKS, NewHook};
+pub use slack::Dialect;

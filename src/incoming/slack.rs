@@ -21,7 +21,7 @@ pub enum Dialect {
 const MAX_PIECES: usize = 50;
 
 /// A message of this format as HTML. `None` if there is nothing in it that could be shown.
-pub fn render(message: &Value, dialect: Dialect, sanitizer: &Sanitizer) -> Option<String> {
+pub(super) fn render(message: &Value, dialect: Dialect, sanitizer: &Sanitizer) -> Option<String> {
     let mut pieces = Vec::new();
     let writer = Writer { dialect, sanitizer };
     let blocks = items(message, "blocks");

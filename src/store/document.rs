@@ -33,11 +33,13 @@ pub enum DocKind {
     Watermark,
     /// A message that is to be sent.
     Outbox,
+    /// A secret address that posts into a space.
+    IncomingHook,
 }
 
 impl DocKind {
     /// Every kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Keyring,
         Self::Token,
         Self::Webhook,
@@ -50,6 +52,7 @@ impl DocKind {
         Self::BridgeKey,
         Self::Watermark,
         Self::Outbox,
+        Self::IncomingHook,
     ];
 
     /// The kind's name in the store.
@@ -67,6 +70,7 @@ impl DocKind {
             Self::BridgeKey => "bridge_key",
             Self::Watermark => "watermark",
             Self::Outbox => "outbox",
+            Self::IncomingHook => "incoming_hook",
         }
     }
 }

@@ -1,0 +1,196 @@
+//! What a call becomes: by the hook's format, or by what the body looks like.
+
+use std::str::FromStr;
+
+use http::HeaderMap;
+use serde_json::Value;
+
+use super::payload::Payload;
+use super::presets::{Posted, Preset};
+use super::slack::{self, Dialect};
+use crate::markup::{Html, Sanitizer, text_to_html};
+use crate::upstream::plain_text;
+
+/// What a hook takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Whatever it looks like.
+    #[default]
+    Auto,
+    /// Words.
+    Text,
+    /// Slack's messages.
+    Slack,
+    /// Mattermost's messages.
+    Mattermost,
+    /// What a product posts.
+    Preset(Preset),
+}
+
+/// The formats by their names in the API and the store.
+const NAMES: [(&str, Format); 11] = [
+    ("auto", Format::Auto),
+    ("text", Format::Text),
+    ("slack", Format::Slack),
+    ("mattermost", Format::Mattermost),
+    ("grafana", Format::Preset(Preset::Grafana)),
+    ("alertmanager", Format::Preset(Preset::Alertmanager)),
+    ("github", Format::Preset(Preset::Github)),
+    ("gitlab", Format::Preset(Preset::Gitlab)),
+    ("jenkins", Format::Preset(Preset::Jenkins)),
+    ("sentry", Format::Preset(Preset::Sentry)),
+    ("uptime_kuma", Format::Preset(Preset::UptimeKuma)),
+];
+
+/// A word that names no format.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown format; it is one of `auto`, `text`, `slack`, `mattermost`, `grafana`, `alertmanager`, `github`, `gitlab`, `jenkins`, `sentry` and `uptime_kuma`")]
+pub struct UnknownFormat;
+
+impl Format {
+    /// The format's name in the API and the store.
+    pub fn as_str(self) -> &'static str {
+        NAMES.iter().find(|(_, format)| *format == self).map_or("auto", |(name, _)| name)
+    }
+
+    /// Whether its senders expect the answer `ok`, as Slack gives it.
+    pub fn answers_ok(self) -> bool {
+        matches!(self, Self::Slack | Self::Mattermost)
+    }
+}
+
+impl FromStr for Format {
+    type Err = UnknownFormat;
+
+    fn from_str(text: &str) -> Result<Self, UnknownFormat> {
+        NAMES.iter().find(|(name, _)| *name == text).map(|(_, format)| *format).ok_or(UnknownFormat)
+    }
+}
+
+/// What a call became.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendered {
+    /// The message.
+    pub html: String,
+    /// What it says to people.
+    pub text: String,
+    /// The format that was used.
+    pub format: Format,
+    /// Whether the body made sense in that format; if not, the message says that something came which did not.
+    pub understood: bool,
+}
+
+/// Longest piece of a body that is quoted when it is not understood, in characters.
+const MAX_QUOTE: usize = 500;
+
+/// Makes a message of what was posted. There is always one: what is not understood is quoted.
+pub fn render(format: Format, headers: &HeaderMap, payload: &Payload, sanitizer: &Sanitizer) -> Rendered {
+    let used = if format == Format::Auto { detect(headers, payload) } else { format };
+    let html = match (used, payload) {
+        (_, Payload::Text(text)) if !matches!(used, Format::Preset(_)) => Some(text_to_html(text).into_owned()),
+        (Format::Slack, Payload::Json(body)) => slack::render(body, Dialect::Slack, sanitizer),
+        (Format::Mattermost, Payload::Json(body)) => slack::render(body, Dialect::Markdown, sanitizer),
+        (Format::Preset(preset), Payload::Json(body)) => preset.render(Posted { headers, body }).map(Html::into_string),
+        (Format::Auto | Format::Text, Payload::Json(body)) => words(body).map(|text| text_to_html(text).into_owned()),
+        (_, Payload::Text(_)) => None,
+    };
+    let html = html.filter(|html| !plain_text(html).is_empty());
+    let understood = html.is_some();
+    let html = html.unwrap_or_else(|| quote(used, payload));
+    Rendered { text: plain_text(&html), html, format: used, understood }
+}
+
+/// The format that a call looks like.
+fn detect(headers: &HeaderMap, payload: &Payload) -> Format {
+    let Payload::Json(body) = payload else { return Format::Text };
+    let has = |name: &str| body.get(name).is_some();
+    let sent = |name: &str| headers.contains_key(name);
+    if sent("x-github-event") {
+        Format::Preset(Preset::Github)
+    } else if sent("x-gitlab-event") || has("object_kind") && has("project") {
+        Format::Preset(Preset::Gitlab)
+    } else if sent("sentry-hook-resource") {
+        Format::Preset(Preset::Sentry)
+    } else if body.get("alerts").is_some_and(Value::is_array) && has("groupLabels") {
+        Format::Preset(if has("orgId") { Preset::Grafana } else { Preset::Alertmanager })
+    } else if has("heartbeat") && has("monitor") {
+        Format::Preset(Preset::UptimeKuma)
+    } else if has("build") && has("display_name") {
+        Format::Preset(Preset::Jenkins)
+    } else if has("blocks") || has("attachments") || has("text") {
+        Format::Slack
+    } else {
+        Format::Text
+    }
+}
+
+/// The words in JSON of no known shape: the field that usually holds them.
+fn words(body: &Value) -> Option<&str> {
+    ["text", "message", "msg", "content", "summary", "title", "description", "body"]
+        .into_iter()
+        .find_map(|name| body.get(name)?.as_str().filter(|text| !text.trim().is_empty()))
+}
+
+fn quote(format: Format, payload: &Payload) -> String {
+    let body = match payload {
+        Payload::Text(text) => text.clone(),
+        Payload::Json(value) => value.to_string(),
+    };
+    let mut shown: String = body.chars().take(MAX_QUOTE).collect();
+    if shown.len() < body.len() {
+        shown.push('…');
+    }
+    let what = format!("Something came that could not be read as `{}`:", format.as_str());
+    Html::new().italic(&what).line().code(&shown).into_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn rendered(format: Format, payload: &Payload) -> Rendered {
+        render(format, &HeaderMap::new(), payload, &Sanitizer::new())
+    }
+
+    #[test]
+    fn a_format_has_one_name() {
+        for (name, format) in NAMES {
+            assert_eq!((format.as_str(), name.parse()), (name, Ok(format)));
+        }
+        assert!("teams".parse::<Format>().is_err());
+    }
+
+    #[test]
+    fn what_it_looks_like_decides_if_nothing_is_said() {
+        for (body, format) in [
+            (json!({"text": "a"}), "slack"),
+            (json!({"alerts": [], "groupLabels": {}}), "alertmanager"),
+            (json!({"alerts": [], "groupLabels": {}, "orgId": 1}), "grafana"),
+            (json!({"heartbeat": null, "monitor": null, "msg": "x"}), "uptime_kuma"),
+            (json!({"object_kind": "push", "project": {}}), "gitlab"),
+            (json!({"display_name": "a", "build": {}}), "jenkins"),
+            (json!({"message": "a"}), "text"),
+            (json!([1]), "text"),
+        ] {
+            assert_eq!(rendered(Format::Auto, &Payload::Json(body.clone())).format.as_str(), format, "{body}");
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert("x-github-event", http::HeaderValue::from_static("ping"));
+        let github = render(Format::Auto, &headers, &Payload::Json(json!({"zen": "z"})), &Sanitizer::new());
+        assert_eq!((github.format.as_str(), github.text.as_str()), ("github", "[GitHub] is connected: z"));
+        assert_eq!(rendered(Format::Auto, &Payload::Text("see https://e.example/".to_owned())).html, "see <a href=\"https://e.example/\">https://e.example/</a>");
+    }
+
+    #[test]
+    fn what_is_not_understood_is_quoted_and_never_lost() {
+        let strange = rendered(Format::Preset(Preset::Github), &Payload::Json(json!({"a": "<b>"})));
+        assert_eq!((strange.understood, strange.text.as_str()), (false, "Something came that could not be read as `github`: {\"a\":\"<b>\"}"));
+        let text = rendered(Format::Preset(Preset::Grafana), &Payload::Text("x".repeat(600)));
+        assert!(!text.understood && text.text.ends_with("x…"));
+        let empty = rendered(Format::Slack, &Payload::Json(json!({"text": ""})));
+        assert!(!empty.understood);
+        assert!(rendered(Format::Auto, &Payload::Json(json!({"title": "up"}))).understood);
+    }
+}
