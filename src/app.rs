@@ -25,7 +25,7 @@ use crate::replies::{Replies, ReplyParts, ReplySettings};
 use crate::seal::Keyring;
 use crate::send_log::SendLog;
 use crate::server::Listener;
-use crate::session::{InterestSource, SessionDependencies, SessionRegistry, SessionSettings};
+use crate::session::{InterestSource, NoTokenSource, SessionDependencies, SessionRegistry, SessionSettings};
 use crate::shutdown::Shutdown;
 use crate::store::{EmbeddedSettings, EmbeddedStore, Engine, Heartbeat, Incarnation, Maintenance, StoreError};
 use crate::subscriptions::SubscriptionRegistry;
@@ -152,6 +152,7 @@ impl App {
             engine: Arc::clone(&engine),
             sends: Arc::clone(&sends),
             interests: Arc::new(Interests { webhooks: Arc::clone(&webhooks), subscriptions: Arc::clone(&subscriptions) }),
+            tokens: Arc::new(NoTokenSource),
             keyring,
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
@@ -341,6 +342,7 @@ fn session_settings(config: &Config) -> SessionSettings {
         payload_limit: config.upstream.max_event_bytes,
         connects_per_second: config.session.connects_per_second,
         max_sessions: config.session.max_sessions,
+        limit_wait: Duration::from_secs(config.session.limit_retry_seconds),
     }
 }
 
