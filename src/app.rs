@@ -18,6 +18,7 @@ use crate::delivery::{
 use crate::domain::{AccountId, Clock, Interest, SystemClock};
 use crate::event_log::EventLog;
 use crate::http::{self, AppParts, AppState, HttpSettings, Readiness, ReadyState};
+use crate::idempotency::Idempotency;
 use crate::master_key::{self, KeyError};
 use crate::metrics::Metrics;
 use crate::recovery::Recovery;
@@ -152,7 +153,7 @@ impl App {
             engine: Arc::clone(&engine),
             sends: Arc::clone(&sends),
             interests: Arc::new(Interests { webhooks: Arc::clone(&webhooks), subscriptions: Arc::clone(&subscriptions) }),
-            keyring,
+            keyring: Arc::clone(&keyring),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
             settings: session_settings(&config),
@@ -187,6 +188,12 @@ impl App {
             webhooks,
             subscriptions,
             sends,
+            idempotency: Idempotency::new(
+                Arc::clone(&engine),
+                keyring,
+                Arc::clone(&clock),
+                Duration::from_hours(config.http.idempotency_hours),
+            ),
             consumers: Arc::new(ConsumerRegistry::new(Arc::clone(&engine), Arc::clone(&clock))),
             replies: replies.clone(),
             event_log,

@@ -9,6 +9,7 @@ use http::request::Parts;
 use super::AppState;
 use super::error::ApiError;
 use crate::domain::{AccountId, Credential, Secret, TokenKind};
+use crate::idempotency::Scope;
 use crate::session::{Identity, SessionError, SessionHandle};
 
 /// Overrides the kind of token that `Authorization` lets one suppose.
@@ -71,6 +72,12 @@ impl AccountCaller {
             Ok((session, identity))
         };
         self.with_session(app, identify).await
+    }
+
+    /// Whose idempotency keys the caller's are.
+    pub(super) async fn scope(&self, app: &AppState) -> Result<Scope, ApiError> {
+        let (session, identity) = self.identity(app).await?;
+        Ok(Scope::Account { account: identity.account, before: Some(AccountId::standing_in(session.id())) })
     }
 
     /// The caller's account.

@@ -13,6 +13,7 @@ use super::problem::{FieldError, Problem};
 use crate::consumers::MAX_CONSUMERS;
 use crate::delivery::HandshakeError;
 use crate::event_log::TestError;
+use crate::idempotency::IdempotencyError;
 use crate::session::SessionError;
 use crate::store::StoreError;
 use crate::upstream::RestError;
@@ -66,6 +67,12 @@ pub enum ApiError {
     /// Idempotency keys are not offered.
     #[error("`Idempotency-Key` is not supported; without it the message would have been sent without that protection")]
     IdempotencyKeyUnsupported,
+    /// The key of a call is none, or there are several.
+    #[error("{0}")]
+    IdempotencyKeyInvalid(String),
+    /// A call with an idempotency key is not done.
+    #[error(transparent)]
+    Idempotency(#[from] IdempotencyError),
     /// No credentials came.
     #[error("this call needs an `Authorization` header with a Spaces token")]
     CredentialsMissing,
@@ -234,6 +241,8 @@ impl ApiError {
             Self::IdempotencyKeyUnsupported => {
                 (StatusCode::BAD_REQUEST, "idempotency_key_unsupported", "Idempotency keys are not supported")
             }
+            Self::IdempotencyKeyInvalid(_) => (StatusCode::BAD_REQUEST, "idempotency_key_invalid", "Not an idempotency key"),
+            Self::Idempotency(error) => idempotency_kind(error),
             Self::CredentialsMissing => (StatusCode::UNAUTHORIZED, "credentials_missing", "Credentials missing"),
             Self::CredentialsInvalid(_) => (StatusCode::UNAUTHORIZED, "credentials_invalid", "Credentials not understood"),
             Self::AccountRequired => (StatusCode::FORBIDDEN, "account_required", "A Spaces user is needed"),
@@ -274,7 +283,10 @@ impl ApiError {
                 | SessionError::RateLimited { retry_after },
             )
             | Self::Rest(RestError::Refused { retry_after: Some(retry_after), .. }) => Some(*retry_after),
-            Self::Overloaded | Self::TimedOut | Self::Session(SessionError::Closed) => Some(SOON),
+            Self::Overloaded
+            | Self::TimedOut
+            | Self::Session(SessionError::Closed)
+            | Self::Idempotency(IdempotencyError::InProgress) => Some(SOON),
             _ if matches!(self.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) => Some(LATER),
             _ => None,
         }
@@ -408,6 +420,14 @@ fn webhook_kind(error: &WebhookError) -> Kind {
         WebhookError::Sealed(_) => INTERNAL,
         WebhookError::Contended => (StatusCode::CONFLICT, "webhook_changed", "The webhook changed meanwhile"),
         WebhookError::Store(_) => STORE,
+    }
+}
+
+fn idempotency_kind(error: &IdempotencyError) -> Kind {
+    match error {
+        IdempotencyError::Reused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", "Another request had this key"),
+        IdempotencyError::InProgress => (StatusCode::CONFLICT, "idempotency_in_progress", "The same call is being done"),
+        IdempotencyError::Store(_) => STORE,
     }
 }
 

@@ -118,7 +118,12 @@ fn complete(operation: &mut Operation) {
     let is_secured = operation.security.as_ref().is_some_and(|requirements| !requirements.is_empty());
     let has_parameters = operation.parameters.as_ref().is_some_and(|parameters| !parameters.is_empty());
     let has_body = operation.request_body.is_some();
+    let takes_key =
+        operation.parameters.iter().flatten().any(|parameter| matches!(parameter, RefOr::T(parameter) if parameter.name == KEY));
     let responses = &mut operation.responses.responses;
+    if takes_key {
+        complete_keyed(responses, has_body);
+    }
     for failure in Failure::ALL.into_iter().filter(|failure| failure.is_possible(is_secured, has_parameters, has_body)) {
         responses
             .entry(failure.status().as_str().to_owned())
@@ -129,6 +134,31 @@ fn complete(operation: &mut Operation) {
         if let RefOr::T(response) = response {
             let status = status.parse().expect("responses are listed by status");
             complete_response(response, status);
+        }
+    }
+}
+
+/// The header of calls that are done once however often they are made.
+const KEY: &str = "Idempotency-Key";
+const KEY_IN_PROGRESS: &str = "`idempotency_in_progress`: the first call with this key is still being done.";
+const KEY_REUSED: &str = "`idempotency_key_reused`: another request had this key before.";
+
+/// Adds what calls answer because of their key.
+fn complete_keyed(responses: &mut BTreeMap<String, RefOr<Response>>, has_body: bool) {
+    let otherwise = if has_body { Failure::InvalidBody.description() } else { "" };
+    for (status, otherwise, words) in [("409", "", KEY_IN_PROGRESS), ("422", otherwise, KEY_REUSED)] {
+        let response = responses.entry(status.to_owned()).or_insert_with(|| Response::new(otherwise).into());
+        if let RefOr::T(response) = response {
+            response.description = format!("{} {words}", response.description).trim_start().to_owned();
+        }
+    }
+    for (status, response) in responses {
+        let RefOr::T(response) = response else { continue };
+        if status == "409" {
+            response.headers.insert("Retry-After".to_owned(), seconds_header("In how many seconds to try again.").into());
+        } else if status.starts_with('2') {
+            let replayed = text_header("`true`: the call was made before with this key, and this is what it was answered.");
+            response.headers.insert("Idempotency-Replayed".to_owned(), replayed.into());
         }
     }
 }
@@ -240,7 +270,7 @@ impl Failure {
     fn description(self) -> &'static str {
         match self {
             Self::BadRequest => {
-                "`invalid_path`, `invalid_query`, `malformed_json`, `body_unreadable`, `idempotency_key_unsupported`: the request is \
+                "`invalid_path`, `invalid_query`, `malformed_json`, `body_unreadable`, `idempotency_key_invalid`: the request is \
                  not well formed."
             }
             Self::Unauthenticated => {

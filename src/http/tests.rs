@@ -16,6 +16,7 @@ use crate::consumers::ConsumerRegistry;
 use crate::delivery::{AddressGuard, DeliverySettings, SystemResolver, WebhookClient};
 use crate::domain::{AccountId, Clock, Interest, Secret, SystemClock};
 use crate::event_log::EventLog;
+use crate::idempotency::Idempotency;
 use crate::metrics::Metrics;
 use crate::recovery::Recovery;
 use crate::replies::{Replies, ReplyParts, ReplySettings};
@@ -76,7 +77,7 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
         engine: Arc::clone(&engine),
         sends: Arc::clone(&sends),
         interests: Arc::new(NoInterest),
-        keyring,
+        keyring: Arc::clone(&keyring),
         clock: Arc::clone(&clock),
         metrics: Arc::clone(&metrics),
         settings: SessionSettings {
@@ -104,6 +105,7 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
         webhooks,
         subscriptions,
         sends,
+        idempotency: Idempotency::new(Arc::clone(&engine), keyring, Arc::clone(&clock), Duration::from_hours(24)),
         consumers: Arc::new(ConsumerRegistry::new(Arc::clone(&engine), Arc::clone(&clock))),
         replies,
         event_log,

@@ -17,6 +17,7 @@ use super::error::{ApiError, Resource};
 use super::extract::{ApiJson, ApiPath, ApiQuery};
 use super::filter::checked_filter;
 use super::filter_schema::FilterShape;
+use super::idempotency::{IdempotencyHeader, Keyed, NoBody};
 use super::page::{Page, PageQuery};
 use super::webhook_pace::{RateLimitForm, RetryPolicyForm, checked_rate, checked_retry, checked_timeout};
 use super::webhook_request::{AuthorizationBody, AuthorizationName, FormatName, SigningName, checked_headers};
@@ -24,7 +25,7 @@ use super::webhook_secret::WebhookSecret;
 use crate::delivery::ask_permission;
 use crate::domain::{
     self, AccountId, AddedHeaderName, AuthorizationKind, EventId, EventPattern, Expression, Format, Ordering, Pace, RateLimit,
-    RetryPolicy, Secret, Signing, SpaceSelector, Timestamp, WebhookId,
+    RetryPolicy, Secret, Seed, Signing, SpaceSelector, Timestamp, WebhookId,
 };
 use crate::webhooks::{NewWebhook, WebhookPatch, WebhookUrl};
 
@@ -355,6 +356,7 @@ pub(super) struct WebhookTest {
     post,
     path = "/webhooks",
     tag = "Webhooks",
+    params(IdempotencyHeader),
     request_body(content = WebhookCreation, content_type = "application/json"),
     responses(
         (status = 201, description = "The webhook, with its secret.", body = Webhook, headers(("Location" = String, description = "The webhook's address."))),
@@ -366,9 +368,15 @@ pub(super) struct WebhookTest {
 pub(super) async fn create_webhook(
     State(app): State<AppState>,
     caller: AccountCaller,
-    ApiJson(creation): ApiJson<WebhookCreation>,
+    Keyed(call, ApiJson(creation)): Keyed<ApiJson<WebhookCreation>>,
 ) -> Result<Response, ApiError> {
     let new = creation.checked(&app)?;
+    let scope = caller.scope(&app).await?;
+    call.once(&app, &scope, |seed| create(app.clone(), caller, WebhookId::of_seed(&seed), new)).await
+}
+
+/// Registers a webhook under this id, to the end. If it is registered already, that is the answer.
+async fn create(app: AppState, caller: AccountCaller, id: WebhookId, new: NewWebhook) -> Result<Response, ApiError> {
     let (session, identity) = caller.identity(&app).await?;
     if new.handshake {
         ask_permission(&app.receivers, &new.url, new.pace.rate_limit).await?;
@@ -378,12 +386,12 @@ pub(super) async fn create_webhook(
         async move {
             // The token first: a webhook whose session does not come back after a restart would be a broken promise.
             app.sessions.keep(&session, &identity).await?;
-            let created = app.webhooks.create(identity.account.clone(), new).await;
+            let created = app.webhooks.create_once(id, identity.account.clone(), new).await;
             app.sessions.interest_changed(&identity.account).await?;
             Ok(created?)
         }
     };
-    let (webhook, _) = app.to_the_end(work).await?;
+    let webhook = app.to_the_end(work).await?;
     let location = HeaderValue::from_str(&format!("/webhooks/{}", webhook.id)).expect("ids are safe in headers");
     let WebhookSecret { secret, public_key, .. } = WebhookSecret::of(&app, &webhook)?;
     let body = Webhook { secret, public_key, ..Webhook::from(&*webhook) };
@@ -508,7 +516,10 @@ pub(super) async fn delete_webhook(
     post,
     path = "/webhooks/{id}/test",
     tag = "Webhooks",
-    params(("id" = String, Path, description = "The webhook.", pattern = "^wh_[A-Za-z0-9_-]{1,128}$", example = "wh_1b9d6bcd4bbb4d2d9b5dab8dfbbd4bed")),
+    params(
+        ("id" = String, Path, description = "The webhook.", pattern = "^wh_[A-Za-z0-9_-]{1,128}$", example = "wh_1b9d6bcd4bbb4d2d9b5dab8dfbbd4bed"),
+        IdempotencyHeader,
+    ),
     responses(
         (status = 202, description = "The test event is stored and on its way.", body = WebhookTest),
         (status = 404, description = "`webhook_not_found`: there is none, or not of this account."),
@@ -520,11 +531,19 @@ pub(super) async fn test_webhook(
     State(app): State<AppState>,
     caller: AccountCaller,
     ApiPath(id): ApiPath<WebhookId>,
-) -> Result<(StatusCode, Json<WebhookTest>), ApiError> {
-    let account = caller.account(&app).await?;
-    owned(&app, &account, &id)?;
-    let event_id = app.event_log.append_test(&id).await?;
-    Ok((StatusCode::ACCEPTED, Json(WebhookTest { event_id })))
+    Keyed(call, NoBody): Keyed<NoBody>,
+) -> Result<Response, ApiError> {
+    let scope = caller.scope(&app).await?;
+    let work = |seed: Seed| {
+        let app = app.clone();
+        async move {
+            let account = caller.account(&app).await?;
+            owned(&app, &account, &id)?;
+            let event_id = app.event_log.append_test(&id, EventId::of_seed(&seed)).await?;
+            Ok((StatusCode::ACCEPTED, Json(WebhookTest { event_id })).into_response())
+        }
+    };
+    call.once(&app, &scope, work).await
 }
 
 /// The webhook `id`, if it is the account's.
