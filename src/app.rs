@@ -26,7 +26,7 @@ use crate::replies::{Replies, ReplyParts, ReplySettings};
 use crate::seal::Keyring;
 use crate::send_log::SendLog;
 use crate::server::Listener;
-use crate::session::{InterestSource, SessionDependencies, SessionRegistry, SessionSettings};
+use crate::session::{InterestSource, NoTokenSource, SessionDependencies, SessionRegistry, SessionSettings};
 use crate::shutdown::Shutdown;
 use crate::store::{EmbeddedSettings, EmbeddedStore, Engine, Heartbeat, Incarnation, Maintenance, StoreError};
 use crate::subscriptions::SubscriptionRegistry;
@@ -153,6 +153,7 @@ impl App {
             engine: Arc::clone(&engine),
             sends: Arc::clone(&sends),
             interests: Arc::new(Interests { webhooks: Arc::clone(&webhooks), subscriptions: Arc::clone(&subscriptions) }),
+            tokens: Arc::new(NoTokenSource),
             keyring: Arc::clone(&keyring),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),

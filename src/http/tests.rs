@@ -22,7 +22,7 @@ use crate::recovery::Recovery;
 use crate::replies::{Replies, ReplyParts, ReplySettings};
 use crate::seal::Keyring;
 use crate::send_log::SendLog;
-use crate::session::{InterestSource, SessionDependencies, SessionRegistry, SessionSettings};
+use crate::session::{InterestSource, NoTokenSource, SessionDependencies, SessionRegistry, SessionSettings};
 use crate::store::{Engine, MemoryStore};
 use crate::subscriptions::SubscriptionRegistry;
 use crate::upstream::{Connector, RestClient, RestSettings, SocketSettings};
@@ -77,6 +77,7 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
         engine: Arc::clone(&engine),
         sends: Arc::clone(&sends),
         interests: Arc::new(NoInterest),
+        tokens: Arc::new(NoTokenSource),
         keyring: Arc::clone(&keyring),
         clock: Arc::clone(&clock),
         metrics: Arc::clone(&metrics),
