@@ -19,6 +19,7 @@ use crate::domain::{AccountId, Clock, Interest, SystemClock};
 use crate::event_log::EventLog;
 use crate::http::{self, AppParts, AppState, HttpSettings, Readiness, ReadyState};
 use crate::idempotency::Idempotency;
+use crate::keys::KeyRegistry;
 use crate::master_key::{self, KeyError};
 use crate::metrics::Metrics;
 use crate::recovery::Recovery;
@@ -189,6 +190,7 @@ impl App {
             webhooks,
             subscriptions,
             sends,
+            keys: Arc::new(KeyRegistry::load(Arc::clone(&engine), Arc::clone(&clock)).await?),
             idempotency: Idempotency::new(
                 Arc::clone(&engine),
                 keyring,

@@ -17,6 +17,7 @@ use crate::delivery::{AddressGuard, DeliverySettings, SystemResolver, WebhookCli
 use crate::domain::{AccountId, Clock, Interest, Secret, SystemClock};
 use crate::event_log::EventLog;
 use crate::idempotency::Idempotency;
+use crate::keys::KeyRegistry;
 use crate::metrics::Metrics;
 use crate::recovery::Recovery;
 use crate::replies::{Replies, ReplyParts, ReplySettings};
@@ -106,6 +107,7 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
         webhooks,
         subscriptions,
         sends,
+        keys: Arc::new(KeyRegistry::load(Arc::clone(&engine), Arc::clone(&clock)).await.expect("an empty store")),
         idempotency: Idempotency::new(Arc::clone(&engine), keyring, Arc::clone(&clock), Duration::from_hours(24)),
         consumers: Arc::new(ConsumerRegistry::new(Arc::clone(&engine), Arc::clone(&clock))),
         replies,
