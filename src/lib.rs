@@ -1,5 +1,6 @@
 //! spaces-bridge: HTTP in front of Avaya Spaces, whose messaging speaks Socket.IO only.
 
+pub mod accounts;
 pub mod app;
 pub mod catalogue;
 pub mod cli;

@@ -90,6 +90,10 @@ pub enum Purpose {
     WebhookSecret,
     /// What a webhook's receiver is sent in a header.
     WebhookHeader,
+    /// What the bridge gets an account's tokens with.
+    AccountCredential,
+    /// The token that an account holds.
+    AccountToken,
 }
 
 impl Purpose {
@@ -98,6 +102,8 @@ impl Purpose {
             Self::Token => "token",
             Self::WebhookSecret => "webhook-secret",
             Self::WebhookHeader => "webhook-header",
+            Self::AccountCredential => "account-credential",
+            Self::AccountToken => "account-token",
         }
     }
 }
@@ -163,7 +169,7 @@ mod tests {
         let keyring = Keyring::random();
         let sealed = keyring.seal(Purpose::Token, &Secret::new("tok"));
         assert_eq!(keyring.unseal(Purpose::Token, &sealed), Ok(Secret::new("tok")));
-        for other in [Purpose::WebhookSecret, Purpose::WebhookHeader] {
+        for other in [Purpose::WebhookSecret, Purpose::WebhookHeader, Purpose::AccountCredential, Purpose::AccountToken] {
             assert_eq!(keyring.unseal(other, &sealed), Err(UnsealError));
         }
         assert_eq!(Keyring::random().unseal(Purpose::Token, &sealed), Err(UnsealError));

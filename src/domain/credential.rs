@@ -38,6 +38,12 @@ impl TokenKind {
             Self::ServiceApp => "service_app",
         }
     }
+
+    /// The kind that the look of a token lets one suppose: three parts make a JWT.
+    pub fn supposed(token: &str) -> Self {
+        let parts: Vec<&str> = token.split('.').collect();
+        if parts.len() == 3 && parts.iter().all(|part| !part.is_empty()) { Self::Jwt } else { Self::Oauth }
+    }
 }
 
 impl FromStr for TokenKind {

@@ -10,6 +10,7 @@ mod interest;
 mod secret;
 mod session;
 mod time;
+mod token_life;
 mod webhook;
 
 pub use credential::{Credential, TokenKind, UnknownTokenKind};
@@ -20,6 +21,7 @@ pub use interest::Interest;
 pub use secret::{Sealed, Secret};
 pub use session::{ClosedReason, SessionState};
 pub use time::{Clock, SystemClock, Timestamp};
+pub use token_life::TokenLife;
 pub use webhook::{
     AddedHeader, AddedHeaderName, Authorization, AuthorizationKind, DEFAULT_OVERLAP, ED25519_PREFIX, EventPattern, Exponential,
     Expression, Factor, Filter, FilterError, Format, HMAC_PREFIX, InvalidAuthorization, InvalidHeader, InvalidPattern,
