@@ -125,6 +125,11 @@ impl AccountCredential {
         matches!(self, Self::OauthRefresh { .. } | Self::OauthPassword { .. })
     }
 
+    /// Whether each use of it gives another token.
+    pub(super) fn is_minted(&self) -> bool {
+        self.is_vouched_for() || matches!(self, Self::Anonymous { .. })
+    }
+
     /// Everything of it in one text, to be sealed.
     pub(super) fn to_secret(&self) -> Secret {
         let kind = |kind: &Option<TokenKind>| kind.map(TokenKind::as_str);

@@ -50,9 +50,10 @@ impl Minted {
             return Err(failed("there is no token in it: 1 to 8192 visible ASCII characters"));
         }
         let kind = kind.unwrap_or_else(|| TokenKind::supposed(text));
-        let life = TokenLife::of(&token);
+        let credential = Credential { kind, token };
+        let life = TokenLife::read(&credential);
         let obtained_at = life.issued_at.filter(|issued_at| *issued_at <= now).unwrap_or(now);
-        Ok(Self { credential: Credential { kind, token }, obtained_at, expires_at: expires_at.or(life.expires_at), rotated: None })
+        Ok(Self { credential, obtained_at, expires_at: expires_at.or(life.expires_at), rotated: None })
     }
 }
 

@@ -36,7 +36,7 @@ pub use registry::{AccountParts, AccountRegistry, AccountView};
 pub use source::{MintError, TokenSources};
 
 use crate::domain::{AccountId, Credential, SessionId};
-use crate::session::{Identity, SessionError};
+use crate::session::{Identity, SessionError, SessionRegistry};
 use crate::store::StoreError;
 
 /// How accounts behave.
@@ -64,6 +64,17 @@ pub trait AccountSessions: Send + Sync + 'static {
 
     /// The account is not managed any more.
     async fn release(&self, account: &AccountId) -> Result<(), SessionError>;
+}
+
+#[async_trait]
+impl AccountSessions for SessionRegistry {
+    async fn adopt(&self, identity: Identity, credential: Credential) -> Result<SessionId, SessionError> {
+        self.adopt(identity, credential).await.map(|handle| handle.id().clone())
+    }
+
+    async fn release(&self, account: &AccountId) -> Result<(), SessionError> {
+        self.release_account(account).await
+    }
 }
 
 /// Why an account could not be made, found or changed.

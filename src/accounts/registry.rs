@@ -86,14 +86,16 @@ pub(super) struct Live {
     pub(super) attempt: Option<Attempt>,
     /// Failed tries in a row.
     pub(super) failures: u32,
-    /// What a file held when it was last tried.
-    pub(super) tried: Option<[u8; 32]>,
+    /// How long a server asked to be left alone.
+    pub(super) patience: Option<Duration>,
+    /// The token that was last found in the file that the credential names, as a hash.
+    pub(super) found: Option<[u8; 32]>,
     pub(super) deleted: bool,
 }
 
 impl Entry {
     fn new(record: Record) -> Arc<Self> {
-        let live = Live { record, attempt: None, failures: 0, tried: None, deleted: false };
+        let live = Live { record, attempt: None, failures: 0, patience: None, found: None, deleted: false };
         Arc::new(Self { id: live.record.account.clone(), live: Mutex::new(live), changing: tokio::sync::Mutex::default() })
     }
 

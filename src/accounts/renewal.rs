@@ -13,12 +13,12 @@ use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
 use super::record::{Failure, HeldToken, Record, Standing};
-use super::registry::{Entry, Inner, LOCK};
+use super::registry::{Entry, Inner, LOCK, Live};
 use super::schedule::{draw, renew_at, wait_after};
 use super::{AccountCredential, AccountRegistry, CredentialKind, MintError};
 use crate::domain::{AccountId, Credential, SessionId};
 use crate::event_log::SystemEvent;
-use crate::session::{RenewalError, TokenSource};
+use crate::session::{RenewalError, SessionError, TokenSource};
 
 /// The longest wait between two tries to make a new refresh token durable.
 const STORE_AGAIN: Duration = Duration::from_secs(30);
@@ -62,22 +62,24 @@ impl TokenSource for AccountRegistry {
         let inner = &self.0;
         let not_managed = || RenewalError::Refused("the account is not managed any more".to_owned());
         let entry = inner.entry(account).ok_or_else(not_managed)?;
-        let (attempt, record) = {
-            let live = entry.live();
-            (live.attempt.clone(), live.record.clone())
+        let attempt = {
+            let mut live = entry.live();
+            if live.attempt.is_none() {
+                let (token, now) = (&live.record.token, inner.parts.clock.now());
+                let is_newer = token.session(&inner.parts.keyring) != *refused;
+                if is_newer && token.in_use && !token.has_ended(now) {
+                    return Ok(token.credential.clone());
+                }
+                // Asked at each refusal, a server that said no would be asked all the time.
+                if !is_newer && live.record.standing == Standing::CredentialRefused {
+                    let failure = live.record.last_failure.as_ref();
+                    return Err(RenewalError::Refused(failure.map(|failure| failure.reason.clone()).unwrap_or_default()));
+                }
+            }
+            // Under the same lock, so that everyone who finds the old token shares one renewal.
+            inner.attempt_with(&mut live, &entry, Cause::Refused)
         };
-        if attempt.is_none() {
-            let now = inner.parts.clock.now();
-            let is_newer = record.token.session(&inner.parts.keyring) != *refused;
-            if is_newer && record.token.in_use && !record.token.has_ended(now) {
-                return Ok(record.token.credential);
-            }
-            // Asked for each session and each refusal, a server that said no would be asked all the time.
-            if !is_newer && record.standing == Standing::CredentialRefused {
-                return Err(RenewalError::Refused(record.last_failure.map(|failure| failure.reason).unwrap_or_default()));
-            }
-        }
-        match inner.attempt(&entry, Cause::Refused).await {
+        match attempt.await {
             Ok(credential) if inner.parts.keyring.session_id(&credential) == *refused => {
                 Err(RenewalError::Refused("the credential still gives the token that Spaces refused".to_owned()))
             }
@@ -92,7 +94,10 @@ impl TokenSource for AccountRegistry {
 impl Inner {
     /// The renewal under way, or a new one.
     pub(super) fn attempt(self: &Arc<Self>, entry: &Arc<Entry>, cause: Cause) -> Attempt {
-        let mut live = entry.live();
+        self.attempt_with(&mut entry.live(), entry, cause)
+    }
+
+    fn attempt_with(self: &Arc<Self>, live: &mut Live, entry: &Arc<Entry>, cause: Cause) -> Attempt {
         if let Some(attempt) = &live.attempt {
             return attempt.clone();
         }
@@ -134,14 +139,15 @@ impl Inner {
         }
         match result {
             Ok(Renewed::Another) => {
-                entry.live().failures = 0;
+                let mut live = entry.live();
+                (live.failures, live.patience) = (0, None);
                 info!(account.id = %entry.id, "account `{}` has a new token", entry.id);
                 Ok(record.token.credential)
             }
             Ok(Renewed::Same) => {
                 // It is looked at again, and less and less often.
                 let mut live = entry.live();
-                live.failures = live.failures.saturating_add(1);
+                (live.failures, live.patience) = (live.failures.saturating_add(1), None);
                 Ok(record.token.credential)
             }
             Err(error) => {
@@ -154,35 +160,41 @@ impl Inner {
     /// The steps of a renewal. `record` is what is durable, at each of them.
     async fn renew(&self, entry: &Entry, record: &mut Record, cause: Cause) -> Result<Renewed, MintError> {
         let now = self.parts.clock.now();
-        let mut renewed = Renewed::Another;
-        if record.token.in_use || record.token.has_ended(now) {
-            let minted = self.parts.sources.mint(&record.credential, now).await?;
-            let is_same = minted.credential == record.token.credential;
-            if is_same && cause == Cause::Refused {
-                return Err(MintError::Refused("the credential still gives the token that Spaces refused".to_owned()));
-            }
-            if is_same && record.token.has_ended(now) {
-                return Err(MintError::Failed("the credential still gives a token that has ended".to_owned()));
-            }
-            if is_same {
-                renewed = Renewed::Same;
-            } else {
-                let mut next = record.clone();
-                next.credential = minted.rotated.clone().unwrap_or(next.credential);
-                next.token = HeldToken::from(minted);
-                self.save_surely(entry, next.clone()).await?;
-                *record = next;
+        if !record.token.in_use && !record.token.has_ended(now) {
+            match self.take_into_use(entry, record, true).await {
+                // It was got earlier and may have been revoked since.
+                Err(MintError::Refused(_)) => {}
+                result => return result.map(|()| Renewed::Another),
             }
         }
+        let minted = self.parts.sources.mint(&record.credential, now).await?;
+        if minted.credential != record.token.credential {
+            let mut next = record.clone();
+            next.credential = minted.rotated.clone().unwrap_or(next.credential);
+            next.token = HeldToken::from(minted);
+            self.save_surely(entry, next.clone()).await?;
+            *record = next;
+            return self.take_into_use(entry, record, true).await.map(|()| Renewed::Another);
+        }
+        if cause == Cause::Refused {
+            return Err(MintError::Refused("the credential still gives the token that Spaces refused".to_owned()));
+        }
+        if record.token.has_ended(now) {
+            return Err(MintError::Refused("the credential still gives a token that has ended".to_owned()));
+        }
+        self.take_into_use(entry, record, false).await.map(|()| Renewed::Same)
+    }
+
+    /// Lets the sessions have the token of `record`, once it is known that it is of the right user.
+    async fn take_into_use(&self, entry: &Entry, record: &mut Record, is_new: bool) -> Result<(), MintError> {
         let mut next = record.clone();
         self.identify(&mut next).await?;
         self.hand_over(&next).await?;
-        let is_settled = record.token.in_use && record.standing == Standing::Active && record.display_name == next.display_name;
-        if !is_settled {
+        if is_new || record.standing != Standing::Active {
             next.token.in_use = true;
             next.standing = Standing::Active;
-            if matches!(renewed, Renewed::Another) {
-                next.last_renewed_at = now;
+            if is_new {
+                next.last_renewed_at = self.parts.clock.now();
             }
             // If this is not written, a restart goes these steps once more.
             if let Err(error) = self.save(entry, next.clone()).await {
@@ -191,7 +203,7 @@ impl Inner {
             }
         }
         *record = next;
-        Ok(renewed)
+        Ok(())
     }
 
     /// Makes a token durable that may have cost the credential before it: until that succeeds, or the service stops, nothing else is
@@ -237,7 +249,11 @@ impl Inner {
     async fn hand_over(&self, record: &Record) -> Result<(), MintError> {
         let sessions = self.sessions.get().ok_or_else(stopping)?;
         let adopted = sessions.adopt(record.identity(), record.token.credential.clone()).await;
-        adopted.map(|_| ()).map_err(|error| MintError::Unavailable { detail: error.to_string(), retry_after: None })
+        adopted.map(|_| ()).map_err(|error| match error {
+            // A server would give another one; what is fixed, or lies somewhere, stays what it is.
+            SessionError::AuthFailed { detail } if !record.credential.is_minted() => MintError::Refused(detail),
+            error => MintError::Unavailable { detail: error.to_string(), retry_after: None },
+        })
     }
 
     /// Writes a failure down, and tells of a credential that is not valid any more.
@@ -260,6 +276,10 @@ impl Inner {
             let mut live = entry.live();
             live.record = record;
             live.failures = live.failures.saturating_add(1);
+            live.patience = match error {
+                MintError::Unavailable { retry_after, .. } => *retry_after,
+                MintError::Refused(_) | MintError::Failed(_) => None,
+            };
         }
         // The session tells of its own refusals.
         if is_end && cause != Cause::Refused {
@@ -276,16 +296,16 @@ impl Inner {
         let at = {
             let live = entry.live();
             let (record, token) = (&live.record, &live.record.token);
-            let again = || now.saturating_add(wait_after(live.failures.max(1), None, draw()));
+            let again = || now.saturating_add(wait_after(live.failures.max(1), live.patience, draw()));
             let is_fixed = matches!(record.credential, AccountCredential::Token { .. });
             match record.standing {
                 _ if live.deleted => None,
                 Standing::CredentialRefused if record.credential.kind().leads_elsewhere() => Some(again()),
                 Standing::CredentialRefused => None,
-                Standing::Unavailable => Some(again()),
-                Standing::Active | Standing::Renewing if !token.in_use => Some(again()),
-                Standing::Active | Standing::Renewing if is_fixed => None,
-                Standing::Active | Standing::Renewing => {
+                Standing::Unavailable | Standing::Renewing => Some(again()),
+                Standing::Active if !token.in_use => Some(again()),
+                Standing::Active if is_fixed => None,
+                Standing::Active => {
                     let due = token.expires_at.map(|expires_at| renew_at(token.obtained_at, expires_at, draw()));
                     due.map(|due| if live.failures > 0 { due.max(again()) } else { due })
                 }

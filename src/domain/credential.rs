@@ -21,6 +21,9 @@ pub enum TokenKind {
 pub struct UnknownTokenKind;
 
 impl TokenKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Oauth, Self::Jwt, Self::ServiceApp];
+
     /// The word in configuration, API and store.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -50,7 +53,7 @@ impl FromStr for TokenKind {
     type Err = UnknownTokenKind;
 
     fn from_str(text: &str) -> Result<Self, UnknownTokenKind> {
-        [Self::Oauth, Self::Jwt, Self::ServiceApp]
+        Self::ALL
             .into_iter()
             .find(|kind| text.eq_ignore_ascii_case(kind.as_str()))
             .ok_or(UnknownTokenKind)

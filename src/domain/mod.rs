@@ -16,6 +16,7 @@ mod webhook;
 pub use credential::{Credential, TokenKind, UnknownTokenKind};
 pub use delivery::{Attempt, AttemptOutcome, DeadReason, Delivery, DeliveryState, ErrorClass};
 pub use event::{Envelope, EventType, InvalidEventType};
+pub(crate) use ids::hex;
 pub use ids::{AccountId, DeliveryId, EventId, InvalidId, MessageRef, SessionId, SpaceId, WebhookId};
 pub use interest::Interest;
 pub use secret::{Sealed, Secret};

@@ -39,6 +39,7 @@ use super::problem::{FieldError, Problem};
         (name = "Subscriptions", description = "Listen to spaces beyond what webhooks want."),
         (name = "Caller", description = "Who the caller is and which spaces there are."),
         (name = "Sessions", description = "The connections to Spaces, one per token."),
+        (name = "Accounts", description = "Accounts whose tokens the bridge gets by itself; for the operator."),
         (name = "Health", description = "Whether the service is well."),
         (name = "Documentation", description = "This document."),
     ),

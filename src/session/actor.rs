@@ -138,6 +138,8 @@ struct SessionActor {
     list_at: Option<Instant>,
     jobs: FuturesUnordered<BoxFuture<'static, Job>>,
     needed_at: Instant,
+    /// Whether it lives without anyone who uses it, because the account's token is managed.
+    pinned: bool,
     timer: Pin<Box<Sleep>>,
     timer_at: Option<Instant>,
     end: Option<End>,
@@ -177,6 +179,7 @@ impl SessionActor {
             list_at: None,
             jobs: FuturesUnordered::new(),
             needed_at: now,
+            pinned: false,
             timer: Box::pin(tokio::time::sleep_until(now)),
             timer_at: None,
             end: None,
@@ -303,7 +306,8 @@ impl SessionActor {
 
     /// When the session ends if nothing needs it until then.
     fn idle_at(&self) -> Option<Instant> {
-        let idle = self.interest.is_empty() && self.queue.is_empty() && self.pending.is_empty() && self.inbox.is_empty();
+        let idle =
+            !self.pinned && self.interest.is_empty() && self.queue.is_empty() && self.pending.is_empty() && self.inbox.is_empty();
         idle.then(|| self.needed_at + self.shared.settings.idle_timeout)
     }
 

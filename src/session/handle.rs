@@ -82,6 +82,12 @@ impl SessionHandle {
         self.0.status.borrow().state
     }
 
+    /// Why Spaces refused the session's token, if it did.
+    pub(super) fn refusal(&self) -> Option<String> {
+        let status = self.0.status.borrow();
+        (status.state == SessionState::AuthFailed).then(|| status.reason.clone().unwrap_or_default())
+    }
+
     /// Who the session acts for. Waits until that is known, for `wait` at most.
     pub async fn identity(&self, wait: Duration) -> Result<Identity, SessionError> {
         let mut status = self.0.status.clone();

@@ -15,6 +15,8 @@ mod link;
 mod news;
 mod pending;
 mod registry;
+mod renewal;
+mod serving;
 mod shared;
 mod types;
 
@@ -23,6 +25,7 @@ use std::time::Duration;
 pub use handle::SessionHandle;
 pub use interest::InterestSource;
 pub use registry::SessionRegistry;
+pub use renewal::{NoTokenSource, RenewalError, TokenSource};
 pub use shared::SessionDependencies;
 pub use types::{
     ChannelState, Confirmed, Identity, OutgoingMessage, SendOutcome, SessionError, SessionStatus, SpaceChannel, Unconfirmed,

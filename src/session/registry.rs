@@ -52,7 +52,7 @@ impl SessionRegistry {
 
     /// The session that serves the webhooks and subscriptions of `account`, if it has one.
     pub fn of_account(&self, account: &AccountId) -> Option<SessionHandle> {
-        self.get(&self.shared.kept(account)?)
+        self.get(&self.shared.serving.kept(account)?)
     }
 
     /// All sessions, in the order of their ids.
@@ -75,11 +75,33 @@ impl SessionRegistry {
         Ok(())
     }
 
+    /// Opens the session of `credential` for the managed account of `identity`, and lets it serve that account from now on: its token
+    /// is stored sealed, and it lives without webhooks and subscriptions and over restarts. Does nothing if it serves already.
+    /// A token that was refused a moment ago is not taken.
+    ///
+    /// Whoever manages the account has to answer [`TokenSource::manages`](super::TokenSource::manages) for it from now on.
+    pub async fn adopt(&self, identity: Identity, credential: Credential) -> Result<SessionHandle, SessionError> {
+        self.shared.serving.set_managed(&identity.account, true);
+        let id = self.shared.keyring.session_id(&credential);
+        let handle = self.find_or_spawn(id, credential, Some(identity.clone()))?;
+        if let Some(detail) = handle.refusal() {
+            return Err(SessionError::AuthFailed { detail });
+        }
+        self.keep(&handle, &identity).await?;
+        Ok(handle)
+    }
+
+    /// Manages `account` no more. Its session ends when nobody uses it, unless webhooks or subscriptions need it.
+    pub async fn release_account(&self, account: &AccountId) -> Result<(), SessionError> {
+        self.shared.serving.set_managed(account, false);
+        self.interest_changed(account).await
+    }
+
     /// Lets the account's session follow a change of webhooks or subscriptions. If nothing is cared about any more, the stored token
     /// goes, and the session ends when nobody uses it.
     pub async fn interest_changed(&self, account: &AccountId) -> Result<(), SessionError> {
-        let Some(kept) = self.shared.kept(account) else { return Ok(()) };
-        if self.shared.interests.interest(account).is_empty() {
+        let Some(kept) = self.shared.serving.kept(account) else { return Ok(()) };
+        if !self.shared.is_needed(account) {
             self.forget(account, &kept).await?;
         }
         if let Some(handle) = self.get(&kept) {

@@ -124,15 +124,12 @@ impl TokenServer {
         let Some(accounts) = &self.accounts else {
             return Err(GrantError::Refused("no accounts server is set (`upstream.accounts_url`)".to_owned()));
         };
-        let mut form = Serializer::new(String::new());
-        form.append_pair("grant_type", grant_type).append_pair("client_id", &application.client_id).extend_pairs(fields);
-        if let Some(secret) = &application.client_secret {
-            form.append_pair("client_secret", secret.expose());
-        }
-        if let Some(scope) = &application.scope {
-            form.append_pair("scope", scope);
-        }
-        let request = self.http.post(below(accounts, &["oauth2", "access_token"])).body(form.finish());
+        let mut form = vec![("grant_type", grant_type), ("client_id", &application.client_id)];
+        form.extend_from_slice(fields);
+        form.extend(application.client_secret.iter().map(|secret| ("client_secret", secret.expose())));
+        form.extend(application.scope.iter().map(|scope| ("scope", scope.as_str())));
+        let form = Serializer::new(String::new()).extend_pairs(form).finish();
+        let request = self.http.post(below(accounts, &["oauth2", "access_token"])).body(form);
         let answer: AccessToken = self.post(request.header(CONTENT_TYPE, "application/x-www-form-urlencoded")).await?;
         let expires_in = answer.expires_in.as_ref().and_then(serde_json::Value::as_f64);
         Ok(Grant {

@@ -91,9 +91,11 @@ impl SessionActor {
         if interest.needs_list() && !self.interest.needs_list() {
             self.list_at = Some(Instant::now());
         }
-        if interest.is_empty() && !self.interest.is_empty() {
+        let pinned = kept.is_some_and(|account| self.shared.serving.is_managed(account));
+        if interest.is_empty() && !pinned && (self.pinned || !self.interest.is_empty()) {
             self.needed_at = Instant::now();
         }
+        self.pinned = pinned;
         self.interest = interest;
         self.want_spaces();
     }
