@@ -16,6 +16,7 @@ pub mod http;
 pub mod master_key;
 pub mod metrics;
 pub mod recovery;
+mod rekey;
 pub mod replies;
 pub mod seal;
 pub mod send_log;

@@ -25,7 +25,7 @@ use crate::send_log::SendLog;
 use crate::session::{InterestSource, SessionDependencies, SessionRegistry, SessionSettings};
 use crate::store::{Engine, MemoryStore};
 use crate::subscriptions::SubscriptionRegistry;
-use crate::upstream::{Connector, RestClient, RestSettings, SocketSettings};
+use crate::upstream::{Connector, RestClient, RestSettings, SocketSettings, TokenServer, TokenServerSettings};
 use crate::webhooks::WebhookRegistry;
 
 const ADMIN_KEY: &str = "admin-key-of-24-characters-or-more";
