@@ -146,11 +146,28 @@ pub struct SessionConfig {
     pub connects_per_second: u32,
     /// Most sessions at a time.
     pub max_sessions: usize,
+    /// So many seconds before the last known event the history is read again after a gap.
+    pub recovery_overlap_seconds: u64,
+    /// How far back the history is read at most, in hours.
+    pub recovery_limit_hours: u64,
+    /// How long live events wait at most for the history before them, in seconds.
+    pub recovery_hold_seconds: u64,
+    /// How long the history may fail until that is told as a gap, in seconds.
+    pub gap_after_seconds: u64,
 }
 
 impl Default for SessionConfig {
     fn default() -> Self {
-        Self { idle_timeout_seconds: 600, refusal_seconds: 60, connects_per_second: 50, max_sessions: 20_000 }
+        Self {
+            idle_timeout_seconds: 600,
+            refusal_seconds: 60,
+            connects_per_second: 50,
+            max_sessions: 20_000,
+            recovery_overlap_seconds: 120,
+            recovery_limit_hours: 168,
+            recovery_hold_seconds: 60,
+            gap_after_seconds: 600,
+        }
     }
 }
 

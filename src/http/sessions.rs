@@ -11,6 +11,7 @@ use super::auth::Caller;
 use super::error::{ApiError, Resource};
 use super::extract::{ApiPath, ApiQuery};
 use super::page::{Page, PageQuery};
+use super::session_recovery::RecoveryView;
 use super::subscriptions::Subscription;
 use crate::domain::{AccountId, SessionId, SessionState, Timestamp};
 use crate::session::{SessionHandle, SessionStatus};
@@ -60,6 +61,8 @@ pub(super) struct Session {
     emit_budget: u32,
     /// The spaces that it listens to.
     spaces: Vec<Subscription>,
+    /// How it closes the gaps that lost connections have left.
+    recovery: RecoveryView,
 }
 
 /// Where a session stands.
@@ -103,6 +106,7 @@ impl From<SessionStatus> for Session {
             durable: status.durable,
             emit_budget: status.emit_budget,
             spaces: status.channels.into_iter().map(Subscription::from).collect(),
+            recovery: status.recovery.into(),
         }
     }
 }

@@ -3,9 +3,11 @@
 //! heartbeats go on whatever the store, the REST API or the callers do.
 
 mod connection;
+mod direct;
 mod ending;
 mod events;
 mod news;
+mod recovery;
 mod sends;
 mod spaces;
 
@@ -25,15 +27,17 @@ use tracing::{Instrument as _, debug, error, info_span};
 use super::budget::EmitBudget;
 use super::channels::{Channels, Readiness};
 use super::handle::{Command, SessionHandle};
-use super::inbox::{AppendStep, Inbox};
+use super::inbox::{AppendStep, Entry, Inbox};
 use super::link::{Link, LinkHealth, LinkStep};
 use super::news::News;
 use super::pending::{PendingSends, Reply};
+use super::recovery::{Recovery, RecoverySettings};
 use super::shared::Shared;
 use super::types::{Identity, OutgoingMessage, SessionStatus};
+use super::watermarks::Reach;
 use crate::domain::{AccountId, ClosedReason, Credential, Interest, SessionId, SessionState, SpaceId, Timestamp, TokenKind};
 use crate::store::{Fence, StoreError, Wanted};
-use crate::upstream::{Profile, RestError, SpaceInfo};
+use crate::upstream::{Profile, RestError, SpaceInfo, TopicType};
 
 /// Commands a session may have waiting; a caller beyond that is told `Busy`.
 const COMMAND_QUEUE: usize = 64;
@@ -72,6 +76,7 @@ pub(super) fn new(shared: Arc<Shared>, known: Known) -> (SessionHandle, impl Fut
         durable: false,
         emit_budget: shared.settings.emits_per_minute,
         channels: Vec::new(),
+        recovery: super::RecoveryStatus::default(),
     };
     let (status, watch) = watch::channel(status);
     let handle = SessionHandle::new(known.id.clone(), known.credential.clone(), commands, watch);
@@ -96,6 +101,8 @@ enum Job {
     Listed(Result<Vec<SpaceInfo>, RestError>),
     Kept(Result<(), StoreError>),
     Recorded,
+    Marks(recovery::MarksJob),
+    LookedUp(SpaceId, Result<Option<TopicType>, RestError>),
 }
 
 /// How a session ends.
@@ -110,6 +117,7 @@ enum Step {
     Command(Option<Command>),
     Append(AppendStep),
     Job(Job),
+    Page(recovery::PageRead),
     Timer,
 }
 
@@ -137,6 +145,9 @@ struct SessionActor {
     identify_at: Option<Instant>,
     list_at: Option<Instant>,
     jobs: FuturesUnordered<BoxFuture<'static, Job>>,
+    recovery: Recovery<Entry>,
+    history: recovery::History,
+    look_ups: direct::LookUps,
     needed_at: Instant,
     timer: Pin<Box<Sleep>>,
     timer_at: Option<Instant>,
@@ -153,6 +164,12 @@ impl SessionActor {
     ) -> Self {
         let now = Instant::now();
         let known = status.borrow().identity.clone();
+        let settings = &shared.settings;
+        let recovery = Recovery::new(RecoverySettings {
+            reach: Reach { overlap: settings.recovery_overlap, limit: settings.recovery_limit },
+            hold: settings.recovery_hold,
+            tell_after: settings.gap_after,
+        });
         Self {
             link: Link::idle(),
             health: LinkHealth::default(),
@@ -176,6 +193,9 @@ impl SessionActor {
             listed: Vec::new(),
             list_at: None,
             jobs: FuturesUnordered::new(),
+            recovery,
+            history: recovery::History::new(now),
+            look_ups: direct::LookUps::default(),
             needed_at: now,
             timer: Box::pin(tokio::time::sleep_until(now)),
             timer_at: None,
@@ -204,6 +224,7 @@ impl SessionActor {
                 command = self.commands.recv() => Step::Command(command),
                 step = self.inbox.next(), if self.inbox.is_appending() => Step::Append(step),
                 Some(job) = self.jobs.next(), if !self.jobs.is_empty() => Step::Job(job),
+                Some(page) = self.history.reads.next(), if !self.history.reads.is_empty() => Step::Page(page),
                 () = &mut self.timer, if self.timer_at.is_some() => Step::Timer,
             };
             match step {
@@ -212,6 +233,7 @@ impl SessionActor {
                 Step::Command(None) => self.end = Some(End::Closed(ClosedReason::Shutdown)),
                 Step::Append(step) => self.on_append(step),
                 Step::Job(job) => self.on_job(job),
+                Step::Page(page) => self.on_page(page),
                 Step::Timer => self.on_timer(),
             }
             self.pump();
@@ -225,6 +247,7 @@ impl SessionActor {
         self.subscribe_wanted(now);
         self.emit_queued(now);
         self.tell_news(now);
+        self.recover(now);
         if let Some(fence) = &self.fence {
             self.inbox.start(&self.shared.event_log, fence, now);
         }
@@ -243,7 +266,7 @@ impl SessionActor {
             let (shared, credential) = (Arc::clone(shared), credential.clone());
             self.jobs.push(Box::pin(async move { Job::Identified(shared.rest.me(&credential).await) }));
         }
-        if self.list_at.is_some_and(|at| at <= now) {
+        if self.list_at.is_some_and(|at| at <= now) && !self.history.is_loading() {
             self.list_at = None;
             let (shared, credential) = (Arc::clone(shared), credential.clone());
             self.jobs.push(Box::pin(async move { Job::Listed(shared.rest.spaces(&credential).await) }));
@@ -257,6 +280,8 @@ impl SessionActor {
             Job::Listed(spaces) => self.on_listed(spaces),
             Job::Kept(kept) => self.on_kept(kept),
             Job::Recorded => {}
+            Job::Marks(job) => self.on_marks(job),
+            Job::LookedUp(space, kind) => self.on_looked_up(space, kind),
         }
     }
 
@@ -320,7 +345,8 @@ impl SessionActor {
             self.inbox.retry_at(),
             self.news_at(),
             self.identify_at,
-            self.list_at,
+            self.list_at.filter(|_| !self.history.is_loading()),
+            self.recover_at(now),
             self.idle_at(),
             blocked_by_budget.then(|| now + self.budget.wait_for_message(now)),
             wants_budget.then(|| now + self.budget.wait_for_subscription(now)),

@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::types::{Identity, OutgoingMessage, SendOutcome, SessionError, SessionStatus, Unconfirmed};
+use super::watermarks::Wish;
 use crate::domain::{ClosedReason, Credential, MessageRef, SessionId, SessionState, SpaceId};
 
 /// When to come again if a session's queue is full: about what it takes to work it off.
@@ -25,6 +26,8 @@ pub(super) enum Command {
     Explain { space: SpaceId, reply: oneshot::Sender<Result<(), SessionError>> },
     /// What webhooks and subscriptions want of this session has changed.
     InterestChanged,
+    /// Someone wants the history of spaces; the wish is stored under this id.
+    Wish(String, Wish),
     /// End.
     Close(ClosedReason),
 }
@@ -129,6 +132,12 @@ impl SessionHandle {
     pub async fn interest_changed(&self) {
         // A session that has ended has no interest to follow.
         let _ = self.0.commands.send(Command::InterestChanged).await;
+    }
+
+    /// Tells the session of a wish that is stored.
+    pub(super) async fn wish(&self, id: String, wish: Wish) {
+        // A session that has ended leaves it to the next one.
+        let _ = self.0.commands.send(Command::Wish(id, wish)).await;
     }
 
     /// Ends the session and waits until its connection is closed.

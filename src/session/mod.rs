@@ -7,6 +7,7 @@
 mod actor;
 mod budget;
 mod channels;
+mod gaps;
 mod handle;
 mod inbox;
 mod interest;
@@ -14,12 +15,15 @@ mod limiter;
 mod link;
 mod news;
 mod pending;
+mod recovery;
 mod registry;
 mod shared;
 mod types;
+mod watermarks;
 
 use std::time::Duration;
 
+pub use gaps::{Gap, GapReason, RecoveryState, RecoveryStatus};
 pub use handle::SessionHandle;
 pub use interest::InterestSource;
 pub use registry::SessionRegistry;
@@ -43,4 +47,12 @@ pub struct SessionSettings {
     pub connects_per_second: u32,
     /// Most live sessions.
     pub max_sessions: usize,
+    /// So much before the last known event the history is read again after a gap.
+    pub recovery_overlap: Duration,
+    /// How far back the history is read at most.
+    pub recovery_limit: Duration,
+    /// How long live events wait at most for the history before them.
+    pub recovery_hold: Duration,
+    /// How long the history may fail until that is told as a gap.
+    pub gap_after: Duration,
 }

@@ -19,6 +19,9 @@ const LATE_ECHO: Duration = Duration::from_mins(10);
 /// Most sends of one session that nobody waits for; beyond it the oldest are looked out for no longer.
 const MAX_LATE: usize = 256;
 
+/// How far the clocks of Spaces and of this machine may differ for a message of the history to be taken for a send.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(2);
+
 /// Where the end of a send is told.
 pub(super) type Reply = oneshot::Sender<Result<SendOutcome, SessionError>>;
 
@@ -87,6 +90,26 @@ impl PendingSends {
             Some(loopback) if loopback.reference.is_some() => None,
             _ => self.take_by_content(trace),
         }
+    }
+
+    /// Takes the send that a message of the history is, which was created `age` ago: one that nobody waits for any more and that was
+    /// handed over no later than that. A message that is older than the send is another one, though it may say the same.
+    pub(super) fn take_late(&mut self, trace: &Trace<'_>, age: Duration, now: Instant) -> Option<PendingSend> {
+        let is_late = |send: &PendingSend| send.late_until.is_some();
+        if let Some(loopback) = trace.loopback.filter(|loopback| loopback.reference.is_some()) {
+            let ours = loopback.bridge.as_deref() == Some(LOOPBACK_BRIDGE);
+            let reference = loopback.reference.as_deref().filter(|_| ours)?.parse().ok()?;
+            let number = *self.numbers.get(&reference)?;
+            return self.by_number.get(&number).is_some_and(is_late).then(|| self.remove(number)).flatten();
+        }
+        let text = plain_text(trace.html.unwrap_or_default());
+        let number = self.by_number.iter().find_map(|(number, send)| {
+            let message = &send.message;
+            let same_place = message.space.as_str() == trace.space && trace.category.is_none_or(|word| word == message.category);
+            let in_time = now.saturating_duration_since(send.accepted_at) + CLOCKS_DIFFER >= age;
+            (is_late(send) && same_place && in_time && text == message.plain_text).then_some(*number)
+        })?;
+        self.remove(number)
     }
 
     fn take_by_content(&mut self, trace: &Trace<'_>) -> Option<PendingSend> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 
+use super::gaps::RecoveryStatus;
 use crate::domain::{AccountId, MessageRef, SessionId, SessionState, SpaceId, Timestamp, TokenKind};
 use crate::upstream::{LOOPBACK_BRIDGE, Loopback, OutgoingContent, OutgoingPayload, Parent};
 
@@ -177,6 +178,8 @@ pub struct SessionStatus {
     pub emit_budget: u32,
     /// The spaces it listens to.
     pub channels: Vec<SpaceChannel>,
+    /// How it closes the gaps that lost connections have left.
+    pub recovery: RecoveryStatus,
 }
 
 /// A space that a session listens to.

@@ -10,6 +10,7 @@ mod history;
 mod message;
 mod rest;
 mod socket;
+mod space;
 mod text;
 
 pub use activity::{ActivityKind, ReceivedActivity};

@@ -9,6 +9,7 @@ mod events;
 mod http_api;
 mod reading;
 mod real_socketio;
+mod recovery;
 mod secrets;
 mod sending;
 mod session_tasks;

@@ -27,6 +27,7 @@ impl SessionActor {
                 if self.health.connected(Instant::now()) {
                     self.shared.metrics.reconnects.inc();
                     self.status.send_modify(|status| status.reconnects += 1);
+                    self.list_after_gap();
                 }
                 self.channels.retry_refused();
                 self.channels_changed = true;
@@ -44,6 +45,7 @@ impl SessionActor {
                 let now = Instant::now();
                 self.lose_pending(now);
                 self.channels.connection_lost();
+                self.on_connection_lost();
                 self.channels_changed = true;
                 let (after, reason) = (self.health.lost(&disconnect, now), disconnect.to_string());
                 self.news.lost(&reason);

@@ -41,6 +41,7 @@ impl SessionActor {
                 let _ = reply.send(if ready { Ok(()) } else { Err(self.what_holds(&space)) });
             }
             Command::InterestChanged => self.follow_interest(),
+            Command::Wish(id, wish) => self.on_wish(id, wish),
             Command::Close(reason) => self.end = Some(End::Closed(reason)),
         }
     }
