@@ -256,6 +256,16 @@ impl<T> Recovery<T> {
         if is_full { self.release(space) } else { Vec::new() }
     }
 
+    /// Takes an event out of what is held of the space, because the history has come to it.
+    pub(super) fn take_held(&mut self, space: &SpaceId, is_it: impl Fn(&T) -> bool) -> Option<T> {
+        let hold = self.runs.get_mut(space)?.hold.as_mut()?;
+        let index = hold.items.iter().position(|(item, _)| is_it(item))?;
+        let (item, bytes) = hold.items.remove(index)?;
+        self.held -= 1;
+        self.held_bytes -= bytes;
+        Some(item)
+    }
+
     /// The connection is gone: each space has a gap until its history was read.
     pub(super) fn connection_lost(&mut self, at: Timestamp, now: Instant) {
         self.marks.connection_lost(at);

@@ -294,7 +294,10 @@ impl World {
         let offset: usize = read.next.as_deref().map_or(0, |next| next.parse().expect("a number"));
         let page: Vec<i64> = all.iter().copied().skip(offset).take(size).collect();
         let next = offset + page.len();
-        self.push(page);
+        for message in page {
+            let held = self.recovery.take_held(&space("s1"), |held| *held == message);
+            self.push([held.unwrap_or(message)]);
+        }
         let next = (next < all.len()).then(|| next.to_string());
         match self.recovery.page(&space("s1"), next, self.now) {
             After::More => {}

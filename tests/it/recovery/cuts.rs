@@ -22,7 +22,8 @@ async fn what_was_said_while_the_connection_was_cut_comes_in_order_and_is_marked
         }
     })
     .await;
-    talk.listening_to(&talk.scene.space).await;
+    talk.texts(4).await;
+    talk.recovered().await;
     talk.bo_says("after");
     assert_eq!(talk.texts(5).await, ["before", "+one", "+two", "+three", "after"]);
     let recovery = talk.recovered().await;
@@ -140,9 +141,10 @@ async fn what_comes_in_while_the_history_is_slow_waits_for_it_and_other_spaces_d
     talk.listening_to(&lounge).await;
     talk.bo_says("live");
     bo_says(&talk.scene, &lounge, "elsewhere");
-    assert_eq!(talk.texts_in(&lounge, 1).await, ["elsewhere"]);
+    let elsewhere = talk.texts_in(&lounge, 1).await;
+    assert_eq!(elsewhere[0].trim_start_matches('+'), "elsewhere", "its own history may have been quicker");
+    assert_eq!(talk.texts(0).await, Vec::<String>::new());
     assert_eq!(talk.texts(2).await, ["+missed", "live"]);
-    assert_eq!(talk.recovered().await["eventsRecovered"], 1);
     talk.bridge.stop().await;
 }
 

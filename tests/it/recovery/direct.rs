@@ -42,7 +42,8 @@ async fn the_first_message_of_a_direct_space_that_someone_opens_reaches_the_webh
         talk.scene.upstream.post_as(&cleo, &space, "are you there?").expect("Cleo is a member");
     })
     .await;
-    talk.listening_to(&space).await;
+    received(&receiver, 2).await;
+    talk.recovered().await;
     talk.scene.upstream.post_as(&cleo, &space, "good").expect("Cleo is a member");
     let events = received(&receiver, 3).await;
     let mut texts: Vec<String> = events.iter().map(text).collect();

@@ -30,32 +30,30 @@ fn empty(status: u16) -> RestFault {
 
 #[tokio::test]
 async fn all_pages_are_read_however_they_are_numbered_and_end() {
-    let talk = Talk::start().await;
-    let mut expected = Vec::new();
-    for source in [ACTIVITY, MESSAGES] {
-        if source == MESSAGES {
-            talk.fails(ACTIVITY, &empty(404));
-        }
+    let expected: Vec<String> = (0..110).map(|number| format!("+{number}")).collect();
+    for closed in [None, Some(ACTIVITY)] {
         for style in [Pagination::Page, Pagination::Cursor] {
             for end in [EndOfList::Missing, EndOfList::Empty, EndOfList::End, EndOfList::EmptyPage] {
+                let talk = Talk::start().await;
                 talk.scene.upstream.script(|script| {
                     script.pagination.always(style);
                     script.end_of_list.always(end);
                 });
-                let first = expected.len();
+                if let Some(closed) = closed {
+                    talk.fails(closed, &empty(404));
+                }
                 talk.while_cut(async || {
-                    for number in first..first + 60 {
+                    for number in 0..110 {
                         talk.bo_says(&number.to_string());
-                        expected.push(format!("+{number}"));
                     }
                 })
                 .await;
-                assert_eq!(talk.texts(expected.len()).await, expected, "{source} {style:?} {end:?}");
-                talk.recovered().await;
+                assert_eq!(talk.texts(expected.len()).await, expected, "{closed:?} {style:?} {end:?}");
+                assert_eq!(talk.recovered().await["eventsRecovered"], 110, "{closed:?} {style:?} {end:?}");
+                talk.bridge.stop().await;
             }
         }
     }
-    talk.bridge.stop().await;
 }
 
 #[tokio::test]
