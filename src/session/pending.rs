@@ -248,6 +248,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_message_of_the_history_is_only_a_send_that_was_given_up_and_is_no_older_than_it() {
+        let mut sends = PendingSends::default();
+        let (given_up, awaited) = (pending(&mut sends, "s1", "same"), pending(&mut sends, "s1", "same"));
+        let second = Duration::from_secs(1);
+        tokio::time::advance(second * 10).await;
+        let now = Instant::now();
+        assert!(sends.take_late(&trace(None, "s1", "same"), second, now).is_none(), "its echo may still come");
+        sends.stop_waiting(&given_up, now);
+        for (space, text, age) in [("s1", "same", second * 60), ("s1", "other", second), ("s2", "same", second)] {
+            assert!(sends.take_late(&trace(None, space, text), age, now).is_none(), "{space} {text} {age:?}");
+        }
+        assert!(sends.take_late(&trace(Some(&loopback(&awaited)), "s1", "same"), second, now).is_none());
+        let taken = sends.take_late(&trace(None, "s1", "<p>same</p>"), second * 9, now);
+        assert_eq!(taken.map(|send| send.message.reference), Some(given_up));
+        sends.connection_lost(now);
+        let taken = sends.take_late(&trace(Some(&loopback(&awaited)), "s1", "other words"), second * 60, now);
+        assert_eq!(taken.map(|send| send.message.reference), Some(awaited), "the reference decides");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn late_sends_are_bounded() {
         let mut sends = PendingSends::default();
         for _ in 0..=MAX_LATE {

@@ -268,7 +268,13 @@ impl<T> Recovery<T> {
 
     /// The connection is gone: each space has a gap until its history was read.
     pub(super) fn connection_lost(&mut self, at: Timestamp, now: Instant) {
-        self.marks.connection_lost(at);
+        self.marks.online(at);
+        self.new_connection(now);
+    }
+
+    /// There is a new connection, on which nothing has been heard yet.
+    pub(super) fn new_connection(&mut self, now: Instant) {
+        self.marks.connection_lost();
         if !self.activity_barred {
             self.preferred = Source::Activity;
         }
@@ -478,8 +484,7 @@ impl<T> Recovery<T> {
     pub(super) fn release_overdue(&mut self, now: Instant) -> Vec<T> {
         let hold = self.settings.hold;
         let overdue = |run: &Run<T>| run.release_at(hold).is_some_and(|at| at <= now);
-        let spaces: Vec<SpaceId> =
-            self.runs.iter().filter(|(_, run)| overdue(run)).map(|(space, _)| space.clone()).collect();
+        let spaces: Vec<SpaceId> = self.runs.iter().filter(|(_, run)| overdue(run)).map(|(space, _)| space.clone()).collect();
         spaces.iter().flat_map(|space| self.release(space)).collect()
     }
 

@@ -151,8 +151,7 @@ impl Watermarks {
     /// Hears a space that is not known from `at` on: without a gap if it is `live`, else after its history from then on is read.
     pub(super) fn start(&mut self, space: &SpaceId, at: Timestamp, live: bool) {
         if !self.spaces.contains_key(space) {
-            let mark =
-                Mark { floor: at, heard: at, live, beyond_gap: None, missing_since: None, stored_at: None, dirty: false };
+            let mark = Mark { floor: at, heard: at, live, beyond_gap: None, missing_since: None, stored_at: None, dirty: false };
             self.spaces.insert(space.clone(), mark);
             self.has_new = true;
             self.touch(space);
@@ -171,11 +170,10 @@ impl Watermarks {
     }
 
     /// From now on there may be a gap in every space.
-    pub(super) fn connection_lost(&mut self, now: Timestamp) {
+    pub(super) fn connection_lost(&mut self) {
         for mark in self.spaces.values_mut() {
             mark.live = false;
         }
-        self.online(now);
     }
 
     /// From now on there may be a gap in this space.
@@ -262,14 +260,12 @@ impl Watermarks {
     /// Has what is quiet written again where that is due.
     pub(super) fn refresh(&mut self, now: Timestamp) {
         let stale = |mark: &Mark| !mark.dirty && mark.stored_at.is_some_and(|at| now.since(at) >= REFRESHED);
-        let spaces: Vec<SpaceId> =
-            self.spaces.iter().filter(|(_, mark)| stale(mark)).map(|(space, _)| space.clone()).collect();
+        let spaces: Vec<SpaceId> = self.spaces.iter().filter(|(_, mark)| stale(mark)).map(|(space, _)| space.clone()).collect();
         for space in spaces {
             self.touch(&space);
         }
         let is_gone = |mark: &Mark| mark.missing_since.is_some_and(|since| now.since(since) >= MISSING);
-        let gone: Vec<SpaceId> =
-            self.spaces.iter().filter(|(_, mark)| is_gone(mark)).map(|(space, _)| space.clone()).collect();
+        let gone: Vec<SpaceId> = self.spaces.iter().filter(|(_, mark)| is_gone(mark)).map(|(space, _)| space.clone()).collect();
         for space in gone {
             self.remove(&space);
         }
@@ -314,6 +310,11 @@ impl Watermarks {
         if !self.wishes.iter().any(|(known, _)| *known == id) {
             self.wishes.push((id, wish));
         }
+    }
+
+    /// Forgets the wishes, which concern another session now, or nobody.
+    pub(super) fn forget_wishes(&mut self) {
+        self.wishes.clear();
     }
 
     /// Whether a wish waits for the list of spaces.
@@ -458,10 +459,10 @@ async fn documents(engine: &dyn Engine, account: &AccountId) -> StoreResult<Vec<
     loop {
         let list = DocList { kind: DocKind::Watermark, account: None, after: Some(after), limit: BATCH };
         let page = engine.doc_list(list).await?;
-        let is_last = page.len() < BATCH || page.last().is_none_or(|last| !last.id.starts_with(&prefix));
+        let is_last = page.len() < BATCH || page.last().is_none_or(|document| !document.id.starts_with(&prefix));
         found.extend(page.into_iter().filter(|document| document.id.starts_with(&prefix)));
         match found.last() {
-            Some(last) if !is_last => after = last.id.clone(),
+            Some(newest) if !is_last => after = newest.id.clone(),
             _ => return Ok(found),
         }
     }
@@ -496,7 +497,7 @@ mod tests {
         marks.durable(&s1, at(5_300));
         marks.durable(&s1, at(5_200));
         assert_eq!(from(&marks, 5_300), 5_200, "the overlap is read again");
-        marks.connection_lost(at(5_400));
+        marks.connection_lost();
         marks.durable(&s1, at(5_900));
         assert_eq!(marks.heard(&s1), Some(at(5_300)), "what came after the gap does not close it");
         marks.closed(&s1, at(5_800));

@@ -29,6 +29,7 @@ impl SessionActor {
                     self.status.send_modify(|status| status.reconnects += 1);
                     self.list_after_gap();
                 }
+                self.on_new_connection();
                 self.channels.retry_refused();
                 self.channels_changed = true;
                 self.news.connected();

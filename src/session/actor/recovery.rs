@@ -25,7 +25,7 @@ use crate::store::{DocWrite, StoreError};
 use crate::upstream::{Circumstances, HistoryPage, ReceivedMessage, RestError, SpaceInfo, TopicType, normalise};
 
 /// How long watermarks wait until they are stored together.
-const STORE_AFTER: Duration = Duration::from_secs(5);
+const STORE_AFTER: Duration = Duration::from_secs(15);
 
 /// When watermarks are read and stored again after a failure of the store.
 const STORE_AGAIN: Duration = Duration::from_secs(5);
@@ -157,10 +157,11 @@ impl SessionActor {
     fn read_page(&mut self, read: Read) {
         let (shared, credential) = (Arc::clone(&self.shared), self.credential.clone());
         self.history.reads.push(Box::pin(async move {
-            let next = read.next.as_deref();
+            // Spaces gives what is later than the time that it is asked for.
+            let (after, next) = (read.from.saturating_sub(Duration::from_millis(1)), read.next.as_deref());
             let page = match read.source {
-                Source::Activity => shared.rest.activity_page(&credential, &read.space, read.from, next).await,
-                Source::Messages => shared.rest.messages_page(&credential, &read.space, read.from, next).await,
+                Source::Activity => shared.rest.activity_page(&credential, &read.space, after, next).await,
+                Source::Messages => shared.rest.messages_page(&credential, &read.space, after, next).await,
             };
             (read, page)
         }));
@@ -245,8 +246,7 @@ impl SessionActor {
         if !by_us || self.pending.is_empty() || !self.history.own_ids.insert(id) {
             return marked;
         }
-        let (Some(space), Some(created)) =
-            (message.topic_id.as_deref(), message.created.as_deref().and_then(Timestamp::parse))
+        let (Some(space), Some(created)) = (message.topic_id.as_deref(), message.created.as_deref().and_then(Timestamp::parse))
         else {
             return marked;
         };
@@ -308,6 +308,12 @@ impl SessionActor {
 
     pub(super) fn on_connection_lost(&mut self) {
         self.recovery.connection_lost(self.shared.clock.now(), Instant::now());
+        self.history.changed = true;
+    }
+
+    /// There is a new connection, on which nothing has been heard yet.
+    pub(super) fn on_new_connection(&mut self) {
+        self.recovery.new_connection(Instant::now());
         self.history.changed = true;
     }
 
@@ -374,6 +380,7 @@ impl SessionActor {
             (false, _) => {
                 self.history.marks = Marks::Own;
                 self.history.store_at = None;
+                self.recovery.marks_mut().forget_wishes();
             }
             (true, Marks::Wanted(_) | Marks::Loading | Marks::Known) => {}
         }
@@ -415,7 +422,8 @@ impl SessionActor {
         let Some(account) = self.account() else { return };
         self.history.store_at = None;
         self.history.storing = true;
-        let (writes, shared) = (self.recovery.marks_mut().take_writes(&account, self.shared.clock.now()), Arc::clone(&self.shared));
+        let (writes, shared) =
+            (self.recovery.marks_mut().take_writes(&account, self.shared.clock.now()), Arc::clone(&self.shared));
         self.jobs.push(Box::pin(async move {
             let stored = watermarks::store(&*shared.engine, &writes).await;
             Job::Marks(MarksJob::Stored(writes, stored))

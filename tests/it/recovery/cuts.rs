@@ -1,6 +1,6 @@
 //! Connections that are cut, services that stop or are killed: everything is in the log once, in order, and reaches the webhooks.
 
-use fake_upstream::{EchoFault, Fault, RestFault, SendFault, Who};
+use fake_upstream::{ChangeStyle, EchoFault, Expiry, Fault, RestFault, SendFault, TokenKind, Who};
 use reqwest::StatusCode;
 use serde_json::json;
 
@@ -203,6 +203,58 @@ async fn a_restart_in_the_middle_of_a_recovery_begins_it_anew() {
 }
 
 #[tokio::test]
+async fn a_change_that_was_heard_is_the_same_event_in_the_words_of_the_history() {
+    let styles = [ChangeStyle::Flag, ChangeStyle::Category("chat.updated".to_owned())];
+    let deletions = [ChangeStyle::Flag, ChangeStyle::Category("chat.deleted".to_owned())];
+    for (edits, deletions) in styles.into_iter().zip(deletions) {
+        let talk = Talk::start().await;
+        talk.scene.upstream.script(|script| {
+            script.edits.always(edits.clone());
+            script.deletions.always(deletions);
+        });
+        let (edited, deleted) = (talk.bo_says("first"), talk.bo_says("second"));
+        next_millisecond().await;
+        talk.scene.upstream.edit(&edited, "first, corrected").expect("it exists");
+        talk.scene.upstream.delete(&deleted).expect("it exists");
+        talk.texts(4).await;
+        talk.while_cut(async || {
+            talk.bo_says("missed");
+        })
+        .await;
+        talk.texts(5).await;
+        talk.recovered().await;
+        assert_eq!(talk.texts(5).await.len(), 5, "{edits:?}");
+        assert_eq!(talk.bridge.session().await["recovery"]["eventsRecovered"], 1, "{edits:?}");
+        talk.bridge.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_fresh_token_closes_the_gap_that_a_refused_one_left() {
+    let talk = Talk::start().await;
+    talk.bo_says("before");
+    talk.texts(1).await;
+    talk.scene.upstream.script(|script| {
+        script.expiry.always(Expiry::Fault(Fault::Kick));
+    });
+    talk.scene.upstream.expire(&talk.scene.token);
+    eventually("the refusal", async || (talk.bridge.session().await["state"] == "auth_failed").then_some(())).await;
+    talk.bo_says("missed");
+    next_millisecond().await;
+    let fresh = talk.scene.upstream.token_for(&talk.scene.ana, TokenKind::Jwt);
+    assert_eq!(talk.bridge.say(&fresh, &talk.scene.space, "I am back").await.status, StatusCode::CREATED);
+    let path = format!("/events?type=message.*&space={}", talk.scene.space.as_ref());
+    let found = eventually("all three", async || {
+        let found = talk.bridge.get(&path, &fresh).await.json()["data"].as_array().expect("a list").clone();
+        (found.len() == 3).then_some(found)
+    });
+    let mut texts: Vec<String> = found.await.iter().map(text).collect();
+    texts.sort();
+    assert_eq!(texts, ["+missed", "I am back", "before"]);
+    talk.bridge.stop().await;
+}
+
+#[tokio::test]
 async fn a_send_whose_echo_was_lost_with_the_connection_is_found_in_the_history() {
     let talk = Talk::start().await;
     talk.bo_says("the same words");
@@ -220,9 +272,10 @@ async fn a_send_whose_echo_was_lost_with_the_connection_is_found_in_the_history(
         (record["status"] == "confirmed").then_some(record)
     })
     .await;
-    let ids: Vec<String> = talk.scene.upstream.with_world(|world| {
-        world.messages_in(talk.scene.space.as_ref()).iter().map(|message| message.id.clone()).collect()
-    });
+    let ids: Vec<String> = talk
+        .scene
+        .upstream
+        .with_world(|world| world.messages_in(talk.scene.space.as_ref()).iter().map(|message| message.id.clone()).collect());
     assert_eq!(ids.len(), 3, "nothing was sent twice");
     assert_eq!(record["id"], ids[2].as_str());
     talk.texts(3).await;

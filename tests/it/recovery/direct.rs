@@ -12,7 +12,8 @@ async fn direct_only(talk: &Talk) -> Receiver {
     let receiver = Receiver::start(Reply::status(204)).await;
     talk.register(&receiver, json!({"spaces": ["direct"]})).await;
     // Until the spaces are listed, none of them is new.
-    let listed = |seen: &fake_upstream::Seen| seen.rest_calls().any(|call| call.path.ends_with("/me/spaces") && call.status.is_some());
+    let listed =
+        |seen: &fake_upstream::Seen| seen.rest_calls().any(|call| call.path.ends_with("/me/spaces") && call.status.is_some());
     talk.scene.upstream.wait_until(super::DEADLINE, listed).await.expect("the spaces are listed");
     receiver
 }

@@ -64,7 +64,8 @@ async fn what_is_wanted_from_the_past_is_not_forgotten_by_a_restart() {
     assert!(before > 0);
     drop(receiver);
     let bridge = bridge.restart().await;
-    let listens = talk.scene.upstream.wait_until(DEADLINE, |seen| seen.is_subscribed(&talk.scene.token, talk.scene.space.as_ref()));
+    let listens =
+        talk.scene.upstream.wait_until(DEADLINE, |seen| seen.is_subscribed(&talk.scene.token, talk.scene.space.as_ref()));
     listens.await.expect("the session listens");
     bridge.stop().await;
 }
