@@ -113,6 +113,10 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
             connects_per_second: 10,
             max_sessions: 10,
             limit_wait: Duration::from_mins(5),
+            recovery_overlap: Duration::from_mins(2),
+            recovery_limit: Duration::from_hours(168),
+            recovery_hold: Duration::from_mins(1),
+            gap_after: Duration::from_mins(10),
         },
         incarnation,
     }));
@@ -530,7 +534,7 @@ fn every_call_is_documented_with_its_failures_and_headers() {
     };
     let mut ids = std::collections::BTreeSet::new();
     let paths = document["paths"].as_object().expect("paths");
-    assert_eq!(paths.len(), 34);
+    assert_eq!(paths.len(), 41);
     for (path, item) in paths {
         for (method, operation) in item.as_object().expect("calls") {
             let call = format!("{method} {path}");

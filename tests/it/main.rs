@@ -11,6 +11,7 @@ mod idempotency;
 mod keys;
 mod reading;
 mod real_socketio;
+mod recovery;
 mod secrets;
 mod sending;
 mod session_tasks;
