@@ -11,6 +11,7 @@ pub mod demo;
 pub mod domain;
 pub mod event_log;
 mod failure;
+pub mod governor;
 pub mod http;
 pub mod master_key;
 pub mod metrics;

@@ -9,10 +9,12 @@ use axum::response::{IntoResponse, Response};
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
+use super::limits;
 use super::problem::{FieldError, Problem};
 use crate::consumers::MAX_CONSUMERS;
 use crate::delivery::HandshakeError;
 use crate::event_log::TestError;
+use crate::governor::Allowance;
 use crate::session::SessionError;
 use crate::store::StoreError;
 use crate::upstream::RestError;
@@ -271,9 +273,11 @@ impl ApiError {
             Self::Session(
                 SessionError::NotConnected { retry_after, .. }
                 | SessionError::Busy { retry_after }
-                | SessionError::RateLimited { retry_after },
+                | SessionError::RateLimited { retry_after, .. },
             )
-            | Self::Rest(RestError::Refused { retry_after: Some(retry_after), .. }) => Some(*retry_after),
+            | Self::Rest(RestError::Refused { retry_after: Some(retry_after), .. } | RestError::Limited { retry_after, .. }) => {
+                Some(*retry_after)
+            }
             Self::Overloaded | Self::TimedOut | Self::Session(SessionError::Closed) => Some(SOON),
             _ if matches!(self.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) => Some(LATER),
             _ => None,
@@ -304,6 +308,16 @@ impl ApiError {
         }
     }
 
+    /// How the limit stands that the call ran into.
+    fn allowance(&self) -> Option<Allowance> {
+        match self {
+            Self::Session(SessionError::RateLimited { allowance, .. }) | Self::Rest(RestError::Limited { allowance, .. }) => {
+                Some(*allowance)
+            }
+            _ => None,
+        }
+    }
+
     fn sizes(&self) -> Option<(usize, usize)> {
         match self {
             Self::MessageTooLarge { size, limit } | Self::Session(SessionError::TooLarge { size, limit }) => {
@@ -330,6 +344,7 @@ impl ApiError {
             },
             size,
             limit,
+            excess: size.zip(limit).map(|(size, limit)| size.saturating_sub(limit)),
             upstream_code: self.upstream_code().map(shorten),
         }
     }
@@ -395,6 +410,9 @@ fn rest_kind(error: &RestError) -> Kind {
         RestError::Refused { status: 429, .. } => {
             (StatusCode::TOO_MANY_REQUESTS, "upstream_rate_limited", "Spaces wants fewer calls")
         }
+        RestError::Limited { .. } => {
+            (StatusCode::TOO_MANY_REQUESTS, "call_budget_exhausted", "The budget of calls to Spaces is used up")
+        }
         RestError::Refused { .. } | RestError::Unreadable { .. } => (StatusCode::BAD_GATEWAY, "upstream_error", "Spaces failed"),
         RestError::Unreachable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "upstream_unreachable", "Spaces is out of reach"),
     }
@@ -454,6 +472,9 @@ impl IntoResponse for ApiError {
         if let Some(seconds) = problem.retry_after {
             headers.insert(RETRY_AFTER, seconds.into());
         }
+        if let Some(allowance) = self.allowance() {
+            limits::show(headers, &allowance);
+        }
         if status == StatusCode::UNAUTHORIZED {
             let challenge = match self {
                 Self::CredentialsMissing => r#"Bearer realm="spaces-bridge""#,
@@ -468,7 +489,7 @@ impl IntoResponse for ApiError {
 
 /// `duration` in the whole seconds of `Retry-After`, at least one.
 fn whole_seconds(duration: Duration) -> u64 {
-    duration.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX).max(1)
+    limits::whole_seconds(duration).max(1)
 }
 
 /// Longest piece of the upstream's words that is passed on.

@@ -19,6 +19,7 @@ mod filter;
 mod filter_schema;
 mod health;
 mod html;
+mod limits;
 mod listeners;
 mod message_body;
 mod messages;

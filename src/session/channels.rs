@@ -126,11 +126,16 @@ impl Channels {
         }
     }
 
-    /// Lets a space go. `true` if the upstream has to be told.
-    pub(super) fn forget(&mut self, space: &SpaceId) -> bool {
-        self.unsettled.remove(space);
-        let channel = self.channels.remove(space);
+    /// Whether the upstream has to be told if `space` is let go.
+    pub(super) fn is_known_upstream(&self, space: &SpaceId) -> bool {
+        let channel = self.channels.get(space);
         channel.is_some_and(|channel| matches!(channel.progress, Progress::Subscribed | Progress::Asked(_)))
+    }
+
+    /// Lets a space go.
+    pub(super) fn forget(&mut self, space: &SpaceId) {
+        self.unsettled.remove(space);
+        self.channels.remove(space);
     }
 
     /// The next space to ask for.

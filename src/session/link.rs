@@ -189,7 +189,7 @@ fn is_silent_refusal(error: &ConnectError) -> bool {
 }
 
 /// A random number from 0 up to 1.
-fn draw() -> f64 {
+pub(super) fn draw() -> f64 {
     // A clock that cannot be random is no reason to fail: half the time is as good.
     let number = getrandom::u32().unwrap_or(u32::MAX / 2);
     f64::from(number) / f64::from(u32::MAX)

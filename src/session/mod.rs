@@ -14,6 +14,7 @@ mod limiter;
 mod link;
 mod news;
 mod pending;
+mod queue;
 mod registry;
 mod shared;
 mod types;
@@ -25,7 +26,8 @@ pub use interest::InterestSource;
 pub use registry::SessionRegistry;
 pub use shared::SessionDependencies;
 pub use types::{
-    ChannelState, Confirmed, Identity, OutgoingMessage, SendOutcome, SessionError, SessionStatus, SpaceChannel, Unconfirmed,
+    ChannelState, Confirmed, Identity, OutgoingMessage, SendClass, SendOutcome, SessionError, SessionStatus, SpaceChannel,
+    Unconfirmed,
 };
 
 /// The settings of sessions.
@@ -35,10 +37,6 @@ pub struct SessionSettings {
     pub idle_timeout: Duration,
     /// How long a refused token is answered for without asking Spaces again.
     pub refusal_stands: Duration,
-    /// Socket.IO events that a session may emit per minute.
-    pub emits_per_minute: u32,
-    /// Largest event that may be emitted, in bytes.
-    pub payload_limit: usize,
     /// Connection attempts per second, over all sessions.
     pub connects_per_second: u32,
     /// Most live sessions.

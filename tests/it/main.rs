@@ -7,6 +7,7 @@ mod demo;
 mod durability;
 mod events;
 mod http_api;
+mod limits;
 mod reading;
 mod real_socketio;
 mod secrets;

@@ -154,10 +154,7 @@ impl SessionActor {
         match send.reply {
             Some(reply) if refusal.wants_subscription() && !send.resent => {
                 self.channels.lost(&send.message.space);
-                let again = QueuedSend { message: send.message, reply, accepted_at: send.accepted_at, resent: true };
-                // Others may have come back before it, and what was accepted later waits already.
-                let later = self.queue.iter().position(|send| send.accepted_at > again.accepted_at);
-                self.queue.insert(later.unwrap_or(self.queue.len()), again);
+                self.queue.push(QueuedSend { message: send.message, reply, accepted_at: send.accepted_at, resent: true });
             }
             Some(reply) => {
                 self.count_send("refused");

@@ -74,7 +74,13 @@ impl SessionActor {
             self.on_subscription_refused(Some(space), Refusal { code: None, message: Some("no answer in time".to_owned()) });
         }
         while let Some(space) = self.channels.next_wanted() {
-            if !self.budget.take_for_subscription(now) || self.link.subscribe(&space).is_err() {
+            let may = self.budget.take_for_subscription(now);
+            self.note_budget(may);
+            if !may {
+                break;
+            }
+            if self.link.subscribe(&space).is_err() {
+                self.budget.give_back_subscription();
                 break;
             }
             self.channels.asked(&space, now);
@@ -103,9 +109,16 @@ impl SessionActor {
         let now = Instant::now();
         let mut wanted = self.interest.spaces.clone();
         wanted.extend(self.listed.iter().filter(|space| self.interest_covers(space)).map(|space| space.id.clone()));
+        self.let_go_at = None;
         let needless = self.channels.spaces().filter(|space| !wanted.contains(*space) && !self.is_sending_to(space));
         for space in needless.cloned().collect::<Vec<_>>() {
-            if self.channels.forget(&space) && self.link.is_online() && self.link.unsubscribe(&space).is_ok() {
+            let is_told = self.link.is_online() && self.channels.is_known_upstream(&space);
+            if is_told && !self.budget.take_for_subscription(now) {
+                self.let_go_at = Some(now + self.budget.wait_for_subscription(now));
+                break;
+            }
+            self.channels.forget(&space);
+            if is_told && self.link.unsubscribe(&space).is_ok() {
                 self.count_emit();
             }
         }
@@ -118,12 +131,19 @@ impl SessionActor {
         self.channels_changed = true;
     }
 
+    /// Goes on letting go, once the budget allows it.
+    pub(super) fn let_go_if_due(&mut self, now: Instant) {
+        if self.let_go_at.is_some_and(|at| at <= now) {
+            self.want_spaces();
+        }
+    }
+
     pub(super) fn interest_covers(&self, space: &SpaceInfo) -> bool {
         if space.kind == Some(TopicType::Direct) { self.interest.direct } else { self.interest.all }
     }
 
     pub(super) fn is_sending_to(&self, space: &SpaceId) -> bool {
-        self.pending.contains_space(space) || self.queue.iter().any(|send| send.message.space == *space)
+        self.pending.contains_space(space) || self.queue.contains_space(space)
     }
 
     pub(super) fn is_direct(&self, space: &str) -> bool {
