@@ -21,34 +21,24 @@ impl EmitBudget {
         &self.0
     }
 
-    /// Takes one emit for a message.
-    pub(super) fn take_for_message(&self, class: SendClass, now: Instant) -> bool {
-        self.0.take_emit(class.into(), now)
+    /// Takes one emit, if the class may have one now.
+    pub(super) fn take(&self, class: EmitClass, now: Instant) -> bool {
+        self.0.take_emit(class, now)
     }
 
-    /// Gives back an emit that was taken for a message and not made.
-    pub(super) fn give_back(&self, class: SendClass) {
-        self.0.give_back_emit(class.into());
+    /// Gives back an emit that was taken and not made.
+    pub(super) fn give_back(&self, class: EmitClass) {
+        self.0.give_back_emit(class);
+    }
+
+    /// How long until the class may emit.
+    pub(super) fn wait(&self, class: EmitClass, now: Instant) -> Duration {
+        self.0.emit_wait(class, now)
     }
 
     /// Takes one emit for a subscription or whatever else is not a message, which leaves a reserve to messages.
     pub(super) fn take_for_subscription(&self, now: Instant) -> bool {
-        self.0.take_emit(EmitClass::Subscription, now)
-    }
-
-    /// Gives back an emit that was taken for a subscription and not made.
-    pub(super) fn give_back_subscription(&self) {
-        self.0.give_back_emit(EmitClass::Subscription);
-    }
-
-    /// How long until a message may be emitted.
-    pub(super) fn wait_for_message(&self, class: SendClass, now: Instant) -> Duration {
-        self.0.emit_wait(class.into(), now)
-    }
-
-    /// How long until a subscription may be emitted.
-    pub(super) fn wait_for_subscription(&self, now: Instant) -> Duration {
-        self.0.emit_wait(EmitClass::Subscription, now)
+        self.take(EmitClass::Subscription, now)
     }
 
     /// How the limit stands.

@@ -140,13 +140,19 @@ impl Channels {
 
     /// The next space to ask for.
     pub(super) fn next_wanted(&self) -> Option<SpaceId> {
-        if self.asked_at().count() >= MAX_ASKED {
+        if !self.may_ask() {
             return None;
         }
         // Those whom a caller waits for go first.
         let mut wanted = self.unsettled().filter(|(_, channel)| channel.progress == Progress::Wanted);
         let first = wanted.clone().find(|(_, channel)| !channel.waiting.is_empty());
         first.or_else(|| wanted.next()).map(|(space, _)| space.clone())
+    }
+
+    /// Whether `space` is to be asked for and may be now.
+    pub(super) fn is_next(&self, space: &SpaceId) -> bool {
+        let channel = self.channels.get(space);
+        channel.is_some_and(|channel| channel.progress == Progress::Wanted) && self.may_ask()
     }
 
     /// Notes that `space` was asked for.
@@ -254,6 +260,10 @@ impl Channels {
             },
         });
         channels.collect()
+    }
+
+    fn may_ask(&self) -> bool {
+        self.asked_at().count() < MAX_ASKED
     }
 
     fn oldest_asked(&self) -> Option<SpaceId> {

@@ -8,7 +8,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::support::bridge::{Answer, Bridge, Scene};
-use crate::support::receiver::Receiver;
+use crate::support::receiver::{Receiver, Reply};
 use crate::support::wait::eventually;
 
 /// Limits on emits, and none on anything else that these tests do.
@@ -155,7 +155,7 @@ async fn a_flood_goes_as_fast_as_spaces_allows_and_never_faster() {
 #[tokio::test]
 async fn all_sessions_of_a_user_share_what_spaces_allows_the_user() {
     let scene = scene(emits(8, 60)).await;
-    let other = scene.upstream.token_for(&scene.ana, TokenKind::Oauth);
+    let other = scene.upstream.token_for(&scene.ana, TokenKind::Jwt);
     let bridge = Bridge::start(&scene.upstream).await;
     for token in [&scene.token, &other] {
         with_limits(&bridge, token, "live").await;
@@ -214,7 +214,7 @@ async fn subscriptions_leave_a_part_to_messages_and_go_on_as_the_budget_allows()
         script.over_emits.always(OverLimit::Fault(Fault::Cut));
     });
     let spaces: Vec<Space> = (0..30).map(|number| scene.upstream.space(&number.to_string(), &[&scene.ana])).collect();
-    let receiver = Receiver::start().await;
+    let receiver = Receiver::start(Reply::status(204)).await;
     let bridge = Bridge::start(&scene.upstream).await;
     with_limits(&bridge, &scene.token, "live").await;
     assert_eq!(bridge.say(&scene.token, &scene.space, "warm-up").await.status, StatusCode::CREATED);
@@ -276,7 +276,7 @@ async fn no_call_is_made_while_spaces_wants_none() {
     });
     let answer = bridge.get("/spaces", &scene.token).await;
     answer.assert_problem(429, "upstream_rate_limited");
-    assert_eq!(answer.header("retry-after"), "3");
+    assert_eq!((answer.header("retry-after"), &answer.json()["upstreamCode"]), ("3", &json!("too.many.requests")));
     let answer = bridge.get("/spaces", &scene.token).await;
     answer.assert_problem(429, "call_budget_exhausted");
     let [limit, remaining, _] = told(&answer);
@@ -313,7 +313,7 @@ async fn calls_stay_within_what_spaces_allows() {
 }
 
 #[tokio::test]
-async fn limits_that_could_not_be_read_are_read_by_the_next_session() {
+async fn nobody_waits_for_the_limits_and_one_session_of_a_user_reads_them() {
     let scene = scene(Limits::default()).await;
     scene.upstream.script(|script| {
         script.rest.on("/api/limit").next(1, RestFault::Slow(Duration::from_millis(200)));
@@ -322,7 +322,7 @@ async fn limits_that_could_not_be_read_are_read_by_the_next_session() {
     // Nobody waits for the limits.
     assert_eq!(bridge.say(&scene.token, &scene.space, "at once").await.status, StatusCode::CREATED);
     with_limits(&bridge, &scene.token, "live").await;
-    let other = scene.upstream.token_for(&scene.ana, TokenKind::Oauth);
+    let other = scene.upstream.token_for(&scene.ana, TokenKind::Jwt);
     with_limits(&bridge, &other, "live").await;
     assert_eq!(scene.upstream.seen(|seen| seen.rest_count("GET", "/api/limit")), 1, "once for a user");
     bridge.stop().await;

@@ -10,6 +10,7 @@ use tracing::{debug, warn};
 
 use super::{End, Job, QueuedSend, SessionActor};
 use crate::domain::{AccountId, MessageRef, SpaceId};
+use crate::governor::EmitClass;
 use crate::send_log::{SendRecord, SendStatus};
 use crate::session::channels::Readiness;
 use crate::session::handle::{Command, NOT_CONNECTED_RETRY, Waiting};
@@ -110,11 +111,9 @@ impl SessionActor {
             let detail = status.reason.clone().unwrap_or_else(|| format!("the session is {}", status.state.as_str()));
             return SessionError::NotConnected { retry_after: NOT_CONNECTED_RETRY, detail };
         }
-        let held_for = match self.channels.readiness(space) {
-            Readiness::Ready => self.budget.wait_for_message(self.queue.class_of(space).unwrap_or_default(), now),
-            Readiness::Waiting | Readiness::Refused(_) if self.channels.is_asked(space) => Duration::ZERO,
-            Readiness::Waiting | Readiness::Refused(_) => self.budget.wait_for_subscription(now),
-        };
+        let class = self.queue.class_of(space).map_or(EmitClass::Subscription, EmitClass::from);
+        let is_asked = self.channels.is_asked(space);
+        let held_for = if is_asked { Duration::ZERO } else { self.budget.wait(class, now) };
         if held_for > Duration::ZERO {
             return SessionError::RateLimited { retry_after: held_for, allowance: self.budget.allowance(now) };
         }
@@ -168,7 +167,7 @@ impl SessionActor {
 
     /// Takes one emit of the budget for a message.
     fn may_emit(&mut self, class: SendClass, now: Instant) -> bool {
-        let may = self.budget.take_for_message(class, now);
+        let may = self.budget.take(class.into(), now);
         self.note_budget(may);
         may
     }
@@ -202,7 +201,7 @@ impl SessionActor {
                 None
             }
             Err(error) => {
-                self.budget.give_back(class);
+                self.budget.give_back(class.into());
                 let EmitError::TooLarge { size, limit } = error else { return Some(send) };
                 // The caller may have gone.
                 let _ = send.reply.send(Err(SessionError::TooLarge { size, limit }));
@@ -220,11 +219,11 @@ impl SessionActor {
         for class in [SendClass::Interactive, SendClass::Bulk] {
             let is_ready = |(of, space): (SendClass, &SpaceId)| of == class && self.channels.readiness(space) == Readiness::Ready;
             if self.queue.turns().any(is_ready) {
-                waits.push(self.budget.wait_for_message(class, now));
+                waits.push(self.budget.wait(class.into(), now));
             }
         }
-        if self.channels.next_wanted().is_some() {
-            waits.push(self.budget.wait_for_subscription(now));
+        if let Some((_, class)) = self.next_subscription() {
+            waits.push(self.budget.wait(class, now));
         }
         // Another session of the user may give something back, and Spaces may raise the limit.
         let budget = waits.into_iter().min().map(|wait| now + wait.min(LOOK_AGAIN));

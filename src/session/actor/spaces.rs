@@ -9,6 +9,7 @@ use tracing::{debug, error, info, warn};
 
 use super::{Job, SessionActor};
 use crate::domain::SpaceId;
+use crate::governor::EmitClass;
 use crate::session::channels::{AfterRefusal, Readiness};
 use crate::session::types::{Identity, SessionError};
 use crate::store::StoreError;
@@ -73,18 +74,27 @@ impl SessionActor {
         while let Some(space) = self.channels.overdue(now) {
             self.on_subscription_refused(Some(space), Refusal { code: None, message: Some("no answer in time".to_owned()) });
         }
-        while let Some(space) = self.channels.next_wanted() {
-            let may = self.budget.take_for_subscription(now);
+        while let Some((space, class)) = self.next_subscription() {
+            let may = self.budget.take(class, now);
             self.note_budget(may);
             if !may {
                 break;
             }
             if self.link.subscribe(&space).is_err() {
-                self.budget.give_back_subscription();
+                self.budget.give_back(class);
                 break;
             }
             self.channels.asked(&space, now);
             self.count_emit();
+        }
+    }
+
+    /// The next space to ask for, and how urgent it is: as urgent as the messages that wait for it.
+    pub(super) fn next_subscription(&self) -> Option<(SpaceId, EmitClass)> {
+        let mut awaited = self.queue.turns().filter(|(_, space)| self.channels.is_next(space));
+        match awaited.next() {
+            Some((class, space)) => Some((space.clone(), class.into())),
+            None => Some((self.channels.next_wanted()?, EmitClass::Subscription)),
         }
     }
 
@@ -114,7 +124,7 @@ impl SessionActor {
         for space in needless.cloned().collect::<Vec<_>>() {
             let is_told = self.link.is_online() && self.channels.is_known_upstream(&space);
             if is_told && !self.budget.take_for_subscription(now) {
-                self.let_go_at = Some(now + self.budget.wait_for_subscription(now));
+                self.let_go_at = Some(now + self.budget.wait(EmitClass::Subscription, now));
                 break;
             }
             self.channels.forget(&space);
