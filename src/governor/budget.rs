@@ -163,9 +163,9 @@ mod tests {
         assert_eq!(take(&mut budget, 0, 200, now), 100);
         let allowance = budget.allowance(now);
         assert_eq!((allowance.limit, allowance.remaining), (100, 0));
-        assert_eq!(allowance.reset_after, Duration::from_secs(61));
-        assert_eq!(budget.wait(0, now), Duration::from_secs(61));
-        assert_eq!(budget.wait(0, now + Duration::from_secs(61)), Duration::ZERO);
+        assert_eq!(allowance.reset_after, Duration::from_millis(61_500));
+        assert_eq!(budget.wait(0, now), Duration::from_millis(61_500));
+        assert_eq!(budget.wait(0, now + Duration::from_millis(61_500)), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
@@ -176,7 +176,7 @@ mod tests {
             assert_eq!(take(&mut budget, 0, 6, now + Duration::from_secs(20)), 6);
             let asked = now + Duration::from_secs(30);
             let wait = budget.wait(class, asked);
-            assert_eq!(wait, Duration::from_secs(31), "class {class}");
+            assert_eq!(wait, Duration::from_millis(31_500), "class {class}");
             assert!(!budget.take(class, asked + wait - Duration::from_millis(1)), "class {class}");
             assert!(budget.take(class, asked + wait), "class {class}");
         }

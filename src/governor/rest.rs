@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(take(&mut budget, RestClass::Background, ME, now), 480);
         assert_eq!(take(&mut budget, RestClass::Interactive, ME, now), 120);
         let wait = budget.take(RestClass::Interactive, ME, now).expect_err("nothing is left");
-        assert_eq!(wait, Duration::from_secs(305));
+        assert_eq!(wait, Duration::from_millis(305_500));
         assert_eq!(budget.allowance(now).remaining, 0);
     }
 

@@ -9,6 +9,10 @@ use tokio::time::Instant;
 /// Parts that a window is counted in. What was used is available again a sixtieth of the window later than it could be, at most.
 const PARTS: u32 = 60;
 
+/// How much longer a use counts here than at Spaces: what was used late in one window may have been long under way, and what follows
+/// in the next may not.
+const TRANSIT: Duration = Duration::from_millis(500);
+
 #[derive(Debug)]
 struct Part<const CLASSES: usize> {
     begins: Instant,
@@ -101,9 +105,9 @@ impl<const CLASSES: usize> Window<CLASSES> {
         self.length / PARTS
     }
 
-    /// When even the youngest use of `part` is as old as the window is long.
+    /// When even the youngest use of `part` is as old as the window is long, for Spaces too.
     fn leaves(&self, part: &Part<CLASSES>) -> Instant {
-        part.begins + self.width() + self.length
+        part.begins + self.width() + self.length + TRANSIT
     }
 }
 
@@ -120,11 +124,11 @@ mod tests {
         window.count(0, begin);
         window.count(1, begin + Duration::from_millis(999));
         window.count(1, begin + Duration::from_millis(1000));
-        window.advance(begin + Duration::from_millis(60_999));
+        window.advance(begin + Duration::from_millis(61_499));
         assert_eq!(window.used(), [1, 2]);
-        window.advance(begin + Duration::from_millis(61_000));
+        window.advance(begin + Duration::from_millis(61_500));
         assert_eq!(window.used(), [0, 1]);
-        window.advance(begin + Duration::from_millis(62_000));
+        window.advance(begin + Duration::from_millis(62_500));
         assert_eq!(window.used(), [0, 0]);
         assert_eq!(window.leaving().count(), 0);
     }
@@ -146,9 +150,9 @@ mod tests {
         let mut window: Window<1> = Window::new(MINUTE);
         window.add([7], now);
         window.set_length(Duration::from_secs(10), now + Duration::from_secs(30));
-        window.advance(now + Duration::from_secs(39));
+        window.advance(now + Duration::from_secs(40));
         assert_eq!(window.used(), [7]);
-        window.advance(now + Duration::from_secs(41));
+        window.advance(now + Duration::from_secs(42));
         assert_eq!(window.used(), [0]);
     }
 
@@ -160,7 +164,7 @@ mod tests {
             let now = now + Duration::from_millis(50) * step;
             window.advance(now);
             window.count(0, now);
-            assert!(window.parts.len() <= PARTS as usize + 1);
+            assert!(window.parts.len() <= PARTS as usize + 2);
         }
     }
 }
