@@ -50,6 +50,8 @@ pub struct HttpConfig {
     pub max_listeners_per_account: usize,
     /// How long a caller may take nothing of its answer, in seconds.
     pub write_timeout_seconds: u64,
+    /// How long a call with an idempotency key is remembered, in hours.
+    pub idempotency_hours: u64,
 }
 
 impl Default for HttpConfig {
@@ -62,6 +64,7 @@ impl Default for HttpConfig {
             max_requests: 10_000,
             max_listeners_per_account: 10,
             write_timeout_seconds: 30,
+            idempotency_hours: 24,
         }
     }
 }
@@ -146,11 +149,19 @@ pub struct SessionConfig {
     pub connects_per_second: u32,
     /// Most sessions at a time.
     pub max_sessions: usize,
+    /// How long a session waits to try again when Spaces lets its user have no further connection, unless Spaces says how long.
+    pub limit_retry_seconds: u64,
 }
 
 impl Default for SessionConfig {
     fn default() -> Self {
-        Self { idle_timeout_seconds: 600, refusal_seconds: 60, connects_per_second: 50, max_sessions: 20_000 }
+        Self {
+            idle_timeout_seconds: 600,
+            refusal_seconds: 60,
+            connects_per_second: 50,
+            max_sessions: 20_000,
+            limit_retry_seconds: 300,
+        }
     }
 }
 

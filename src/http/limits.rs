@@ -16,11 +16,29 @@ const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
-/// Tells in `headers` how a limit stands.
-pub(super) fn show(headers: &mut HeaderMap, allowance: &Allowance) {
-    headers.insert(LIMIT, allowance.limit.into());
-    headers.insert(REMAINING, allowance.remaining.into());
-    headers.insert(RESET, whole_seconds(allowance.reset_after).into());
+/// How a limit stands, as headers tell it.
+pub(super) struct Standing {
+    /// How much there may be in a time.
+    pub(super) limit: u32,
+    /// How much is left of it.
+    pub(super) remaining: u32,
+    /// How long until all of it is available again.
+    pub(super) reset_after: Duration,
+}
+
+impl Standing {
+    /// Tells it in `headers`.
+    pub(super) fn show(&self, headers: &mut HeaderMap) {
+        headers.insert(LIMIT, self.limit.into());
+        headers.insert(REMAINING, self.remaining.into());
+        headers.insert(RESET, whole_seconds(self.reset_after).into());
+    }
+}
+
+impl From<&Allowance> for Standing {
+    fn from(allowance: &Allowance) -> Self {
+        Self { limit: allowance.limit, remaining: allowance.remaining, reset_after: allowance.reset_after }
+    }
 }
 
 /// `duration` in whole seconds, rounded up.
@@ -112,10 +130,10 @@ mod tests {
     }
 
     #[test]
-    fn an_allowance_is_told_in_three_headers() {
+    fn a_limit_is_told_in_three_headers() {
         let mut headers = HeaderMap::new();
         let reset_after = Duration::from_millis(41_200);
-        show(&mut headers, &Allowance { limit: 200, per: Duration::from_mins(1), remaining: 17, reset_after });
+        Standing { limit: 200, remaining: 17, reset_after }.show(&mut headers);
         let header = |name: &str| headers[name].to_str().expect("a text").to_owned();
         assert_eq!(
             [header("X-RateLimit-Limit"), header("X-RateLimit-Remaining"), header("X-RateLimit-Reset")],

@@ -149,10 +149,14 @@ impl Channels {
         first.or_else(|| wanted.next()).map(|(space, _)| space.clone())
     }
 
-    /// Whether `space` is to be asked for and may be now.
-    pub(super) fn is_next(&self, space: &SpaceId) -> bool {
-        let channel = self.channels.get(space);
-        channel.is_some_and(|channel| channel.progress == Progress::Wanted) && self.may_ask()
+    /// Whether `space` is still to be asked for.
+    pub(super) fn is_wanted(&self, space: &SpaceId) -> bool {
+        self.channels.get(space).is_some_and(|channel| channel.progress == Progress::Wanted)
+    }
+
+    /// Whether another space may be asked for now.
+    pub(super) fn may_ask(&self) -> bool {
+        self.asked_at().count() < MAX_ASKED
     }
 
     /// Notes that `space` was asked for.
@@ -244,6 +248,11 @@ impl Channels {
         }
     }
 
+    /// How many spaces are neither subscribed nor refused yet.
+    pub(super) fn unsettled_count(&self) -> usize {
+        self.unsettled.len()
+    }
+
     /// The spaces, wanted and had.
     pub(super) fn spaces(&self) -> impl Iterator<Item = &SpaceId> {
         self.channels.keys()
@@ -260,10 +269,6 @@ impl Channels {
             },
         });
         channels.collect()
-    }
-
-    fn may_ask(&self) -> bool {
-        self.asked_at().count() < MAX_ASKED
     }
 
     fn oldest_asked(&self) -> Option<SpaceId> {

@@ -7,15 +7,22 @@
 mod actor;
 mod budget;
 mod channels;
+mod freshness;
 mod handle;
+mod handover;
 mod inbox;
 mod interest;
 mod limiter;
 mod link;
 mod news;
+mod opening;
+mod own_sends;
 mod pending;
 mod queue;
 mod registry;
+mod renewal;
+mod renewing;
+mod serving;
 mod shared;
 mod types;
 
@@ -24,6 +31,7 @@ use std::time::Duration;
 pub use handle::SessionHandle;
 pub use interest::InterestSource;
 pub use registry::SessionRegistry;
+pub use renewal::{NoTokenSource, RenewalError, TokenSource};
 pub use shared::SessionDependencies;
 pub use types::{
     ChannelState, Confirmed, Identity, OutgoingMessage, SendClass, SendOutcome, SessionError, SessionStatus, SpaceChannel,
@@ -41,4 +49,6 @@ pub struct SessionSettings {
     pub connects_per_second: u32,
     /// Most live sessions.
     pub max_sessions: usize,
+    /// How long a session waits to try again when Spaces lets its user have no further connection.
+    pub limit_wait: Duration,
 }

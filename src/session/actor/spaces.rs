@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, warn};
 
 use super::{Job, SessionActor};
 use crate::domain::SpaceId;
 use crate::governor::EmitClass;
 use crate::session::channels::{AfterRefusal, Readiness};
-use crate::session::types::{Identity, SessionError};
-use crate::store::StoreError;
+use crate::session::types::SessionError;
 use crate::upstream::{Refusal, RestError, SpaceInfo, TopicType};
 
 /// When the user's spaces are listed again, after a success and after a failure.
@@ -91,9 +90,9 @@ impl SessionActor {
 
     /// The next space to ask for, and how urgent it is: as urgent as the messages that wait for it.
     pub(super) fn next_subscription(&self) -> Option<(SpaceId, EmitClass)> {
-        let mut awaited = self.queue.turns().filter(|(_, space)| self.channels.is_next(space));
+        let mut awaited = self.queue.turns().filter(|(_, space)| self.channels.is_wanted(space));
         match awaited.next() {
-            Some((class, space)) => Some((space.clone(), class.into())),
+            Some((class, space)) => self.channels.may_ask().then(|| (space.clone(), class.into())),
             None => Some((self.channels.next_wanted()?, EmitClass::Subscription)),
         }
     }
@@ -103,13 +102,16 @@ impl SessionActor {
         let account = self.account();
         let kept = account.as_ref().filter(|account| self.shared.is_kept(account, &self.id));
         self.status.send_if_modified(|status| std::mem::replace(&mut status.durable, kept.is_some()) != kept.is_some());
-        let interest = kept.map(|account| self.shared.interests.interest(account)).unwrap_or_default();
+        let serves = account.as_ref().filter(|_| kept.is_some() || self.is_preparing());
+        let interest = serves.map(|account| self.shared.interests.interest(account)).unwrap_or_default();
         if interest.needs_list() && !self.interest.needs_list() {
             self.list_at = Some(Instant::now());
         }
-        if interest.is_empty() && !self.interest.is_empty() {
+        let pinned = serves.is_some_and(|account| self.shared.serving.is_managed(account));
+        if interest.is_empty() && !pinned && (self.pinned || !self.interest.is_empty()) {
             self.needed_at = Instant::now();
         }
+        self.pinned = pinned;
         self.interest = interest;
         self.want_spaces();
     }
@@ -118,6 +120,7 @@ impl SessionActor {
     pub(super) fn want_spaces(&mut self) {
         let now = Instant::now();
         let mut wanted = self.interest.spaces.clone();
+        wanted.extend(self.heard_before());
         wanted.extend(self.listed.iter().filter(|space| self.interest_covers(space)).map(|space| space.id.clone()));
         self.let_go_at = None;
         let needless = self.channels.spaces().filter(|space| !wanted.contains(*space) && !self.is_sending_to(space));
@@ -128,8 +131,11 @@ impl SessionActor {
                 break;
             }
             self.channels.forget(&space);
-            if is_told && self.link.unsubscribe(&space).is_ok() {
-                self.count_emit();
+            if is_told {
+                match self.link.unsubscribe(&space) {
+                    Ok(()) => self.count_emit(),
+                    Err(_) => self.budget.give_back(EmitClass::Subscription),
+                }
             }
         }
         for space in &wanted {
@@ -173,21 +179,5 @@ impl SessionActor {
             }
         };
         self.list_at = self.interest.needs_list().then(|| Instant::now() + again);
-    }
-
-    /// Serves the account's webhooks and subscriptions from now on, since the session that did has ended.
-    pub(super) fn take_over(&mut self, identity: Identity) {
-        let (shared, id, credential) = (Arc::clone(&self.shared), self.id.clone(), self.credential.clone());
-        self.jobs.push(Box::pin(async move { Job::Kept(shared.keep(&id, &credential, &identity).await) }));
-    }
-
-    pub(super) fn on_kept(&mut self, kept: Result<(), StoreError>) {
-        match kept {
-            Ok(()) => {
-                info!("session `{}` serves the webhooks and subscriptions of its account from now on", self.id);
-                self.follow_interest();
-            }
-            Err(error) => warn!(error = &error as &dyn std::error::Error, "the token could not be stored"),
-        }
     }
 }
