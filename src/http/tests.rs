@@ -108,8 +108,6 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
         settings: SessionSettings {
             idle_timeout: Duration::from_mins(1),
             refusal_stands: Duration::from_mins(1),
-            emits_per_minute: 200,
-            payload_limit: 16 << 10,
             connects_per_second: 10,
             max_sessions: 10,
             limit_wait: Duration::from_mins(5),

@@ -10,6 +10,7 @@ use super::renewal::RenewalError;
 use super::types::{Identity, OutgoingMessage, SendOutcome, SessionError, SessionStatus, Unconfirmed};
 use super::watermarks::Wish;
 use crate::domain::{AccountId, ClosedReason, Credential, MessageRef, SessionId, SessionState, SpaceId, Timestamp, TokenKind};
+use crate::governor::Allowance;
 
 /// When to come again if a session's queue is full: about what it takes to work it off.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
@@ -90,6 +91,16 @@ impl SessionHandle {
     /// Where the session stands now.
     pub fn state(&self) -> SessionState {
         self.0.status.borrow().state
+    }
+
+    /// How the limit on emits of the session's user stands.
+    pub fn emit_allowance(&self) -> Allowance {
+        self.0.status.borrow().governor.emit_allowance(Instant::now())
+    }
+
+    /// Largest message that Spaces takes from the session's user, in bytes.
+    pub fn payload_limit(&self) -> usize {
+        self.0.status.borrow().governor.payload_bytes()
     }
 
     /// Why Spaces refused the session's token, if it did.

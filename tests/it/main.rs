@@ -9,6 +9,7 @@ mod events;
 mod http_api;
 mod idempotency;
 mod keys;
+mod limits;
 mod reading;
 mod real_socketio;
 mod recovery;
