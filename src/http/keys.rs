@@ -287,5 +287,5 @@ fn path_of(key: &KnownKey) -> String {
 
 /// Whether there is such an account.
 fn known(app: &AppState, account: &AccountId) -> Result<(), ApiError> {
-    if app.sessions.stands_for(account) { Ok(()) } else { Err(ApiError::NotFound(Resource::Account)) }
+    if app.sessions.stands_for(account) { Ok(()) } else { Err(app.once_ready(ApiError::NotFound(Resource::Account))) }
 }

@@ -318,7 +318,8 @@ impl Failure {
             }
             Self::Unavailable => {
                 "`not_connected`, `session_closed`, `store_unavailable`, `overloaded`, `timed_out`: not now; try again. \
-                 `account_has_no_session`, `account_token_refused`: the account of the bridge key needs a token first."
+                 `not_ready`: the service is starting. `account_has_no_session`, `account_token_refused`: the account of the bridge \
+                 key needs a token first."
             }
         }
     }
