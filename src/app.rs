@@ -144,8 +144,7 @@ impl App {
             Arc::clone(&metrics),
         ));
         let sends = Arc::new(SendLog::new(Arc::clone(&engine), Arc::clone(&clock)));
-        let rest_settings = RestSettings { url: urls.rest, timeout: Duration::from_secs(config.upstream.rest_timeout_seconds) };
-        let rest = RestClient::new(&rest_settings, (*tls).clone()).map_err(|error| AppError::Tls(error.into()))?;
+        let rest = rest_client(&config, urls.rest, &tls)?;
         let connector = Connector::new(socket_settings(&config, urls.socket, Arc::clone(&tls))).map_err(AppError::Upstream)?;
         let sessions = Arc::new(SessionRegistry::new(SessionDependencies {
             connector,
@@ -191,12 +190,7 @@ impl App {
             subscriptions,
             sends,
             keys: Arc::new(KeyRegistry::load(Arc::clone(&engine), Arc::clone(&clock)).await?),
-            idempotency: Idempotency::new(
-                Arc::clone(&engine),
-                keyring,
-                Arc::clone(&clock),
-                Duration::from_hours(config.http.idempotency_hours),
-            ),
+            idempotency: idempotency(&config, &engine, keyring, &clock),
             consumers: Arc::new(ConsumerRegistry::new(Arc::clone(&engine), Arc::clone(&clock))),
             replies: replies.clone(),
             event_log,
@@ -311,6 +305,16 @@ async fn keyring(config: &Config, engine: &Arc<dyn Engine>) -> Result<Arc<Keyrin
         None => master_key::find_or_generate(&config.store.path)?,
     };
     Ok(Arc::new(master_key::open_keyring(engine, &master).await?))
+}
+
+fn rest_client(config: &Config, url: url::Url, tls: &rustls::ClientConfig) -> Result<RestClient, AppError> {
+    let settings = RestSettings { url, timeout: Duration::from_secs(config.upstream.rest_timeout_seconds) };
+    RestClient::new(&settings, tls.clone()).map_err(|error| AppError::Tls(error.into()))
+}
+
+fn idempotency(config: &Config, engine: &Arc<dyn Engine>, keyring: Arc<Keyring>, clock: &Arc<dyn Clock>) -> Idempotency {
+    let kept = Duration::from_hours(config.http.idempotency_hours);
+    Idempotency::new(Arc::clone(engine), keyring, Arc::clone(clock), kept)
 }
 
 /// How long events and their settled deliveries are kept.

@@ -33,7 +33,7 @@ const MAX_SPACES: usize = 1_000;
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = BridgeKey)]
-pub(super) struct Key {
+pub(super) struct ShownKey {
     /// Its id.
     #[schema(value_type = String, example = "key_7d1c0b4a5e6f48a9b2c3d4e5f6a7b8c9")]
     id: KeyId,
@@ -80,7 +80,7 @@ pub(super) enum KeyScopeName {
     Webhooks,
 }
 
-impl From<&KnownKey> for Key {
+impl From<&KnownKey> for ShownKey {
     fn from(key: &KnownKey) -> Self {
         Self {
             id: key.id.clone(),
@@ -165,7 +165,7 @@ impl KeyCreation {
     ),
     request_body(content = KeyCreation, content_type = "application/json"),
     responses(
-        (status = 201, description = "The key, this once.", body = Key, headers(("Location" = String, description = "The key's address."))),
+        (status = 201, description = "The key, this once.", body = ShownKey, headers(("Location" = String, description = "The key's address."))),
         (status = 403, description = "`operator_required`: this call needs the admin key."),
         (status = 404, description = "`account_not_found`: the service holds no token of such an account and gets none by itself."),
         (status = 409, description = "`key_limit_reached`: the account has as many keys as it may have."),
@@ -185,7 +185,7 @@ pub(super) async fn create_key(
         async move {
             let (key, secret) = app.keys.create(KeyId::of_seed(&seed), account, new).await?;
             let location = HeaderValue::from_str(&path_of(&key)).expect("ids are safe in headers");
-            let body = Key { key: Some(secret.expose().to_owned()), ..Key::from(&*key) };
+            let body = ShownKey { key: Some(secret.expose().to_owned()), ..ShownKey::from(&*key) };
             Ok((StatusCode::CREATED, [(LOCATION, location), (CACHE_CONTROL, NO_STORE)], Json(body)).into_response())
         }
     };
@@ -204,7 +204,7 @@ pub(super) async fn create_key(
         PageQuery,
     ),
     responses(
-        (status = 200, description = "A page of keys.", body = Page<Key>),
+        (status = 200, description = "A page of keys.", body = Page<ShownKey>),
         (status = 403, description = "`operator_required`: this call needs the admin key."),
         (status = 404, description = "`account_not_found`: there is no such account, and no key of one."),
     ),
@@ -215,8 +215,8 @@ pub(super) async fn list_keys(
     _: Operator,
     ApiPath(account): ApiPath<AccountId>,
     ApiQuery(query): ApiQuery<PageQuery>,
-) -> Result<Json<Page<Key>>, ApiError> {
-    let all: Vec<Key> = app.keys.of_account(&account).iter().map(|key| Key::from(&**key)).collect();
+) -> Result<Json<Page<ShownKey>>, ApiError> {
+    let all: Vec<ShownKey> = app.keys.of_account(&account).iter().map(|key| ShownKey::from(&**key)).collect();
     if all.is_empty() {
         known(&app, &account)?;
     }
@@ -235,7 +235,7 @@ pub(super) async fn list_keys(
         ("keyId" = String, Path, description = "The key.", pattern = "^key_[A-Za-z0-9_-]{1,128}$", example = "key_7d1c0b4a5e6f48a9b2c3d4e5f6a7b8c9"),
     ),
     responses(
-        (status = 200, description = "The key.", body = Key),
+        (status = 200, description = "The key.", body = ShownKey),
         (status = 403, description = "`operator_required`: this call needs the admin key."),
         (status = 404, description = "`key_not_found`: there is none, or not of this account."),
     ),
@@ -245,9 +245,9 @@ pub(super) async fn get_key(
     State(app): State<AppState>,
     _: Operator,
     ApiPath((account, id)): ApiPath<(AccountId, KeyId)>,
-) -> Result<Json<Key>, ApiError> {
+) -> Result<Json<ShownKey>, ApiError> {
     let key = app.keys.get(&account, &id).ok_or(KeyError::NotFound)?;
-    Ok(Json(Key::from(&*key)))
+    Ok(Json(ShownKey::from(&*key)))
 }
 
 /// Revoke a bridge key
