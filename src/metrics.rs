@@ -15,8 +15,16 @@ pub struct Metrics {
     pub sessions: IntGaugeVec,
     /// `spaces_bridge_session_reconnects_total`: connections made again after a loss.
     pub reconnects: IntCounter,
-    /// `spaces_bridge_session_connect_failures_total{class}`: attempts that failed (`auth`, `config`, `protocol`, `unavailable`).
+    /// `spaces_bridge_session_connect_failures_total{class}`: attempts that failed (`auth`, `config`, `protocol`, `unavailable`,
+    /// `limit`).
     pub connect_failures: IntCounterVec,
+    /// `spaces_bridge_session_auth_failures_total`: sessions that ended because Spaces refused their token.
+    pub auth_failures: IntCounter,
+    /// `spaces_bridge_session_handovers_total{result}`: changes from one session of an account to another (`done`, `failed`).
+    pub handovers: IntCounterVec,
+    /// `spaces_bridge_session_token_end_seconds{kind}`: time until the first token of a kind ends, as far as tokens say, refreshed at
+    /// each scrape.
+    pub token_end: IntGaugeVec,
     /// `spaces_bridge_emits_total`: Socket.IO events sent to the upstream.
     pub emits: IntCounter,
     /// `spaces_bridge_sends_total{outcome}`: sends by outcome (`confirmed`, `unconfirmed`, `refused`, `not_sent`).
@@ -56,6 +64,13 @@ pub struct Metrics {
     pub store_bytes: IntGauge,
     /// `spaces_bridge_event_listeners`: open event streams and long polls.
     pub listeners: IntGauge,
+    /// `spaces_bridge_accounts{state}`: managed accounts by state, refreshed at each scrape.
+    pub accounts: IntGaugeVec,
+    /// `spaces_bridge_account_renewals_total{result}`: renewals of their tokens (`renewed`, `unchanged`, `refused`, `failed`,
+    /// `unavailable`).
+    pub account_renewals: IntCounterVec,
+    /// `spaces_bridge_account_soonest_expiry_seconds`: until the first of their tokens ends, refreshed at each scrape.
+    pub account_soonest_expiry: IntGauge,
     /// `spaces_bridge_http_requests_total{method,route,status}`: answers by route template.
     pub http_requests: IntCounterVec,
     /// `spaces_bridge_idempotent_calls_total{result}`: calls with an idempotency key: the `first` with its key, made `again` because the
@@ -77,6 +92,17 @@ impl Metrics {
                 "session_connect_failures_total",
                 "Connection attempts that failed, by class of failure.",
                 &["class"],
+            ),
+            auth_failures: new.counter("session_auth_failures_total", "Sessions that ended because Spaces refused their token."),
+            handovers: new.counters(
+                "session_handovers_total",
+                "Changes from one session of an account to another, by result.",
+                &["result"],
+            ),
+            token_end: new.gauges(
+                "session_token_end_seconds",
+                "Time until the first token of a kind ends, as far as tokens say.",
+                &["kind"],
             ),
             emits: new.counter("emits_total", "Socket.IO events sent to the upstream."),
             sends: new.counters("sends_total", "Sends by outcome.", &["outcome"]),
@@ -106,6 +132,16 @@ impl Metrics {
             settle_latency: new.histogram("settle_seconds", "One batch of settlements."),
             store_bytes: new.gauge("store_bytes", "Space that the store takes, in bytes."),
             listeners: new.gauge("event_listeners", "Open event streams and long polls."),
+            accounts: new.gauges("accounts", "Managed accounts by state.", &["state"]),
+            account_renewals: new.counters(
+                "account_renewals_total",
+                "Renewals of the tokens of managed accounts, by result.",
+                &["result"],
+            ),
+            account_soonest_expiry: new.gauge(
+                "account_soonest_expiry_seconds",
+                "Until the first token of a managed account ends, in seconds; 0 if no end is known.",
+            ),
             http_requests: new.counters("http_requests_total", "HTTP answers.", &["method", "route", "status"]),
             idempotent_calls: new.counters(
                 "idempotent_calls_total",

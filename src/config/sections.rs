@@ -24,6 +24,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// Webhooks and their delivery.
     pub webhooks: WebhooksConfig,
+    /// Accounts whose tokens the bridge gets by itself.
+    pub accounts: AccountsConfig,
     /// Keys.
     pub security: SecurityConfig,
     /// The log.
@@ -149,11 +151,19 @@ pub struct SessionConfig {
     pub connects_per_second: u32,
     /// Most sessions at a time.
     pub max_sessions: usize,
+    /// How long a session waits to try again when Spaces lets its user have no further connection, unless Spaces says how long.
+    pub limit_retry_seconds: u64,
 }
 
 impl Default for SessionConfig {
     fn default() -> Self {
-        Self { idle_timeout_seconds: 600, refusal_seconds: 60, connects_per_second: 50, max_sessions: 20_000 }
+        Self {
+            idle_timeout_seconds: 600,
+            refusal_seconds: 60,
+            connects_per_second: 50,
+            max_sessions: 20_000,
+            limit_retry_seconds: 300,
+        }
     }
 }
 
@@ -230,6 +240,26 @@ impl Default for WebhooksConfig {
             replies_per_minute: 20,
             origin: "spaces-bridge".to_owned(),
         }
+    }
+}
+
+/// Settings of managed accounts.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccountsConfig {
+    /// Whether the operator may give commands of this machine as credentials.
+    pub allow_commands: bool,
+    /// The directories below which credentials may be files.
+    pub token_directories: Vec<PathBuf>,
+    /// How often such files are looked at for another token, in seconds.
+    pub file_check_seconds: u64,
+    /// Most accounts.
+    pub max_accounts: usize,
+}
+
+impl Default for AccountsConfig {
+    fn default() -> Self {
+        Self { allow_commands: false, token_directories: Vec::new(), file_check_seconds: 5, max_accounts: 10_000 }
     }
 }
 

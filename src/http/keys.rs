@@ -157,10 +157,10 @@ impl KeyCreation {
 /// shows the key; the service keeps only a hash of it.
 #[utoipa::path(
     post,
-    path = "/accounts/{accountId}/keys",
+    path = "/accounts/{id}/keys",
     tag = "Bridge keys",
     params(
-        ("accountId" = String, Path, description = "The account.", pattern = "^acc_[A-Za-z0-9_-]{1,128}$", example = "acc_5a0b1c2d3e4f506172839405"),
+        ("id" = String, Path, description = "The account.", pattern = "^acc_[A-Za-z0-9_-]{1,128}$", example = "acc_5a0b1c2d3e4f506172839405"),
         IdempotencyHeader,
     ),
     request_body(content = KeyCreation, content_type = "application/json"),
@@ -197,10 +197,10 @@ pub(super) async fn create_key(
 /// In the order of their ids, without the keys themselves.
 #[utoipa::path(
     get,
-    path = "/accounts/{accountId}/keys",
+    path = "/accounts/{id}/keys",
     tag = "Bridge keys",
     params(
-        ("accountId" = String, Path, description = "The account.", pattern = "^acc_[A-Za-z0-9_-]{1,128}$", example = "acc_5a0b1c2d3e4f506172839405"),
+        ("id" = String, Path, description = "The account.", pattern = "^acc_[A-Za-z0-9_-]{1,128}$", example = "acc_5a0b1c2d3e4f506172839405"),
         PageQuery,
     ),
     responses(
@@ -228,10 +228,10 @@ pub(super) async fn list_keys(
 /// Without the key itself.
 #[utoipa::path(
     get,
-    path = "/accounts/{accountId}/keys/{keyId}",
+    path = "/accounts/{id}/keys/{keyId}",
     tag = "Bridge keys",
     params(
-        ("accountId" = String, Path, description = "The account.", pattern = "^acc_[A-Za-z0-9_-]{1,128}$", example = "acc_5a0b1c2d3e4f506172839405"),
+        ("id" = String, Path, description = "The account.", pattern = "^acc_[A-Za-z0-9_-]{1,128}$", example = "acc_5a0b1c2d3e4f506172839405"),
         ("keyId" = String, Path, description = "The key.", pattern = "^key_[A-Za-z0-9_-]{1,128}$", example = "key_7d1c0b4a5e6f48a9b2c3d4e5f6a7b8c9"),
     ),
     responses(
@@ -255,10 +255,10 @@ pub(super) async fn get_key(
 /// From now on nobody gets in with it, and the streams of events that were opened with it end.
 #[utoipa::path(
     delete,
-    path = "/accounts/{accountId}/keys/{keyId}",
+    path = "/accounts/{id}/keys/{keyId}",
     tag = "Bridge keys",
     params(
-        ("accountId" = String, Path, description = "The account.", pattern = "^acc_[A-Za-z0-9_-]{1,128}$", example = "acc_5a0b1c2d3e4f506172839405"),
+        ("id" = String, Path, description = "The account.", pattern = "^acc_[A-Za-z0-9_-]{1,128}$", example = "acc_5a0b1c2d3e4f506172839405"),
         ("keyId" = String, Path, description = "The key.", pattern = "^key_[A-Za-z0-9_-]{1,128}$", example = "key_7d1c0b4a5e6f48a9b2c3d4e5f6a7b8c9"),
     ),
     responses(

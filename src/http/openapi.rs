@@ -40,6 +40,7 @@ use super::problem::{FieldError, Problem};
         (name = "Caller", description = "Who the caller is and which spaces there are."),
         (name = "Bridge keys", description = "Keys for systems that are not to have a Spaces token."),
         (name = "Sessions", description = "The connections to Spaces, one per token."),
+        (name = "Accounts", description = "Accounts whose tokens the bridge gets by itself; for the operator."),
         (name = "Health", description = "Whether the service is well."),
         (name = "Documentation", description = "This document."),
     ),
@@ -299,8 +300,8 @@ impl Failure {
     fn description(self) -> &'static str {
         match self {
             Self::BadRequest => {
-                "`invalid_path`, `invalid_query`, `malformed_json`, `body_unreadable`, `idempotency_key_invalid`: the request is \
-                 not well formed."
+                "`invalid_path`, `invalid_query`, `malformed_json`, `body_unreadable`, `idempotency_key_invalid`, \
+                 `idempotency_key_unsupported`: the request is not well formed."
             }
             Self::Unauthenticated => {
                 "`credentials_missing`, `credentials_invalid`: no usable `Authorization` header. `token_refused`: Spaces refused the \
