@@ -364,6 +364,7 @@ fn session_settings(config: &Config) -> SessionSettings {
         payload_limit: config.upstream.max_event_bytes,
         connects_per_second: config.session.connects_per_second,
         max_sessions: config.session.max_sessions,
+        limit_wait: Duration::from_secs(config.session.limit_retry_seconds),
     }
 }
 

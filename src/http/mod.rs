@@ -97,7 +97,10 @@ fn public_routes() -> OpenApiRouter<AppState> {
 }
 
 fn session_routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(sessions::list_sessions)).routes(routes!(sessions::get_session, sessions::close_session))
+    OpenApiRouter::new()
+        .routes(routes!(sessions::list_sessions))
+        .routes(routes!(sessions::get_session, sessions::close_session))
+        .routes(routes!(sessions::restart_session))
 }
 
 fn account_routes() -> OpenApiRouter<AppState> {

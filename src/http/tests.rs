@@ -110,6 +110,7 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
             payload_limit: 16 << 10,
             connects_per_second: 10,
             max_sessions: 10,
+            limit_wait: Duration::from_mins(5),
         },
         incarnation,
     }));
