@@ -147,7 +147,8 @@ impl App {
         let rest_settings = RestSettings { url: urls.rest, timeout: Duration::from_secs(config.upstream.rest_timeout_seconds) };
         let rest = RestClient::new(&rest_settings, (*tls).clone()).map_err(|error| AppError::Tls(error.into()))?;
         let connector = Connector::new(socket_settings(&config, urls.socket, Arc::clone(&tls))).map_err(AppError::Upstream)?;
-        let token_server = TokenServerSettings { accounts: urls.accounts, rest: rest_settings.url, timeout: rest_settings.timeout };
+        let token_server =
+            TokenServerSettings { accounts: urls.accounts, rest: rest_settings.url, timeout: rest_settings.timeout };
         let accounts = AccountRegistry::load(AccountParts {
             engine: Arc::clone(&engine),
             keyring: Arc::clone(&keyring),
@@ -173,6 +174,8 @@ impl App {
             settings: session_settings(&config),
             incarnation: member.incarnation,
         }));
+
+        accounts.meet(&(Arc::clone(&sessions) as _));
 
         let listeners = vec![public.address(), internal.address()];
         let guard = Arc::new(AddressGuard::new(AllowList::new(config.webhooks.allow_networks.clone()), listeners));
@@ -273,7 +276,7 @@ impl App {
         let (public, internal) = (tokio::spawn(public), tokio::spawn(internal));
         let dispatcher = DeliveryDispatcher::spawn(self.delivery, delivery_settings(&self.config));
         let restored = self.sessions.restore().await?;
-        self.accounts.start(Arc::clone(&self.sessions) as _);
+        self.accounts.start();
         self.replies.start();
         self.readiness.set(ReadyState::Ready);
         info!(sessions = restored, "ready");

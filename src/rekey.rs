@@ -127,13 +127,7 @@ impl Stored {
     }
 }
 
-async fn change(
-    engine: &dyn Engine,
-    stored: Stored,
-    old: &Key,
-    file: &Path,
-    scope: Scope,
-) -> Result<Option<usize>, RekeyError> {
+async fn change(engine: &dyn Engine, stored: Stored, old: &Key, file: &Path, scope: Scope) -> Result<Option<usize>, RekeyError> {
     let new = match master_key::find(file)? {
         Some(key) => key,
         None => master_key::generate(file)?,
@@ -235,7 +229,8 @@ mod tests {
         let old = Keyring::random();
         let new = old.with_new_sealing_key();
         let seal = |text: &str| old.seal(Purpose::WebhookSecret, &Secret::new(text));
-        let value = serde_json::json!({"url": "https://a.example", "keys": [{"sealed": seal("one")}, {"sealed": seal("two")}], "n": 1.5});
+        let value =
+            serde_json::json!({"url": "https://a.example", "keys": [{"sealed": seal("one")}, {"sealed": seal("two")}], "n": 1.5});
         let write = sealed_again(document(value.to_string()), &old, &new).expect("a write");
         assert_eq!(write.expected, Expected::Version(Version(3)));
         let after: Value = serde_json::from_slice(&write.body.expect("a body")).expect("JSON");

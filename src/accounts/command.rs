@@ -82,7 +82,11 @@ mod tests {
     async fn a_command_prints_a_token() {
         assert_eq!(sh("echo abc; echo noise >&2", 30).await, Ok(b"abc\n".to_vec()));
         let literal = ["printf", "%s", "$(id) ; `id`"].map(Secret::new);
-        assert_eq!(run(&literal, Duration::from_secs(30), "-").await, Ok(b"$(id) ; `id`".to_vec()), "no shell reads the arguments");
+        assert_eq!(
+            run(&literal, Duration::from_secs(30), "-").await,
+            Ok(b"$(id) ; `id`".to_vec()),
+            "no shell reads the arguments"
+        );
         assert_eq!(sh("echo ${CARGO_MANIFEST_DIR-hidden}", 30).await, Ok(b"hidden\n".to_vec()));
     }
 

@@ -228,8 +228,11 @@ mod tests {
 
     fn one_of_each() -> Vec<AccountCredential> {
         let secret = |text: &str| Secret::new(text);
-        let application =
-            OauthApplication { client_id: "c".to_owned(), client_secret: Some(secret("hidden-1")), scope: Some("email".to_owned()) };
+        let application = OauthApplication {
+            client_id: "c".to_owned(),
+            client_secret: Some(secret("hidden-1")),
+            scope: Some("email".to_owned()),
+        };
         let public = OauthApplication { client_secret: None, scope: None, ..application.clone() };
         vec![
             AccountCredential::Token { token: secret("hidden-2"), token_kind: TokenKind::ServiceApp },

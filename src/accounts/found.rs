@@ -88,7 +88,17 @@ mod tests {
     #[test]
     fn what_is_no_token_is_refused_without_repeating_it() {
         let long = "a".repeat(MAX_TOKEN + 1);
-        for found in ["", " \n", "two hidden-words", "{\"token\": \"\"}", "{\"tok\": \"hidden\"}", "{\"token\": [\"hidden\"]}", "{hidden", "tökén", &long] {
+        for found in [
+            "",
+            " \n",
+            "two hidden-words",
+            "{\"token\": \"\"}",
+            "{\"tok\": \"hidden\"}",
+            "{\"token\": [\"hidden\"]}",
+            "{hidden",
+            "tökén",
+            &long,
+        ] {
             let error = read(found.as_bytes(), None, NOW).expect_err(found);
             assert!(!error.to_string().contains("hidden") && matches!(error, MintError::Failed(_)), "{error}");
         }

@@ -247,7 +247,7 @@ impl Inner {
     }
 
     async fn hand_over(&self, record: &Record) -> Result<(), MintError> {
-        let sessions = self.sessions.get().ok_or_else(stopping)?;
+        let sessions = self.sessions().ok_or_else(stopping)?;
         let adopted = sessions.adopt(record.identity(), record.token.credential.clone()).await;
         adopted.map(|_| ()).map_err(|error| match error {
             // A server would give another one; what is fixed, or lies somewhere, stays what it is.

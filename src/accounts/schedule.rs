@@ -58,7 +58,9 @@ mod tests {
 
     #[test]
     fn failures_are_waited_for_longer_and_longer() {
-        for (failures, asked, most) in [(0, 0, 5), (1, 0, 5), (2, 0, 10), (4, 0, 40), (7, 0, 300), (200, 0, 300), (1, 60, 60), (1, 9999, 3600)] {
+        for (failures, asked, most) in
+            [(0, 0, 5), (1, 0, 5), (2, 0, 10), (4, 0, 40), (7, 0, 300), (200, 0, 300), (1, 60, 60), (1, 9999, 3600)]
+        {
             let asked = Some(Duration::from_secs(asked));
             assert_eq!(wait_after(failures, asked, 0.0), Duration::from_secs(most), "{failures}");
         }

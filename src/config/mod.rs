@@ -11,8 +11,8 @@ use toml::{Table, Value};
 use url::Url;
 
 pub use sections::{
-    AccountsConfig, Backend, Config, Environment, HttpConfig, Protocol, SecurityConfig, SessionConfig, ShutdownConfig, StoreConfig,
-    UpstreamConfig, WebhooksConfig,
+    AccountsConfig, Backend, Config, Environment, HttpConfig, Protocol, SecurityConfig, SessionConfig, ShutdownConfig,
+    StoreConfig, UpstreamConfig, WebhooksConfig,
 };
 
 use crate::domain::Secret;

@@ -53,10 +53,7 @@ impl FromStr for TokenKind {
     type Err = UnknownTokenKind;
 
     fn from_str(text: &str) -> Result<Self, UnknownTokenKind> {
-        Self::ALL
-            .into_iter()
-            .find(|kind| text.eq_ignore_ascii_case(kind.as_str()))
-            .ok_or(UnknownTokenKind)
+        Self::ALL.into_iter().find(|kind| text.eq_ignore_ascii_case(kind.as_str())).ok_or(UnknownTokenKind)
     }
 }
 

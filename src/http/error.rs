@@ -279,7 +279,9 @@ impl ApiError {
                 | SessionError::RateLimited { retry_after },
             )
             | Self::Rest(RestError::Refused { retry_after: Some(retry_after), .. })
-            | Self::Account(AccountError::Mint(MintError::Unavailable { retry_after: Some(retry_after), .. })) => Some(*retry_after),
+            | Self::Account(AccountError::Mint(MintError::Unavailable { retry_after: Some(retry_after), .. })) => {
+                Some(*retry_after)
+            }
             Self::Overloaded | Self::TimedOut | Self::Session(SessionError::Closed) => Some(SOON),
             _ if matches!(self.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) => Some(LATER),
             _ => None,

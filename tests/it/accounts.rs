@@ -98,6 +98,15 @@ impl Scene {
     }
 }
 
+impl Drop for Scene {
+    /// What came from the servers is as secret as what the tests gave.
+    fn drop(&mut self) {
+        self.upstream.seen(|seen| seen.connections().for_each(|connection| note_secret(&connection.token)));
+        let refresh_tokens = self.upstream.with_world(|world| world.unused_refresh_tokens(&self.ana));
+        refresh_tokens.iter().for_each(|token| note_secret(token));
+    }
+}
+
 fn is_joined_as(connection: &fake_upstream::ConnectionSeen, user: &User) -> bool {
     connection.closed_at.is_none() && connection.joined_at.is_some() && connection.user.as_ref() == Some(&user.id)
 }

@@ -11,14 +11,13 @@ use serde_json::json;
 use super::*;
 use crate::support::process::{Killed, Service, command, run};
 use crate::support::receiver::{Receiver, Reply};
-use crate::support::suite_log;
 
 fn rekey(data: &Path, key: &Path, more: &[&str]) -> Output {
     let (data, key) = (data.to_str().expect("a path"), key.to_str().expect("a path"));
     let arguments = [&["rekey", "--data", data, "--new-master-key-file", key], more].concat();
     let output = run(&arguments, &[]);
     if let Ok(text) = std::fs::read_to_string(key) {
-        suite_log::note_secret(text.trim());
+        note_secret(text.trim());
     }
     output
 }
@@ -70,7 +69,7 @@ async fn the_master_key_and_everything_below_it_change_without_a_trace_of_the_ol
     let session = service.session().await["id"].clone();
     let sealed = |data: &Path| {
         let database = rusqlite::Connection::open(data.join("store.db")).expect("the database opens");
-        let mut rows = database.prepare("SELECT body FROM documents WHERE kind = 'webhook'").expect("a query");
+        let mut rows = database.prepare("SELECT body FROM docs WHERE kind = 'webhook'").expect("a query");
         rows.query_row([], |row| row.get::<_, Vec<u8>>(0)).expect("a webhook")
     };
 

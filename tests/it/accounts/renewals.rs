@@ -117,18 +117,22 @@ async fn a_server_that_is_down_is_asked_again_and_the_old_token_serves_meanwhile
 #[tokio::test]
 async fn calls_that_come_while_a_token_is_being_got_share_it() {
     let scene = Scene::start().await;
-    let bridge = scene.bridge().await;
+    let patient = |config: &mut Config| {
+        scene.allow_all(config);
+        config.upstream.rest_timeout_seconds = 60;
+        config.shutdown.grace_seconds = 1;
+    };
+    let bridge = Bridge::start_with(&scene.upstream, patient).await;
     create(&bridge, &scene.refresh_credential()).await;
     let id = scene.ana_account();
     account_is_online(&bridge, &id).await;
-    // Never answered: only whoever shares this one renewal comes to an end, and all see the same state.
-    scene.upstream.script(|script| _ = script.rest.on("POST /oauth2/access_token").always(RestFault::Slow(Duration::from_secs(12))));
+    // Not answered as long as anyone waits.
+    scene.upstream.script(|script| _ = script.rest.on("POST /oauth2/access_token").always(RestFault::Hang));
     let calls = futures_util::future::join_all((0..50).map(|_| renew(&bridge, &id)));
     for answer in calls.await {
         let shown = answer.json();
         assert_eq!((answer.status.as_u16(), &shown["state"]), (200, &json!("renewing")), "{}", answer.text);
     }
     assert_eq!(scene.grants(), 2);
-    scene.upstream.clear_script();
     bridge.stop().await;
 }
