@@ -19,6 +19,8 @@ use crate::delivery::{
 use crate::domain::{AccountId, Clock, Interest, SystemClock};
 use crate::event_log::EventLog;
 use crate::http::{self, AppParts, AppState, HttpSettings, Readiness, ReadyState};
+use crate::idempotency::Idempotency;
+use crate::keys::KeyRegistry;
 use crate::master_key::{self, KeyError};
 use crate::metrics::Metrics;
 use crate::recovery::Recovery;
@@ -168,7 +170,7 @@ impl App {
             sends: Arc::clone(&sends),
             interests: Arc::new(Interests { webhooks: Arc::clone(&webhooks), subscriptions: Arc::clone(&subscriptions) }),
             tokens: Arc::new(accounts.clone()),
-            keyring,
+            keyring: Arc::clone(&keyring),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
             settings: session_settings(&config),
@@ -206,6 +208,13 @@ impl App {
             webhooks,
             subscriptions,
             sends,
+            keys: Arc::new(KeyRegistry::load(Arc::clone(&engine), Arc::clone(&clock)).await?),
+            idempotency: Idempotency::new(
+                Arc::clone(&engine),
+                keyring,
+                Arc::clone(&clock),
+                Duration::from_hours(config.http.idempotency_hours),
+            ),
             consumers: Arc::new(ConsumerRegistry::new(Arc::clone(&engine), Arc::clone(&clock))),
             replies: replies.clone(),
             event_log,

@@ -73,6 +73,9 @@ pub struct Metrics {
     pub account_soonest_expiry: IntGauge,
     /// `spaces_bridge_http_requests_total{method,route,status}`: answers by route template.
     pub http_requests: IntCounterVec,
+    /// `spaces_bridge_idempotent_calls_total{result}`: calls with an idempotency key: the `first` with its key, made `again` because the
+    /// one before had no answer to keep, `replayed`, `reused` for another request, or `in_progress` for too long.
+    pub idempotent_calls: IntCounterVec,
     /// `spaces_bridge_http_request_seconds`: from the request's head to the answer's head.
     pub http_latency: Histogram,
 }
@@ -140,6 +143,11 @@ impl Metrics {
                 "Until the first token of a managed account ends, in seconds; 0 if no end is known.",
             ),
             http_requests: new.counters("http_requests_total", "HTTP answers.", &["method", "route", "status"]),
+            idempotent_calls: new.counters(
+                "idempotent_calls_total",
+                "Calls with an idempotency key, by what became of them.",
+                &["result"],
+            ),
             http_latency: new.histogram("http_request_seconds", "From the head of a request to the head of its answer."),
             registry,
         }

@@ -52,6 +52,8 @@ pub struct HttpConfig {
     pub max_listeners_per_account: usize,
     /// How long a caller may take nothing of its answer, in seconds.
     pub write_timeout_seconds: u64,
+    /// How long a call with an idempotency key is remembered, in hours.
+    pub idempotency_hours: u64,
 }
 
 impl Default for HttpConfig {
@@ -64,6 +66,7 @@ impl Default for HttpConfig {
             max_requests: 10_000,
             max_listeners_per_account: 10,
             write_timeout_seconds: 30,
+            idempotency_hours: 24,
         }
     }
 }

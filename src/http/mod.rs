@@ -21,12 +21,15 @@ mod filter;
 mod filter_schema;
 mod health;
 mod html;
+mod idempotency;
+mod keys;
 mod listeners;
 mod message_body;
 mod messages;
 mod openapi;
 mod page;
 mod problem;
+mod reach;
 mod recent;
 mod recovery;
 mod sessions;
@@ -87,6 +90,7 @@ fn public_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(consumers::put_consumer, consumers::get_consumer, consumers::delete_consumer))
         .routes(routes!(consumers::list_consumer_events))
         .merge(session_routes())
+        .merge(key_routes())
         .merge(account_routes())
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
@@ -103,6 +107,10 @@ fn session_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(sessions::restart_session))
 }
 
+fn key_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(keys::create_key, keys::list_keys)).routes(routes!(keys::get_key, keys::delete_key))
+}
+
 fn account_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(accounts::create_account, accounts::list_accounts))
@@ -111,11 +119,12 @@ fn account_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(accounts::renew_account))
 }
 
-/// The routes of the internal listener: health, metrics without a key, and the sessions and accounts for the operator.
+/// The routes of the internal listener: health, metrics without a key, and the sessions, accounts and bridge keys for the operator.
 fn internal_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .merge(session_routes())
         .merge(account_routes())
+        .merge(key_routes())
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .route("/metrics", axum::routing::get(health::get_metrics_internally))

@@ -134,7 +134,8 @@ impl Seen {
     async fn by(caller: &Caller, app: &AppState) -> Result<Self, ApiError> {
         match caller {
             Caller::Operator => Ok(Self::All),
-            Caller::Spaces(caller) => Ok(Self::Of(caller.account(app).await?)),
+            Caller::Account(caller) if caller.has_key() => Err(ApiError::NotForKeys),
+            Caller::Account(caller) => Ok(Self::Of(caller.account(app).await?)),
         }
     }
 

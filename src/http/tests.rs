@@ -17,6 +17,8 @@ use crate::consumers::ConsumerRegistry;
 use crate::delivery::{AddressGuard, DeliverySettings, SystemResolver, WebhookClient};
 use crate::domain::{AccountId, Clock, Interest, Secret, SystemClock};
 use crate::event_log::EventLog;
+use crate::idempotency::Idempotency;
+use crate::keys::KeyRegistry;
 use crate::metrics::Metrics;
 use crate::recovery::Recovery;
 use crate::replies::{Replies, ReplyParts, ReplySettings};
@@ -100,7 +102,7 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
         sends: Arc::clone(&sends),
         interests: Arc::new(NoInterest),
         tokens: Arc::new(accounts.clone()),
-        keyring,
+        keyring: Arc::clone(&keyring),
         clock: Arc::clone(&clock),
         metrics: Arc::clone(&metrics),
         settings: SessionSettings {
@@ -130,6 +132,8 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
         webhooks,
         subscriptions,
         sends,
+        keys: Arc::new(KeyRegistry::load(Arc::clone(&engine), Arc::clone(&clock)).await.expect("an empty store")),
+        idempotency: Idempotency::new(Arc::clone(&engine), keyring, Arc::clone(&clock), Duration::from_hours(24)),
         consumers: Arc::new(ConsumerRegistry::new(Arc::clone(&engine), Arc::clone(&clock))),
         replies,
         event_log,
