@@ -121,6 +121,7 @@ impl InterestSource for Interests {
 
 impl App {
     /// Binds the listeners, opens the store and puts everything together. Nothing runs yet.
+    #[expect(clippy::too_many_lines, reason = "the list of all parts, in the order in which they need each other")]
     pub async fn build(config: Config) -> Result<Self, AppError> {
         let public = bind("http.listen", config.http.listen, &config).await?;
         let internal = bind("http.internal_listen", config.http.internal_listen, &config).await?;
@@ -176,7 +177,6 @@ impl App {
             settings: session_settings(&config),
             incarnation: member.incarnation,
         }));
-
         accounts.meet(&(Arc::clone(&sessions) as _));
 
         let listeners = vec![public.address(), internal.address()];

@@ -199,7 +199,7 @@ impl AccountRegistry {
         }
         inner.parts.sources.check(&credential)?;
         let prepared = inner.prepare(&credential).await?;
-        let account = inner.account_of(&prepared)?;
+        let account = account_of(prepared.user.as_ref())?;
         let now = inner.parts.clock.now();
         let record = Record {
             account: account.clone(),
@@ -386,18 +386,15 @@ impl Inner {
         }
     }
 
-    fn account_of(&self, prepared: &Prepared) -> Result<AccountId, AccountError> {
-        match &prepared.user {
-            Some(user) => {
-                AccountId::of_user(&user.id).map_err(|_| MintError::Refused("Spaces gives the user an odd id".to_owned()).into())
-            }
-            None => Ok(AccountId::random()),
-        }
-    }
-
     /// Lets the sessions have a token that was just stored. What fails is tried again by schedule.
     async fn settle_in(self: &Arc<Self>, entry: &Arc<Entry>) {
         // The outcome stands in the record.
         let _ = self.attempt(entry, Cause::Settling).await;
     }
+}
+
+/// The account of a user. Who is not known gets one of its own.
+fn account_of(user: Option<&Profile>) -> Result<AccountId, MintError> {
+    let Some(user) = user else { return Ok(AccountId::random()) };
+    AccountId::of_user(&user.id).map_err(|_| MintError::Refused("Spaces gives the user an odd id".to_owned()))
 }

@@ -100,7 +100,7 @@ async fn a_thousand_refusals_of_one_token_are_one_renewal() {
 #[tokio::test]
 async fn a_credential_that_was_refused_is_not_asked_again_for_the_same_token() {
     let scene = Scene::start().await;
-    let (accounts, _) = registry(&scene.upstream).await;
+    let (accounts, _sessions) = registry(&scene.upstream).await;
     let account = accounts.create(None, refresh(&scene)).await.expect("an account");
     scene.upstream.with_world(|world| world.revoke_refresh_tokens(&scene.ana));
     for _ in 0..5 {
@@ -117,7 +117,7 @@ async fn a_credential_that_was_refused_is_not_asked_again_for_the_same_token() {
 #[tokio::test]
 async fn a_token_that_is_the_same_as_the_refused_one_is_none() {
     let scene = Scene::start().await;
-    let (accounts, _) = registry(&scene.upstream).await;
+    let (accounts, _sessions) = registry(&scene.upstream).await;
     let token = Secret::new(scene.upstream.token_for(&scene.ana, fake_upstream::TokenKind::Jwt).value);
     let account =
         accounts.create(None, AccountCredential::Token { token, token_kind: TokenKind::Jwt }).await.expect("an account");
