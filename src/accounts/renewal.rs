@@ -66,8 +66,10 @@ impl TokenSource for AccountRegistry {
             let mut live = entry.live();
             if live.attempt.is_none() {
                 let (token, now) = (&live.record.token, inner.parts.clock.now());
-                let is_newer = token.session(&inner.parts.keyring) != *refused;
-                if is_newer && token.in_use && !token.has_ended(now) {
+                let session = token.session(&inner.parts.keyring);
+                let is_newer = session != *refused;
+                let is_good = !inner.sessions().is_some_and(|sessions| sessions.is_refused(&session));
+                if is_newer && is_good && token.in_use && !token.has_ended(now) {
                     return Ok(token.credential.clone());
                 }
                 // Asked at each refusal, a server that said no would be asked all the time.

@@ -103,7 +103,9 @@ impl Drop for Scene {
     fn drop(&mut self) {
         self.upstream.seen(|seen| seen.connections().for_each(|connection| note_secret(&connection.token)));
         let refresh_tokens = self.upstream.with_world(|world| world.unused_refresh_tokens(&self.ana));
-        refresh_tokens.iter().for_each(|token| note_secret(token));
+        for token in &refresh_tokens {
+            note_secret(token);
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! However many want a new token at the same time, a credential is used once.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
@@ -21,6 +22,7 @@ use super::*;
 struct Sessions {
     keyring: Arc<Keyring>,
     adopted: AtomicUsize,
+    refused: Mutex<HashSet<SessionId>>,
 }
 
 #[async_trait]
@@ -28,6 +30,10 @@ impl AccountSessions for Sessions {
     async fn adopt(&self, _: Identity, credential: Credential) -> Result<SessionId, SessionError> {
         self.adopted.fetch_add(1, Ordering::Relaxed);
         Ok(self.keyring.session_id(&credential))
+    }
+
+    fn is_refused(&self, session: &SessionId) -> bool {
+        self.refused.lock().expect("no panic").contains(session)
     }
 
     async fn release(&self, _: &AccountId) -> Result<(), SessionError> {
@@ -56,7 +62,7 @@ async fn registry(upstream: &FakeUpstream) -> (AccountRegistry, Arc<Sessions>) {
         timeout,
         hidden_variables: "SPACES_BRIDGE_",
     };
-    let sessions = Arc::new(Sessions { keyring: Arc::clone(&keyring), adopted: AtomicUsize::new(0) });
+    let sessions = Arc::new(Sessions { keyring: Arc::clone(&keyring), adopted: AtomicUsize::new(0), refused: Mutex::default() });
     let accounts = AccountRegistry::load(AccountParts {
         engine,
         keyring,
@@ -111,6 +117,19 @@ async fn a_credential_that_was_refused_is_not_asked_again_for_the_same_token() {
     let nobody: AccountId = "acc_nobody".parse().expect("an id");
     assert!(!accounts.manages(&nobody) && accounts.manages(&account.id));
     assert!(accounts.renew(&nobody, &account.session).await.is_err());
+    accounts.shut_down(DEADLINE).await;
+}
+
+#[tokio::test]
+async fn a_new_token_that_was_refused_as_well_is_not_offered_again() {
+    let scene = Scene::start().await;
+    let (accounts, sessions) = registry(&scene.upstream).await;
+    let account = accounts.create(None, refresh(&scene)).await.expect("an account");
+    let second = accounts.renew(&account.id, &account.session).await.expect("a token");
+    assert_eq!(accounts.renew(&account.id, &account.session).await, Ok(second.clone()), "the newer one is there already");
+    sessions.refused.lock().expect("no panic").insert(sessions.keyring.session_id(&second));
+    let third = accounts.renew(&account.id, &account.session).await.expect("a token");
+    assert!(third != second && scene.grants() == 3);
     accounts.shut_down(DEADLINE).await;
 }
 
