@@ -122,6 +122,7 @@ impl InterestSource for Interests {
 
 impl App {
     /// Binds the listeners, opens the store and puts everything together. Nothing runs yet.
+    #[expect(clippy::too_many_lines, reason = "the list of all parts, in the order in which they need each other")]
     pub async fn build(config: Config) -> Result<Self, AppError> {
         let public = bind("http.listen", config.http.listen, &config).await?;
         let internal = bind("http.internal_listen", config.http.internal_listen, &config).await?;
@@ -178,6 +179,7 @@ impl App {
             settings: session_settings(&config),
             incarnation: member.incarnation,
         }));
+        accounts.meet(&(Arc::clone(&sessions) as _));
 
         let listeners = vec![public.address(), internal.address()];
         let guard = Arc::new(AddressGuard::new(AllowList::new(config.webhooks.allow_networks.clone()), listeners));
@@ -280,7 +282,7 @@ impl App {
         let (public, internal) = (tokio::spawn(public), tokio::spawn(internal));
         let dispatcher = DeliveryDispatcher::spawn(self.delivery, delivery_settings(&self.config));
         let restored = self.sessions.restore().await?;
-        self.accounts.start(Arc::clone(&self.sessions) as _);
+        self.accounts.start();
         self.replies.start();
         self.readiness.set(ReadyState::Ready);
         info!(sessions = restored, "ready");
