@@ -15,10 +15,13 @@ use super::health::Readiness;
 use super::html::Sanitizer;
 use super::listeners::Listeners;
 use super::recent::RecentSends;
+use crate::accounts::AccountRegistry;
 use crate::consumers::ConsumerRegistry;
 use crate::delivery::{AddressGuard, WebhookClient};
 use crate::domain::{Clock, Secret};
 use crate::event_log::EventLog;
+use crate::idempotency::Idempotency;
+use crate::keys::KeyRegistry;
 use crate::metrics::Metrics;
 use crate::recovery::Recovery;
 use crate::replies::Replies;
@@ -72,12 +75,18 @@ impl Default for HttpSettings {
 pub struct AppParts {
     /// Finds and opens sessions.
     pub sessions: Arc<SessionRegistry>,
+    /// The accounts whose tokens the bridge gets by itself.
+    pub accounts: AccountRegistry,
     /// The webhooks.
     pub webhooks: Arc<WebhookRegistry>,
     /// The subscriptions.
     pub subscriptions: Arc<SubscriptionRegistry>,
     /// The records of sends.
     pub sends: Arc<SendLog>,
+    /// The bridge keys.
+    pub keys: Arc<KeyRegistry>,
+    /// Calls with idempotency keys.
+    pub idempotency: Idempotency,
     /// How far named consumers have come.
     pub consumers: Arc<ConsumerRegistry>,
     /// The answers of receivers.

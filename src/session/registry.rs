@@ -49,6 +49,13 @@ impl SessionRegistry {
         self.get(&self.shared.serving.kept(account)?)
     }
 
+    /// Whether the bridge holds a token of `account`, or gets one by itself.
+    pub fn stands_for(&self, account: &AccountId) -> bool {
+        self.shared.serving.kept(account).is_some()
+            || self.shared.serving.is_managed(account)
+            || self.shared.tokens.manages(account)
+    }
+
     /// All sessions, in the order of their ids.
     pub fn list(&self) -> Vec<SessionHandle> {
         let mut handles: Vec<_> = self.shared.sessions().values().cloned().collect();
