@@ -121,8 +121,9 @@ impl Shared {
     /// Gets a new token in place of the refused one, and lets its session serve the account.
     pub(super) async fn renew(self: &Arc<Self>, identity: Identity, refused: &SessionId) -> Result<SessionHandle, RenewalError> {
         let account = identity.account.clone();
-        let credential = self.tokens.renew(&account, refused).await?;
+        // Before the new token's session exists, which may be refused at once.
         self.serving.note_renewal(&account);
+        let credential = self.tokens.renew(&account, refused).await?;
         let successor = self.adopt(identity, credential).await.map_err(|error| match error {
             SessionError::AuthFailed { detail } => RenewalError::Refused(detail),
             other => RenewalError::Unavailable { detail: other.to_string(), retry_after: None },
