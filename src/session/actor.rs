@@ -7,6 +7,7 @@ mod direct;
 mod ending;
 mod events;
 mod handover;
+mod identity;
 mod limits;
 mod news;
 mod recovery;
@@ -25,7 +26,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Sleep};
-use tracing::{Instrument as _, debug, error, info_span};
+use tracing::{Instrument as _, error, info_span};
 
 use super::budget::EmitBudget;
 use super::channels::Channels;
@@ -43,9 +44,7 @@ use super::renewing::Renewal;
 use super::shared::Shared;
 use super::types::{Identity, SessionStatus};
 use super::watermarks::Reach;
-use crate::domain::{
-    AccountId, ClosedReason, Credential, Interest, SessionId, SessionState, SpaceId, Timestamp, TokenKind, TokenLife,
-};
+use crate::domain::{AccountId, ClosedReason, Credential, Interest, SessionId, SessionState, SpaceId, Timestamp, TokenLife};
 use crate::governor::ReportedLimits;
 use crate::store::{Fence, Wanted};
 use crate::upstream::{Profile, RestError, SpaceInfo, TopicType};
@@ -55,9 +54,6 @@ const COMMAND_QUEUE: usize = 64;
 
 /// Events that may wait until it is known whose they are.
 const MAX_UNIDENTIFIED: usize = 256;
-
-/// When the user behind the token is asked for again after a passing failure.
-const IDENTIFY_AGAIN: Duration = Duration::from_secs(5);
 
 /// What is known of a session when it is opened.
 #[derive(Debug)]
@@ -108,7 +104,8 @@ enum Job {
     Kept,
     LimitsRead(Result<ReportedLimits, RestError>),
     Recorded,
-    Renewed(Result<(), RenewalError>),
+    Disconnected,
+    Renewed(Result<SessionHandle, RenewalError>),
     Verified(Result<Profile, RestError>),
     Marks(recovery::MarksJob),
     LookedUp(SpaceId, Result<Option<TopicType>, RestError>),
@@ -320,53 +317,12 @@ impl SessionActor {
             Job::Listed(spaces) => self.on_listed(spaces),
             Job::Kept => self.on_kept(),
             Job::LimitsRead(limits) => self.on_limits_read(limits),
-            Job::Recorded => {}
+            Job::Recorded | Job::Disconnected => {}
             Job::Renewed(renewed) => self.on_renewed(renewed),
             Job::Verified(profile) => self.on_verified(profile),
             Job::Marks(job) => self.on_marks(job),
             Job::LookedUp(space, kind) => self.on_looked_up(space, kind),
         }
-    }
-
-    fn on_identified(&mut self, profile: Result<Profile, RestError>) {
-        let identity = match profile {
-            Ok(profile) => AccountId::of_user(&profile.id).ok().map(|account| Identity {
-                account,
-                user_id: Some(profile.id),
-                display_name: profile.displayname,
-            }),
-            Err(error) if error.is_auth() && self.credential.kind != TokenKind::ServiceApp => {
-                self.on_refused(error.to_string());
-                return;
-            }
-            // Service applications may not ask who they are; the session then stands for its user.
-            Err(error) if error.is_final() => None,
-            Err(error) => {
-                debug!(error = &error as &dyn std::error::Error, "the user behind the token is not known yet");
-                self.identify_at = Some(Instant::now() + error.retry_after().unwrap_or_default().max(IDENTIFY_AGAIN));
-                return;
-            }
-        };
-        let identity =
-            identity.unwrap_or_else(|| Identity { account: AccountId::standing_in(&self.id), user_id: None, display_name: None });
-        // Whoever manages the account may have said it in the meantime.
-        if self.status.borrow().identity.is_some() {
-            return;
-        }
-        self.identified(identity.clone());
-        self.serve_if_better(identity);
-    }
-
-    /// Notes who the session acts for.
-    fn identified(&mut self, identity: Identity) {
-        self.user_id = self.user_id.take().or_else(|| identity.user_id.clone());
-        self.own_sends = Some(self.shared.own_sends.join(&identity.account));
-        self.join_governor(&identity.account);
-        self.status.send_modify(|status| status.identity = Some(identity));
-        for (raw, received_at) in std::mem::take(&mut self.unidentified) {
-            self.take_message(&raw, received_at);
-        }
-        self.follow_interest();
     }
 
     fn on_timer(&mut self) {

@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::renewal::RenewalError;
 use super::types::{Identity, OutgoingMessage, SendOutcome, SessionError, SessionStatus, Unconfirmed};
 use super::watermarks::Wish;
 use crate::domain::{AccountId, ClosedReason, Credential, MessageRef, SessionId, SessionState, SpaceId, Timestamp, TokenKind};
@@ -185,20 +184,6 @@ impl SessionHandle {
     /// The session's status as it changes.
     pub(super) fn watch(&self) -> watch::Receiver<SessionStatus> {
         self.0.status.clone()
-    }
-
-    /// Waits until Spaces has taken the session's token, or refused it.
-    pub(super) async fn joined(&self) -> Result<(), RenewalError> {
-        let mut status = self.0.status.clone();
-        let judged = status.wait_for(|status| status.state == SessionState::Online || !status.state.is_usable()).await;
-        let state = judged.map(|status| status.state);
-        match state {
-            Ok(SessionState::Online) => Ok(()),
-            Ok(SessionState::AuthFailed) => Err(RenewalError::Refused(self.refusal().unwrap_or_default())),
-            Ok(_) | Err(_) => {
-                Err(RenewalError::Unavailable { detail: "the new session has closed".to_owned(), retry_after: None })
-            }
-        }
     }
 
     /// When it was opened.

@@ -20,5 +20,6 @@ mod session_tasks;
 mod sessions;
 mod store_contract;
 mod support;
+mod tokens;
 mod verification;
 mod webhooks;
