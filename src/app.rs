@@ -21,6 +21,7 @@ use crate::http::{self, AppParts, AppState, HttpSettings, Readiness, ReadyState}
 use crate::idempotency::Idempotency;
 use crate::master_key::{self, KeyError};
 use crate::metrics::Metrics;
+use crate::outbox::{Outbox, OutboxParts, OutboxSettings, OutboxWork};
 use crate::recovery::Recovery;
 use crate::replies::{Replies, ReplyParts, ReplySettings};
 use crate::seal::Keyring;
@@ -89,6 +90,8 @@ pub struct App {
     sessions: Arc<SessionRegistry>,
     delivery: DeliveryParts,
     replies: Replies,
+    outbox: Outbox,
+    outbox_work: OutboxWork,
     state: AppState,
     readiness: Arc<Readiness>,
     http_tasks: TaskTracker,
@@ -102,16 +105,18 @@ impl std::fmt::Debug for App {
     }
 }
 
-/// What webhooks and subscriptions care about, together.
+/// What webhooks, subscriptions and messages that wait care about, together.
 struct Interests {
     webhooks: Arc<WebhookRegistry>,
     subscriptions: Arc<SubscriptionRegistry>,
+    outbox: Outbox,
 }
 
 impl InterestSource for Interests {
     fn interest(&self, account: &AccountId) -> Interest {
         let mut interest = self.webhooks.interest(account);
         interest.spaces.extend(self.subscriptions.of_account(account));
+        interest.spaces.extend(self.outbox.interest(account).spaces);
         interest
     }
 }
@@ -143,6 +148,14 @@ impl App {
             Arc::clone(&metrics),
         ));
         let sends = Arc::new(SendLog::new(Arc::clone(&engine), Arc::clone(&clock)));
+        let outbox = Outbox::load(OutboxParts {
+            engine: Arc::clone(&engine),
+            sends: Arc::clone(&sends),
+            clock: Arc::clone(&clock),
+            metrics: Arc::clone(&metrics),
+            settings: outbox_settings(&config),
+        })
+        .await?;
         let rest_settings = RestSettings { url: urls.rest, timeout: Duration::from_secs(config.upstream.rest_timeout_seconds) };
         let rest = RestClient::new(&rest_settings, (*tls).clone()).map_err(|error| AppError::Tls(error.into()))?;
         let connector = Connector::new(socket_settings(&config, urls.socket, Arc::clone(&tls))).map_err(AppError::Upstream)?;
@@ -152,7 +165,11 @@ impl App {
             event_log: Arc::clone(&event_log),
             engine: Arc::clone(&engine),
             sends: Arc::clone(&sends),
-            interests: Arc::new(Interests { webhooks: Arc::clone(&webhooks), subscriptions: Arc::clone(&subscriptions) }),
+            interests: Arc::new(Interests {
+                webhooks: Arc::clone(&webhooks),
+                subscriptions: Arc::clone(&subscriptions),
+                outbox: outbox.clone(),
+            }),
             tokens: Arc::new(NoTokenSource),
             keyring: Arc::clone(&keyring),
             clock: Arc::clone(&clock),
@@ -183,12 +200,15 @@ impl App {
             metrics: Arc::clone(&metrics),
         };
 
+        let outbox_work = OutboxWork { sessions: Arc::clone(&sessions), rest: rest.clone(), event_log: Arc::clone(&event_log) };
+
         let (readiness, http_tasks) = (Arc::new(Readiness::default()), TaskTracker::new());
         let state = AppState::new(AppParts {
             sessions: Arc::clone(&sessions),
             webhooks,
             subscriptions,
             sends,
+            outbox: outbox.clone(),
             idempotency: Idempotency::new(
                 Arc::clone(&engine),
                 keyring,
@@ -220,6 +240,8 @@ impl App {
             sessions,
             delivery,
             replies,
+            outbox,
+            outbox_work,
             state,
             readiness,
             http_tasks,
@@ -265,6 +287,7 @@ impl App {
         let dispatcher = DeliveryDispatcher::spawn(self.delivery, delivery_settings(&self.config));
         let restored = self.sessions.restore().await?;
         self.replies.start();
+        self.outbox.start(self.outbox_work.clone());
         self.readiness.set(ReadyState::Ready);
         info!(sessions = restored, "ready");
 
@@ -278,7 +301,12 @@ impl App {
         }
         // Both at once, so that each has the whole of what is left.
         let left = deadline.saturating_duration_since(Instant::now()).max(LAST_GRACE);
-        tokio::join!(self.sessions.shut_down(left), dispatcher.shutdown(left), self.replies.shut_down(left));
+        tokio::join!(
+            self.sessions.shut_down(left),
+            dispatcher.shutdown(left),
+            self.replies.shut_down(left),
+            self.outbox.shut_down(left)
+        );
         internal_stop.request();
         log_panic("the internal listener", internal.await);
         background.cancel();
@@ -349,6 +377,19 @@ fn session_settings(config: &Config) -> SessionSettings {
         payload_limit: config.upstream.max_event_bytes,
         connects_per_second: config.session.connects_per_second,
         max_sessions: config.session.max_sessions,
+    }
+}
+
+fn outbox_settings(config: &Config) -> OutboxSettings {
+    let rest_after = config.upstream.rest_fallback_seconds;
+    OutboxSettings {
+        max_per_account: config.outbox.max_per_account,
+        max_age: Duration::from_hours(config.outbox.max_age_hours),
+        confirmation: Duration::from_secs(config.outbox.confirm_seconds),
+        settle: Duration::from_secs(config.outbox.settle_seconds),
+        silence: Duration::from_secs(config.outbox.silence_seconds),
+        doubt: Duration::from_secs(config.outbox.doubt_seconds),
+        rest_after: (rest_after > 0).then(|| Duration::from_secs(rest_after)),
     }
 }
 

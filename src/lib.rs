@@ -15,6 +15,7 @@ pub mod http;
 pub mod idempotency;
 pub mod master_key;
 pub mod metrics;
+pub mod outbox;
 pub mod recovery;
 pub mod replies;
 pub mod seal;

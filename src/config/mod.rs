@@ -11,7 +11,7 @@ use toml::{Table, Value};
 use url::Url;
 
 pub use sections::{
-    Backend, Config, Environment, HttpConfig, Protocol, SecurityConfig, SessionConfig, ShutdownConfig, StoreConfig,
+    Backend, Config, Environment, HttpConfig, OutboxConfig, Protocol, SecurityConfig, SessionConfig, ShutdownConfig, StoreConfig,
     UpstreamConfig, WebhooksConfig,
 };
 
@@ -164,6 +164,7 @@ impl Config {
             ("webhooks.concurrency", self.webhooks.concurrency),
             ("webhooks.concurrency_per_webhook", self.webhooks.concurrency_per_webhook),
             ("webhooks.max_per_account", self.webhooks.max_per_account),
+            ("outbox.max_per_account", self.outbox.max_per_account),
         ];
         if let Some((name, _)) = at_least_one.into_iter().find(|(_, number)| *number == 0) {
             return Err(setting(name, "must be 1 or more"));
@@ -178,6 +179,12 @@ impl Config {
             ("session.refusal_seconds", self.session.refusal_seconds, 86_400),
             ("webhooks.timeout_seconds", self.webhooks.timeout_seconds, 60),
             ("store.retention_days", self.store.retention_days, 36_500),
+            // Records of sends are kept for seven days.
+            ("outbox.max_age_hours", self.outbox.max_age_hours, 6 * 24),
+            ("outbox.confirm_seconds", self.outbox.confirm_seconds, 600),
+            ("outbox.settle_seconds", self.outbox.settle_seconds, 3600),
+            ("outbox.silence_seconds", self.outbox.silence_seconds, 3600),
+            ("outbox.doubt_seconds", self.outbox.doubt_seconds, 86_400),
         ];
         match seconds.into_iter().find(|(_, number, most)| !(1..=*most).contains(number)) {
             Some((name, _, most)) => Err(setting(name, format!("must be between 1 and {most}"))),
@@ -186,6 +193,9 @@ impl Config {
             }
             None if self.webhooks.metric_labels > MOST_LABELS => {
                 Err(setting("webhooks.metric_labels", format!("must be {MOST_LABELS} at most")))
+            }
+            None if self.upstream.rest_fallback_seconds > 3600 => {
+                Err(setting("upstream.rest_fallback_seconds", "must be 3600 at most"))
             }
             None if self.shutdown.grace_seconds > 3600 => Err(setting("shutdown.grace_seconds", "must be 3600 at most")),
             None => Ok(()),

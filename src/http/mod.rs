@@ -8,6 +8,7 @@ mod consumers;
 mod deliveries;
 mod direct;
 mod docs;
+mod durable;
 mod edge;
 mod error;
 mod event_stream;
@@ -22,12 +23,14 @@ mod html;
 mod idempotency;
 mod listeners;
 mod message_body;
+mod message_view;
 mod messages;
 mod openapi;
 mod page;
 mod problem;
 mod recent;
 mod recovery;
+mod second_path;
 mod sessions;
 mod spaces;
 mod state;
@@ -61,7 +64,7 @@ fn public_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(openapi::base())
         .routes(routes!(messages::post_message))
         .routes(routes!(direct::post_direct_message))
-        .routes(routes!(messages::get_message))
+        .routes(routes!(messages::get_message, messages::cancel_message))
         .routes(routes!(spaces::get_me))
         .routes(routes!(spaces::list_spaces))
         .routes(routes!(subscriptions::put_subscription, subscriptions::delete_subscription))

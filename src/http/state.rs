@@ -21,6 +21,7 @@ use crate::domain::{Clock, Secret};
 use crate::event_log::EventLog;
 use crate::idempotency::Idempotency;
 use crate::metrics::Metrics;
+use crate::outbox::Outbox;
 use crate::recovery::Recovery;
 use crate::replies::Replies;
 use crate::send_log::SendLog;
@@ -81,6 +82,8 @@ pub struct AppParts {
     pub sends: Arc<SendLog>,
     /// Calls with idempotency keys.
     pub idempotency: Idempotency,
+    /// Carries sends that are on disk before they leave.
+    pub outbox: Outbox,
     /// How far named consumers have come.
     pub consumers: Arc<ConsumerRegistry>,
     /// The answers of receivers.

@@ -9,6 +9,7 @@ mod event;
 mod history;
 mod message;
 mod rest;
+mod sending;
 mod socket;
 mod text;
 
@@ -22,5 +23,6 @@ pub use message::{
 };
 pub(crate) use message::{lenient, lenient_text};
 pub use rest::{DirectKind, Profile, RestClient, RestError, RestSettings, SpaceInfo, SpacePage};
+pub use sending::{ChatBody, PostError, PostedChat};
 pub use socket::{Connector, Refusal, RefusedMessage, SUBSCRIPTION_REQUIRED, Socket, SocketEvent, SocketSettings};
 pub use text::plain_text;

@@ -8,6 +8,7 @@ mod durability;
 mod events;
 mod http_api;
 mod idempotency;
+mod outbox;
 mod reading;
 mod real_socketio;
 mod secrets;

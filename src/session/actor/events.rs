@@ -4,9 +4,9 @@ use serde_json::value::RawValue;
 use tracing::{error, info, warn};
 
 use super::{End, QueuedSend, SessionActor};
-use crate::domain::{ClosedReason, Timestamp};
+use crate::domain::{AccountId, ClosedReason, Timestamp};
 use crate::event_log::LoggedEvent;
-use crate::send_log::SendStatus;
+use crate::send_log::{SendFailure, SendStatus};
 use crate::session::inbox::{AppendStep, Confirm, Entry};
 use crate::session::pending::{PendingSend, Trace};
 use crate::session::types::{Confirmed, SessionError};
@@ -56,7 +56,7 @@ impl SessionActor {
         let Ok(message) = serde_json::from_str::<ReceivedMessage<'_>>(raw.get()) else { return self.unreadable() };
         let Some(account) = self.account() else { return };
         let echo = self.settle(&message, raw);
-        let own = !matches!(echo, Echo::Foreign) || is_own(&message);
+        let own = !matches!(echo, Echo::Foreign) || is_own(&message) || self.is_known_own(&account, &message);
         let direct = message.topic_id.as_deref().is_some_and(|space| self.is_direct(space));
         let circumstances = Circumstances { account: &account, own, recovered: false, direct, received_at };
         let confirm = match echo {
@@ -81,6 +81,11 @@ impl SessionActor {
         };
         let confirm = confirm.and_then(|confirm| self.confirm_unless_delivered(&event, confirm));
         self.inbox.push(Entry { event, confirm });
+    }
+
+    /// Whether the bridge sent it over REST, or found it in the history as its own.
+    fn is_known_own(&self, account: &AccountId, message: &ReceivedMessage<'_>) -> bool {
+        message.id.as_deref().is_some_and(|id| self.shared.sends.is_own(account, id))
     }
 
     /// Who sent a message that nobody is to be told of learns at once that Spaces has it; else once its deliveries are durable.
@@ -167,7 +172,10 @@ impl SessionActor {
             None => {
                 self.count_send("refused");
                 self.tell_failed(&send.message, &refusal);
-                self.record(&send.message, SendStatus::Failed { code: refusal.code, message: refusal.message });
+                self.record(
+                    &send.message,
+                    SendStatus::Failed { kind: SendFailure::MessageRefused, code: refusal.code, message: refusal.message },
+                );
             }
         }
     }
