@@ -19,6 +19,7 @@ use crate::domain::{AccountId, Clock, Interest, SystemClock};
 use crate::event_log::EventLog;
 use crate::http::{self, AppParts, AppState, HttpSettings, Readiness, ReadyState};
 use crate::idempotency::Idempotency;
+use crate::keys::KeyRegistry;
 use crate::master_key::{self, KeyError};
 use crate::metrics::Metrics;
 use crate::outbox::{Outbox, OutboxParts, OutboxSettings, OutboxWork};
@@ -209,6 +210,7 @@ impl App {
             subscriptions,
             sends,
             outbox: outbox.clone(),
+            keys: Arc::new(KeyRegistry::load(Arc::clone(&engine), Arc::clone(&clock)).await?),
             idempotency: Idempotency::new(
                 Arc::clone(&engine),
                 keyring,
@@ -377,6 +379,7 @@ fn session_settings(config: &Config) -> SessionSettings {
         payload_limit: config.upstream.max_event_bytes,
         connects_per_second: config.session.connects_per_second,
         max_sessions: config.session.max_sessions,
+        limit_wait: Duration::from_secs(config.session.limit_retry_seconds),
     }
 }
 

@@ -13,6 +13,7 @@ pub mod event_log;
 mod failure;
 pub mod http;
 pub mod idempotency;
+pub mod keys;
 pub mod master_key;
 pub mod metrics;
 pub mod outbox;

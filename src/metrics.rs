@@ -15,8 +15,16 @@ pub struct Metrics {
     pub sessions: IntGaugeVec,
     /// `spaces_bridge_session_reconnects_total`: connections made again after a loss.
     pub reconnects: IntCounter,
-    /// `spaces_bridge_session_connect_failures_total{class}`: attempts that failed (`auth`, `config`, `protocol`, `unavailable`).
+    /// `spaces_bridge_session_connect_failures_total{class}`: attempts that failed (`auth`, `config`, `protocol`, `unavailable`,
+    /// `limit`).
     pub connect_failures: IntCounterVec,
+    /// `spaces_bridge_session_auth_failures_total`: sessions that ended because Spaces refused their token.
+    pub auth_failures: IntCounter,
+    /// `spaces_bridge_session_handovers_total{result}`: changes from one session of an account to another (`done`, `failed`).
+    pub handovers: IntCounterVec,
+    /// `spaces_bridge_session_token_end_seconds{kind}`: time until the first token of a kind ends, as far as tokens say, refreshed at
+    /// each scrape.
+    pub token_end: IntGaugeVec,
     /// `spaces_bridge_emits_total`: Socket.IO events sent to the upstream.
     pub emits: IntCounter,
     /// `spaces_bridge_sends_total{outcome}`: sends by outcome (`confirmed`, `unconfirmed`, `refused`, `not_sent`).
@@ -88,6 +96,17 @@ impl Metrics {
                 "session_connect_failures_total",
                 "Connection attempts that failed, by class of failure.",
                 &["class"],
+            ),
+            auth_failures: new.counter("session_auth_failures_total", "Sessions that ended because Spaces refused their token."),
+            handovers: new.counters(
+                "session_handovers_total",
+                "Changes from one session of an account to another, by result.",
+                &["result"],
+            ),
+            token_end: new.gauges(
+                "session_token_end_seconds",
+                "Time until the first token of a kind ends, as far as tokens say.",
+                &["kind"],
             ),
             emits: new.counter("emits_total", "Socket.IO events sent to the upstream."),
             sends: new.counters("sends_total", "Sends by outcome.", &["outcome"]),

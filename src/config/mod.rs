@@ -177,6 +177,7 @@ impl Config {
             ("upstream.connect_timeout_seconds", self.upstream.connect_timeout_seconds, 600),
             ("session.idle_timeout_seconds", self.session.idle_timeout_seconds, 30 * 86_400),
             ("session.refusal_seconds", self.session.refusal_seconds, 86_400),
+            ("session.limit_retry_seconds", self.session.limit_retry_seconds, 86_400),
             ("webhooks.timeout_seconds", self.webhooks.timeout_seconds, 60),
             ("store.retention_days", self.store.retention_days, 36_500),
             // Records of sends are kept for seven days.

@@ -154,11 +154,19 @@ pub struct SessionConfig {
     pub connects_per_second: u32,
     /// Most sessions at a time.
     pub max_sessions: usize,
+    /// How long a session waits to try again when Spaces lets its user have no further connection, unless Spaces says how long.
+    pub limit_retry_seconds: u64,
 }
 
 impl Default for SessionConfig {
     fn default() -> Self {
-        Self { idle_timeout_seconds: 600, refusal_seconds: 60, connects_per_second: 50, max_sessions: 20_000 }
+        Self {
+            idle_timeout_seconds: 600,
+            refusal_seconds: 60,
+            connects_per_second: 50,
+            max_sessions: 20_000,
+            limit_retry_seconds: 300,
+        }
     }
 }
 

@@ -117,6 +117,11 @@ text_id!(
     MessageRef, "message reference", "ref_"
 );
 
+text_id!(
+    /// A bridge key, without its secret part.
+    KeyId, "key id", "key_"
+);
+
 impl SpaceId {
     /// Stands in the log where an event happened in no space: what the bridge itself tells of an account. No id of Spaces looks
     /// like this, and the API shows `null` in its place.
@@ -182,6 +187,18 @@ impl WebhookId {
     }
 
     /// The id of the webhook that a call with this seed makes.
+    pub fn of_seed(seed: &Seed) -> Self {
+        Self(format!("{}{}", Self::PREFIX, seed.as_str()).into())
+    }
+}
+
+impl KeyId {
+    /// What lies before every id.
+    pub(crate) fn least() -> Self {
+        Self(Self::PREFIX.into())
+    }
+
+    /// The id of the bridge key that a call with this seed makes.
     pub fn of_seed(seed: &Seed) -> Self {
         Self(format!("{}{}", Self::PREFIX, seed.as_str()).into())
     }

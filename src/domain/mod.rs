@@ -17,7 +17,7 @@ pub use credential::{Credential, TokenKind, UnknownTokenKind};
 pub use delivery::{Attempt, AttemptOutcome, DeadReason, Delivery, DeliveryState, ErrorClass};
 pub use event::{Envelope, EventType, InvalidEventType};
 pub(crate) use ids::hex;
-pub use ids::{AccountId, DeliveryId, EventId, InvalidId, MessageRef, Seed, SessionId, SpaceId, WebhookId};
+pub use ids::{AccountId, DeliveryId, EventId, InvalidId, KeyId, MessageRef, Seed, SessionId, SpaceId, WebhookId};
 pub use interest::Interest;
 pub use secret::{Sealed, Secret};
 pub use session::{ClosedReason, SessionState};

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::AccountCaller;
+use super::auth::{AccountCaller, MaySend};
 use super::error::ApiError;
 use super::extract::{ApiPath, JsonBytes, Wait};
 use super::idempotency::{IdempotencyHeader, Keyed};
@@ -76,11 +76,11 @@ impl From<PeerType> for DirectKind {
         (status = 502, description = "`upstream_error`: Spaces failed."),
         (status = 503, description = "`upstream_unreachable`: Spaces is out of reach. Otherwise as for a space."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn post_direct_message(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MaySend(caller): MaySend,
     ApiPath((peer, id)): ApiPath<(PeerType, SpaceId)>,
     wait: Wait,
     Keyed(call, JsonBytes(body)): Keyed<JsonBytes>,
@@ -91,6 +91,7 @@ pub(super) async fn post_direct_message(
     tried.into_outgoing(&app, stand_in)?;
     let make = async || {
         let space = direct_space(&app, &caller, peer.into(), &id).await?;
+        caller.check_space(&space)?;
         MessageBody::parse(&body)?.into_outgoing(&app, space)
     };
     messages::carry_out(&app, &caller, (&call, wait), make).await
@@ -103,7 +104,8 @@ async fn direct_space(app: &AppState, caller: &AccountCaller, kind: DirectKind, 
     if let Some(space) = app.internals().direct_spaces.get(&key) {
         return Ok(space);
     }
-    let space = app.rest.direct_space(session.credential(), kind, peer.as_str()).await?;
+    let found = app.rest.direct_space(session.credential(), kind, peer.as_str()).await;
+    let space = found.map_err(|error| caller.told(error))?;
     app.internals().direct_spaces.insert(key, space.clone());
     Ok(space)
 }

@@ -118,6 +118,7 @@ pub(super) async fn get_metrics(_: Operator, app: State<AppState>) -> impl IntoR
 
 /// The metrics without a key.
 pub(super) async fn get_metrics_internally(State(app): State<AppState>) -> impl IntoResponse {
+    show_token_ends(&app);
     match app.engine.query(Query::Depths).await.map(|page| page.rows) {
         Ok(Rows::Depths { waiting, in_flight, dead, oldest_waiting }) => {
             let age = oldest_waiting.map_or(Duration::ZERO, |since| app.clock.now().since(since));
@@ -137,4 +138,14 @@ pub(super) async fn get_metrics_internally(State(app): State<AppState>) -> impl 
     let age = oldest.map_or(Duration::ZERO, |since| app.clock.now().since(since));
     app.metrics.outbox_oldest.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics.render())
+}
+
+/// Of each kind of token that sessions have, when the first one ends.
+fn show_token_ends(app: &AppState) {
+    app.metrics.token_end.reset();
+    let now = app.clock.now();
+    for (kind, ends) in app.sessions.soonest_token_ends() {
+        let left = i64::try_from(ends.since(now).as_secs()).unwrap_or(i64::MAX);
+        app.metrics.token_end.with_label_values(&[kind.as_str()]).set(left);
+    }
 }

@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use tokio::time::Instant;
 
 use super::AppState;
-use super::auth::AccountCaller;
+use super::auth::{AccountCaller, MaySend, MaySendOrRead};
 use super::durable::{self, Begun};
 use super::error::{ApiError, Resource};
 use super::extract::{ApiPath, JsonBytes, Wait};
@@ -59,15 +59,16 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
         (status = 502, description = "`message_not_taken`: Spaces did not take the message, however often it was sent; it is not there."),
         (status = 503, description = "`not_connected`: no connection to Spaces in the time to wait. Also `session_closed`, `store_unavailable`, `overloaded`, `timed_out`."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn post_message(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MaySend(caller): MaySend,
     ApiPath(space): ApiPath<SpaceId>,
     wait: Wait,
     Keyed(call, JsonBytes(body)): Keyed<JsonBytes>,
 ) -> Result<Response, ApiError> {
+    caller.check_space(&space)?;
     let message = MessageBody::parse(&body)?.into_outgoing(&app, space)?;
     carry_out(&app, &caller, (&call, wait), async || Ok(message)).await
 }
@@ -85,11 +86,11 @@ pub(super) async fn post_message(
         (status = 200, description = "What is known of it.", body = Message),
         (status = 404, description = "`message_not_found`: there is no such message of this account."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn get_message(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MaySendOrRead(caller): MaySendOrRead,
     ApiPath(reference): ApiPath<MessageRef>,
 ) -> Result<Json<Message>, ApiError> {
     Ok(Json(find(&app, &caller, &reference).await?.into()))
@@ -108,11 +109,11 @@ pub(super) async fn get_message(
         (status = 404, description = "`message_not_found`: there is no such message of this account."),
         (status = 409, description = "`message_not_queued`: it has left, or may have, or has ended."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn cancel_message(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MaySend(caller): MaySend,
     ApiPath(reference): ApiPath<MessageRef>,
 ) -> Result<Json<Message>, ApiError> {
     find(&app, &caller, &reference).await?;
@@ -123,15 +124,15 @@ pub(super) async fn cancel_message(
 
 /// The record of a send of the caller's account.
 async fn find(app: &AppState, caller: &AccountCaller, reference: &MessageRef) -> Result<SendRecord, ApiError> {
-    let (session, identity) = caller.identity(app).await?;
+    let (account, before) = caller.accounts(app).await?;
     let record = match app.sends.get(reference).await? {
         Some(record) => Some(record),
         None => app.internals().recent_sends.get(reference).map(|record| SendRecord::clone(&record)),
     };
     // A message sent before the user was known belongs to the account that stood in.
-    let is_own =
-        |record: &SendRecord| record.account == identity.account || record.account == AccountId::standing_in(session.id());
-    record.filter(is_own).ok_or(ApiError::NotFound(Resource::Message))
+    let is_own = |record: &SendRecord| record.account == account || before.as_ref() == Some(&record.account);
+    let is_seen = |record: &SendRecord| is_own(record) && caller.check_space(&record.space).is_ok();
+    record.filter(is_seen).ok_or(ApiError::NotFound(Resource::Message))
 }
 
 /// Sends what `make` makes the way that the caller wants it: through the outbox, or at once.
@@ -144,7 +145,10 @@ pub(super) async fn carry_out(
     let deadline = Instant::now() + wait.duration;
     match durable::begin(app, caller, call, wait).await? {
         Begun::AtOnce => send(app, caller, make().await?, wait).await,
-        Begun::Known(ticket) => durable::answer_in_time(*ticket, deadline, wait).await,
+        Begun::Known(ticket) => {
+            caller.check_space(ticket.space())?;
+            durable::answer_in_time(*ticket, deadline, wait).await
+        }
         Begun::New(place) => {
             let ticket = durable::submit(app, caller, place, make().await?).await?;
             durable::answer_in_time(ticket, deadline, wait).await

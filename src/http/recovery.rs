@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::AccountCaller;
+use super::auth::MayUseWebhooks;
 use super::deliveries::{Attempt, Delivery, attempts_of, deliveries, owned_delivery};
 use super::error::ApiError;
 use super::extract::{ApiJson, ApiPath, ApiQuery};
@@ -105,11 +105,11 @@ pub(super) struct Recovered {
         (status = 404, description = "`delivery_not_found`: there is none, or not of a webhook of this account."),
         (status = 409, description = "`delivery_in_flight`: an attempt is under way. `webhook_not_enabled`: its webhook gets no deliveries now."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn retry_delivery(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayUseWebhooks(caller): MayUseWebhooks,
     ApiPath(id): ApiPath<DeliveryId>,
     Keyed(call, NoBody): Keyed<NoBody>,
 ) -> Result<Response, ApiError> {
@@ -117,13 +117,13 @@ pub(super) async fn retry_delivery(
     let work = |_| {
         let app = app.clone();
         async move {
-            let account = caller.account(&app).await?;
-            let delivery = owned_delivery(&app, &account, id).await?;
-            enabled(&*owned(&app, &account, &delivery.webhook)?)?;
+            let reach = caller.reach(&app).await?;
+            let delivery = owned_delivery(&app, &reach, id).await?;
+            enabled(&*owned(&app, &reach, &delivery.webhook)?)?;
             if !app.recovery.retry(&delivery.webhook, id).await? {
                 return Err(ApiError::DeliveryInFlight);
             }
-            let delivery = owned_delivery(&app, &account, id).await?;
+            let delivery = owned_delivery(&app, &reach, id).await?;
             Ok((StatusCode::ACCEPTED, Json(Delivery::from(delivery))).into_response())
         }
     };
@@ -148,11 +148,11 @@ pub(super) async fn retry_delivery(
         (status = 404, description = "`webhook_not_found`: there is none, or not of this account."),
         (status = 409, description = "`webhook_not_enabled`: it gets no deliveries now."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn recover_webhook(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayUseWebhooks(caller): MayUseWebhooks,
     ApiPath(id): ApiPath<WebhookId>,
     Keyed(call, ApiJson(asked)): Keyed<ApiJson<WebhookRecovery>>,
 ) -> Result<Response, ApiError> {
@@ -162,7 +162,7 @@ pub(super) async fn recover_webhook(
     let work = |_| {
         let app = app.clone();
         async move {
-            let webhook = owned(&app, &caller.account(&app).await?, &id)?;
+            let webhook = owned(&app, &caller.reach(&app).await?, &id)?;
             enabled(&webhook)?;
             let progress = app.recovery.recover(&id, span, place).await?;
             recovered(&app, &webhook, Call::Recover, progress).await
@@ -190,11 +190,11 @@ pub(super) async fn recover_webhook(
         (status = 404, description = "`webhook_not_found`: there is none, or not of this account."),
         (status = 409, description = "`webhook_not_enabled`: it gets no deliveries now."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn replay_webhook(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayUseWebhooks(caller): MayUseWebhooks,
     ApiPath(id): ApiPath<WebhookId>,
     Keyed(call, ApiJson(asked)): Keyed<ApiJson<WebhookReplay>>,
 ) -> Result<Response, ApiError> {
@@ -208,7 +208,7 @@ pub(super) async fn replay_webhook(
     let work = |_| {
         let app = app.clone();
         async move {
-            let webhook = owned(&app, &caller.account(&app).await?, &id)?;
+            let webhook = owned(&app, &caller.reach(&app).await?, &id)?;
             enabled(&webhook)?;
             let progress = app.recovery.replay(&webhook, replay, place).await?;
             recovered(&app, &webhook, Call::Replay, progress).await
@@ -238,18 +238,18 @@ pub(super) struct DeadLetter {
     tag = "Webhooks",
     params(PageQuery),
     responses((status = 200, description = "A page of dead deliveries.", body = Page<DeadLetter>)),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn list_dead_letters(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayUseWebhooks(caller): MayUseWebhooks,
     ApiQuery(page): ApiQuery<PageQuery>,
 ) -> Result<Json<Page<DeadLetter>>, ApiError> {
     let cursor = page.place()?.map(Cursor);
-    let account = caller.account(&app).await?;
+    let reach = caller.reach(&app).await?;
     let mut dead: Vec<domain::Delivery> = Vec::new();
     // An account has a hundred webhooks by default, and each list is one look at an index.
-    for webhook in app.webhooks.of_account(&account) {
+    for webhook in app.webhooks.of_account(&reach.account).into_iter().filter(|webhook| reach.shows(webhook)) {
         let filter = DeliveryFilter { state: Some(StateFilter::Dead), ..DeliveryFilter::of(webhook.id.clone()) };
         // One more than fits tells whether there is another page.
         let query = Query::Deliveries { filter, cursor, limit: page.limit() + 1 };
@@ -260,7 +260,7 @@ pub(super) async fn list_dead_letters(
     dead.truncate(page.limit());
     let next = dead.last().filter(|_| more).map(|last| last.id.number());
     let mut letters = Vec::with_capacity(dead.len());
-    for delivery in dead {
+    for delivery in dead.into_iter().filter(|delivery| reach.shows_delivery(delivery)) {
         let last_attempt = attempts_of(&app, delivery.id).await?.pop();
         letters.push(DeadLetter { delivery: delivery.into(), last_attempt });
     }

@@ -37,7 +37,7 @@ pub(super) async fn take(
     let Ok(posted) = tokio::time::timeout_at(deadline, posting).await else { return Ok(app.sends.get(&reference).await?) };
     match posted? {
         Ok(record) => Ok(Some(record)),
-        Err(Unsettled::NotSent(error @ RestError::Refused { status: 401, .. })) => Err(error.into()),
+        Err(Unsettled::NotSent(error @ RestError::Refused { status: 401, .. })) => Err(caller.told(error)),
         // The session may yet come back.
         Err(Unsettled::NotSent(_)) => Ok(None),
         Err(Unsettled::NotRecorded(error)) => Err(error.into()),

@@ -20,6 +20,7 @@ use crate::delivery::{AddressGuard, WebhookClient};
 use crate::domain::{Clock, Secret};
 use crate::event_log::EventLog;
 use crate::idempotency::Idempotency;
+use crate::keys::KeyRegistry;
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::recovery::Recovery;
@@ -80,6 +81,8 @@ pub struct AppParts {
     pub subscriptions: Arc<SubscriptionRegistry>,
     /// The records of sends.
     pub sends: Arc<SendLog>,
+    /// The bridge keys.
+    pub keys: Arc<KeyRegistry>,
     /// Calls with idempotency keys.
     pub idempotency: Idempotency,
     /// Carries sends that are on disk before they leave.

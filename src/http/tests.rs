@@ -17,6 +17,7 @@ use crate::delivery::{AddressGuard, DeliverySettings, SystemResolver, WebhookCli
 use crate::domain::{AccountId, Clock, Interest, Secret, SystemClock};
 use crate::event_log::EventLog;
 use crate::idempotency::Idempotency;
+use crate::keys::KeyRegistry;
 use crate::metrics::Metrics;
 use crate::outbox::{Outbox, OutboxParts, OutboxSettings};
 use crate::recovery::Recovery;
@@ -89,6 +90,7 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
             payload_limit: 16 << 10,
             connects_per_second: 10,
             max_sessions: 10,
+            limit_wait: Duration::from_mins(5),
         },
         incarnation,
     }));
@@ -116,6 +118,7 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
         subscriptions,
         sends,
         outbox,
+        keys: Arc::new(KeyRegistry::load(Arc::clone(&engine), Arc::clone(&clock)).await.expect("an empty store")),
         idempotency: Idempotency::new(Arc::clone(&engine), keyring, Arc::clone(&clock), Duration::from_hours(24)),
         consumers: Arc::new(ConsumerRegistry::new(Arc::clone(&engine), Arc::clone(&clock))),
         replies,

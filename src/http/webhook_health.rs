@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::AccountCaller;
+use super::auth::{AccountCaller, MayUseWebhooks};
 use super::error::ApiError;
 use super::extract::{ApiPath, OptionalJson};
 use super::idempotency::{IdempotencyHeader, Keyed};
@@ -98,15 +98,14 @@ impl WebhookHealth {
         (status = 200, description = "The webhook, without its secret.", body = WebhookDetail),
         (status = 404, description = "`webhook_not_found`: there is none, or not of this account."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn get_webhook(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayUseWebhooks(caller): MayUseWebhooks,
     ApiPath(id): ApiPath<WebhookId>,
 ) -> Result<Json<WebhookDetail>, ApiError> {
-    let account = caller.account(&app).await?;
-    let webhook = owned(&app, &account, &id)?;
+    let webhook = owned(&app, &caller.reach(&app).await?, &id)?;
     let flow = match app.engine.query(Query::Flow(id)).await?.rows {
         Rows::Flows(flows) => flows.into_iter().next(),
         _ => return Err(ApiError::Internal("the store answered another question than for a flow".to_owned())),
@@ -168,11 +167,11 @@ pub(super) struct RecoveredOnEnabling {
         (status = 409, description = "`webhook_changed`: others changed it at the same time; try again."),
         (status = 422, description = "`handshake_refused`, `handshake_failed`: the receiver does not permit deliveries, or could not be asked."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn enable_webhook(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayUseWebhooks(caller): MayUseWebhooks,
     ApiPath(id): ApiPath<WebhookId>,
     Keyed(call, OptionalJson(asked)): Keyed<OptionalJson<WebhookEnabling>>,
 ) -> Result<Response, ApiError> {
@@ -190,8 +189,7 @@ async fn enable(
     id: WebhookId,
     since: Option<Timestamp>,
 ) -> Result<EnabledWebhook, ApiError> {
-    let account = caller.account(&app).await?;
-    let before = owned(&app, &account, &id)?;
+    let before = owned(&app, &caller.reach(&app).await?, &id)?;
     let patch = WebhookPatch { enabled: Some(true), ..WebhookPatch::default() };
     let webhook = change(app.clone(), caller, id, patch).await?;
     let shown = Webhook::from(&*webhook);

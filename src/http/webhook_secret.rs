@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::AccountCaller;
+use super::auth::MayUseWebhooks;
 use super::error::ApiError;
 use super::extract::{ApiPath, OptionalJson};
 use super::idempotency::{IdempotencyHeader, Keyed};
@@ -115,15 +115,14 @@ impl SecretRotation {
         (status = 200, description = "The secret.", body = WebhookSecret),
         (status = 404, description = "`webhook_not_found`: there is none, or not of this account."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn get_webhook_secret(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayUseWebhooks(caller): MayUseWebhooks,
     ApiPath(id): ApiPath<WebhookId>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let account = caller.account(&app).await?;
-    let webhook = owned(&app, &account, &id)?;
+    let webhook = owned(&app, &caller.reach(&app).await?, &id)?;
     Ok(([(CACHE_CONTROL, NO_STORE)], Json(WebhookSecret::of(&app, &webhook)?)))
 }
 
@@ -146,16 +145,16 @@ pub(super) async fn get_webhook_secret(
         (status = 404, description = "`webhook_not_found`: there is none, or not of this account."),
         (status = 409, description = "`webhook_secret_limit_reached`: as many secrets sign as may at a time. `webhook_changed`: others changed it at the same time; try again."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn rotate_webhook_secret(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayUseWebhooks(caller): MayUseWebhooks,
     ApiPath(id): ApiPath<WebhookId>,
     Keyed(call, OptionalJson(rotation)): Keyed<OptionalJson<SecretRotation>>,
 ) -> Result<Response, ApiError> {
-    let account = caller.account(&app).await?;
-    let (secret, overlap) = rotation.checked(owned(&app, &account, &id)?.signing.kind)?;
+    let reach = caller.reach(&app).await?;
+    let (secret, overlap) = rotation.checked(owned(&app, &reach, &id)?.signing.kind)?;
     let scope = caller.scope(&app).await?;
     let work = |seed| {
         let app = app.clone();

@@ -12,20 +12,21 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::AccountCaller;
+use super::auth::{AccountCaller, MayUseWebhooks};
 use super::error::{ApiError, Resource};
 use super::extract::{ApiJson, ApiPath, ApiQuery};
 use super::filter::checked_filter;
 use super::filter_schema::FilterShape;
 use super::idempotency::{IdempotencyHeader, Keyed, NoBody};
 use super::page::{Page, PageQuery};
+use super::reach::Reach;
 use super::webhook_pace::{RateLimitForm, RetryPolicyForm, checked_rate, checked_retry, checked_timeout};
 use super::webhook_request::{AuthorizationBody, AuthorizationName, FormatName, SigningName, checked_headers};
 use super::webhook_secret::WebhookSecret;
 use crate::delivery::ask_permission;
 use crate::domain::{
-    self, AccountId, AddedHeaderName, AuthorizationKind, EventId, EventPattern, Expression, Format, Ordering, Pace, RateLimit,
-    RetryPolicy, Secret, Seed, Signing, SpaceSelector, Timestamp, WebhookId,
+    self, AddedHeaderName, AuthorizationKind, EventId, EventPattern, Expression, Format, Ordering, Pace, RateLimit, RetryPolicy,
+    Secret, Seed, Signing, SpaceSelector, Timestamp, WebhookId,
 };
 use crate::webhooks::{NewWebhook, WebhookPatch, WebhookUrl};
 
@@ -363,14 +364,15 @@ pub(super) struct WebhookTest {
         (status = 409, description = "`webhook_limit_reached`: the account has as many webhooks as it may have. `webhook_changed`: try again."),
         (status = 422, description = "`invalid_body`: `errors` says which field is wrong, and how. `handshake_refused`, `handshake_failed`: the receiver does not permit deliveries, or could not be asked."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn create_webhook(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayUseWebhooks(caller): MayUseWebhooks,
     Keyed(call, ApiJson(creation)): Keyed<ApiJson<WebhookCreation>>,
 ) -> Result<Response, ApiError> {
     let new = creation.checked(&app)?;
+    caller.reach(&app).await?.check_selectors(&new.spaces)?;
     let scope = caller.scope(&app).await?;
     call.once(&app, &scope, |seed| create(app.clone(), caller, WebhookId::of_seed(&seed), new)).await
 }
@@ -410,15 +412,17 @@ pub(super) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
     tag = "Webhooks",
     params(PageQuery),
     responses((status = 200, description = "A page of webhooks.", body = Page<Webhook>)),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn list_webhooks(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayUseWebhooks(caller): MayUseWebhooks,
     ApiQuery(query): ApiQuery<PageQuery>,
 ) -> Result<Json<Page<Webhook>>, ApiError> {
-    let account = caller.account(&app).await?;
-    let all: Vec<Webhook> = app.webhooks.of_account(&account).iter().map(|webhook| Webhook::from(&**webhook)).collect();
+    let reach = caller.reach(&app).await?;
+    let webhooks = app.webhooks.of_account(&reach.account);
+    let all: Vec<Webhook> =
+        webhooks.iter().filter(|webhook| reach.shows(webhook)).map(|webhook| Webhook::from(&**webhook)).collect();
     Ok(Json(Page::cut(all, &query, |webhook| webhook.id.as_str())?))
 }
 
@@ -437,11 +441,11 @@ pub(super) async fn list_webhooks(
         (status = 409, description = "`webhook_changed`: others changed it at the same time; try again."),
         (status = 422, description = "`invalid_body`: `errors` says which field is wrong, and how. `handshake_refused`, `handshake_failed`: the receiver does not permit deliveries, or could not be asked."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn update_webhook(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayUseWebhooks(caller): MayUseWebhooks,
     ApiPath(id): ApiPath<WebhookId>,
     ApiJson(change): ApiJson<WebhookChange>,
 ) -> Result<Json<Webhook>, ApiError> {
@@ -457,8 +461,10 @@ pub(super) async fn change(
     id: WebhookId,
     patch: WebhookPatch,
 ) -> Result<Arc<domain::Webhook>, ApiError> {
+    let reach = caller.reach(&app).await?;
+    let before = owned(&app, &reach, &id)?;
+    patch.spaces.as_ref().map_or(Ok(()), |spaces| reach.check_selectors(spaces))?;
     let (session, identity) = caller.identity(&app).await?;
-    let before = owned(&app, &identity.account, &id)?;
     if let Some(url) = url_to_ask(&before, &patch, &app) {
         ask_permission(&app.receivers, &url?, patch.rate_limit.unwrap_or(before.pace.rate_limit)).await?;
     }
@@ -489,20 +495,20 @@ pub(super) async fn change(
         (status = 404, description = "`webhook_not_found`: there is none, or not of this account."),
         (status = 409, description = "`webhook_changed`: others changed it at the same time; try again."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn delete_webhook(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayUseWebhooks(caller): MayUseWebhooks,
     ApiPath(id): ApiPath<WebhookId>,
 ) -> Result<StatusCode, ApiError> {
-    let account = caller.account(&app).await?;
-    owned(&app, &account, &id)?;
+    let reach = caller.reach(&app).await?;
+    owned(&app, &reach, &id)?;
     let work = {
         let app = app.clone();
         async move {
             app.webhooks.delete(&id).await?;
-            Ok(app.sessions.interest_changed(&account).await?)
+            Ok(app.sessions.interest_changed(&reach.account).await?)
         }
     };
     app.to_the_end(work).await?;
@@ -525,11 +531,11 @@ pub(super) async fn delete_webhook(
         (status = 404, description = "`webhook_not_found`: there is none, or not of this account."),
         (status = 409, description = "`webhook_not_enabled`: it gets no deliveries now."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn test_webhook(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayUseWebhooks(caller): MayUseWebhooks,
     ApiPath(id): ApiPath<WebhookId>,
     Keyed(call, NoBody): Keyed<NoBody>,
 ) -> Result<Response, ApiError> {
@@ -537,8 +543,7 @@ pub(super) async fn test_webhook(
     let work = |seed: Seed| {
         let app = app.clone();
         async move {
-            let account = caller.account(&app).await?;
-            owned(&app, &account, &id)?;
+            owned(&app, &caller.reach(&app).await?, &id)?;
             let event_id = app.event_log.append_test(&id, EventId::of_seed(&seed)).await?;
             Ok((StatusCode::ACCEPTED, Json(WebhookTest { event_id })).into_response())
         }
@@ -546,9 +551,9 @@ pub(super) async fn test_webhook(
     call.once(&app, &scope, work).await
 }
 
-/// The webhook `id`, if it is the account's.
-pub(super) fn owned(app: &AppState, account: &AccountId, id: &WebhookId) -> Result<Arc<domain::Webhook>, ApiError> {
-    let webhook = app.webhooks.get(id).filter(|webhook| webhook.account == *account);
+/// The webhook `id`, if it is the account's and within reach.
+pub(super) fn owned(app: &AppState, reach: &Reach, id: &WebhookId) -> Result<Arc<domain::Webhook>, ApiError> {
+    let webhook = app.webhooks.get(id).filter(|webhook| reach.shows(webhook));
     webhook.ok_or(ApiError::NotFound(Resource::Webhook))
 }
 

@@ -4,7 +4,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Outbox;
-use crate::domain::MessageRef;
+use crate::domain::{MessageRef, SpaceId};
 use crate::send_log::SendRecord;
 
 /// A caller's hold on a message in the outbox. While it lives the caller counts as one who waits for the outcome.
@@ -38,6 +38,11 @@ impl Ticket {
     /// Whether the message was taken for this ticket, and not before.
     pub fn is_new(&self) -> bool {
         self.is_new
+    }
+
+    /// Where the message goes.
+    pub fn space(&self) -> &SpaceId {
+        &self.known.space
     }
 
     /// Waits until it is known what became of the message, or that nobody can know, until `deadline` at most. Answers what is known

@@ -7,15 +7,20 @@
 mod actor;
 mod budget;
 mod channels;
+mod freshness;
 mod handle;
+mod handover;
 mod inbox;
 mod interest;
 mod limiter;
 mod link;
 mod news;
+mod opening;
+mod own_sends;
 mod pending;
 mod registry;
 mod renewal;
+mod renewing;
 mod serving;
 mod shared;
 mod types;
@@ -46,4 +51,6 @@ pub struct SessionSettings {
     pub connects_per_second: u32,
     /// Most live sessions.
     pub max_sessions: usize,
+    /// How long a session waits to try again when Spaces lets its user have no further connection.
+    pub limit_wait: Duration,
 }

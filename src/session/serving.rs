@@ -2,6 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::domain::{AccountId, SessionId};
 
@@ -17,6 +20,10 @@ struct Account {
     successor: Option<SessionId>,
     /// Whether the account's token is managed, so that its session lives without webhooks and subscriptions.
     managed: bool,
+    /// When its token was renewed last because Spaces had refused the one before.
+    renewed_at: Option<Instant>,
+    /// Whether a refused token is being given another try.
+    reviving: bool,
 }
 
 impl Serving {
@@ -70,11 +77,30 @@ impl Serving {
         self.change(account, |known| known.managed = managed);
     }
 
+    /// Notes that a new token has been had in place of a refused one.
+    pub(super) fn note_renewal(&self, account: &AccountId) {
+        self.change(account, |known| known.renewed_at = Some(Instant::now()));
+    }
+
+    /// Whether that was less than `time` ago.
+    pub(super) fn renewed_within(&self, account: &AccountId, time: Duration) -> bool {
+        self.read().get(account).and_then(|known| known.renewed_at).is_some_and(|at| at.elapsed() < time)
+    }
+
+    /// Begins to give a refused token another try. `false` if that is being done.
+    pub(super) fn begin_revival(&self, account: &AccountId) -> bool {
+        self.change(account, |known| !std::mem::replace(&mut known.reviving, true))
+    }
+
+    pub(super) fn end_revival(&self, account: &AccountId) {
+        self.change(account, |known| known.reviving = false);
+    }
+
     fn change<T>(&self, account: &AccountId, change: impl FnOnce(&mut Account) -> T) -> T {
         let mut accounts = self.write();
         let known = accounts.entry(account.clone()).or_default();
         let result = change(known);
-        if known.kept.is_none() && known.successor.is_none() && !known.managed {
+        if known.kept.is_none() && known.successor.is_none() && !known.managed && !known.reviving {
             accounts.remove(account);
         }
         result

@@ -4,10 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::error;
 
 use super::interest::InterestSource;
 use super::limiter::ConnectLimiter;
+use super::own_sends::OwnSendsOfAccounts;
 use super::renewal::TokenSource;
 use super::serving::Serving;
 use super::{Identity, SessionHandle, SessionSettings};
@@ -57,6 +60,12 @@ pub(super) struct Shared {
     pub(super) serving: Serving,
     /// Held while the store and [`Self::serving`] are changed together, so that they tell the same.
     storing: tokio::sync::Mutex<()>,
+    /// What the sessions of each account have emitted of late.
+    pub(super) own_sends: OwnSendsOfAccounts,
+    /// The tasks of all sessions.
+    pub(super) tasks: TaskTracker,
+    /// Ends what waits without a session.
+    pub(super) stop: CancellationToken,
     sessions: Mutex<HashMap<SessionId, SessionHandle>>,
 }
 
@@ -71,7 +80,16 @@ impl std::ops::Deref for Shared {
 impl Shared {
     pub(super) fn new(given: SessionDependencies) -> Self {
         let limiter = ConnectLimiter::new(given.settings.connects_per_second);
-        Self { given, limiter, serving: Serving::default(), storing: tokio::sync::Mutex::default(), sessions: Mutex::default() }
+        Self {
+            given,
+            limiter,
+            serving: Serving::default(),
+            storing: tokio::sync::Mutex::default(),
+            own_sends: OwnSendsOfAccounts::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            sessions: Mutex::default(),
+        }
     }
 
     /// Whether `session` serves the webhooks and subscriptions of `account`.
@@ -95,7 +113,7 @@ impl Shared {
         self.get(&self.serving.kept(account)?).filter(|handle| handle.state().is_usable())
     }
 
-    /// Stores a session's token sealed and makes the session serve its account. Takes the place of the one kept before.
+    /// Stores a session's token sealed and makes the session serve its account. Takes the place of the one kept before, which ends.
     pub(super) async fn keep(&self, id: &SessionId, credential: &Credential, identity: &Identity) -> StoreResult<()> {
         let _storing = self.storing.lock().await;
         let account = &identity.account;
@@ -116,7 +134,7 @@ impl Shared {
         self.engine.doc_put(writes).await?;
         self.serving.set_kept(account, id);
         if let Some(before) = before.and_then(|before| self.get(&before)) {
-            before.interest_changed().await;
+            before.retire().await;
         }
         Ok(())
     }

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
+use super::handle::NOT_CONNECTED_RETRY;
 use crate::domain::{AccountId, MessageRef, SessionId, SessionState, SpaceId, Timestamp, TokenKind};
 use crate::upstream::{LOOPBACK_BRIDGE, Loopback, OutgoingContent, OutgoingPayload, Parent};
 
@@ -198,6 +200,18 @@ pub struct SessionStatus {
     pub emit_budget: u32,
     /// The spaces it listens to.
     pub channels: Vec<SpaceChannel>,
+    /// When its token ends, if the token says so.
+    pub token_expires_at: Option<Timestamp>,
+    /// Set while Spaces lets the user have no further connection: when another attempt is made.
+    pub limited_until: Option<Instant>,
+}
+
+impl SessionStatus {
+    /// When it makes sense to ask for the connection again.
+    pub(super) fn reconnect_after(&self) -> Duration {
+        let limited = self.limited_until.map(|until| until.saturating_duration_since(Instant::now()));
+        limited.unwrap_or_default().max(NOT_CONNECTED_RETRY)
+    }
 }
 
 /// A space that a session listens to.

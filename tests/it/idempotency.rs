@@ -28,7 +28,7 @@ async fn webhooks(bridge: &Bridge, token: impl AsRef<str>) -> usize {
 }
 
 /// Takes back that the calls were answered: what the store looks like if the process is killed between the work and the answer.
-fn forget_answers(bridge_data: &std::path::Path) -> usize {
+pub(crate) fn forget_answers(bridge_data: &std::path::Path) -> usize {
     let database = rusqlite::Connection::open(bridge_data.join("store.db")).expect("the database opens");
     let mut records = database.prepare("SELECT id, body FROM docs WHERE kind = 'idempotency'").expect("a query");
     let found: Vec<(String, Vec<u8>)> =

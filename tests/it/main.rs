@@ -8,6 +8,7 @@ mod durability;
 mod events;
 mod http_api;
 mod idempotency;
+mod keys;
 mod outbox;
 mod reading;
 mod real_socketio;

@@ -41,6 +41,9 @@ impl SessionActor {
                 let _ = reply.send(if ready { Ok(()) } else { Err(self.what_holds(&space)) });
             }
             Command::InterestChanged => self.follow_interest(),
+            Command::Serve(identity) => self.serve(*identity),
+            Command::Retire => self.retire(),
+            Command::Restart => self.restart(),
             Command::Close(reason) => self.end = Some(End::Closed(reason)),
         }
     }
@@ -85,7 +88,7 @@ impl SessionActor {
         if !self.link.is_online() {
             let status = self.status.borrow();
             let detail = status.reason.clone().unwrap_or_else(|| format!("the session is {}", status.state.as_str()));
-            return SessionError::NotConnected { retry_after: NOT_CONNECTED_RETRY, detail };
+            return SessionError::NotConnected { retry_after: status.reconnect_after(), detail };
         }
         let held_for = match self.channels.readiness(space) {
             Readiness::Ready => self.budget.wait_for_message(now),
@@ -137,6 +140,9 @@ impl SessionActor {
         match self.link.send_message(&send.message.payload) {
             Ok(()) => {
                 self.count_emit();
+                if let Some(own_sends) = &self.own_sends {
+                    own_sends.emitted(send.message.space.as_str(), &send.message.plain_text, Instant::now());
+                }
                 self.pending.insert(send.message, send.reply, send.accepted_at, send.resent);
                 None
             }
