@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use crate::config::{Config, ConfigError, Protocol};
+use crate::accounts::{AccountParts, AccountRegistry, AccountSettings, TokenSources};
+use crate::config::{Config, ConfigError, ENV_PREFIX, Protocol};
 use crate::consumers::ConsumerRegistry;
 use crate::delivery::{
     AddressGuard, AllowList, ClientSettings, DeliveryDispatcher, DeliveryParts, DeliverySettings, SystemResolver, WebhookClient,
@@ -28,11 +29,11 @@ use crate::replies::{Replies, ReplyParts, ReplySettings};
 use crate::seal::Keyring;
 use crate::send_log::SendLog;
 use crate::server::Listener;
-use crate::session::{InterestSource, NoTokenSource, SessionDependencies, SessionRegistry, SessionSettings};
+use crate::session::{InterestSource, SessionDependencies, SessionRegistry, SessionSettings};
 use crate::shutdown::Shutdown;
 use crate::store::{EmbeddedSettings, EmbeddedStore, Engine, Heartbeat, Incarnation, Maintenance, StoreError};
 use crate::subscriptions::SubscriptionRegistry;
-use crate::upstream::{Connector, RestClient, RestSettings, SocketSettings};
+use crate::upstream::{Connector, RestClient, RestSettings, SocketSettings, TokenServer, TokenServerSettings};
 use crate::webhooks::WebhookRegistry;
 
 /// How long a membership of the store holds without a heartbeat; heartbeats come at a third of it.
@@ -89,6 +90,7 @@ pub struct App {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     sessions: Arc<SessionRegistry>,
+    accounts: AccountRegistry,
     delivery: DeliveryParts,
     replies: Replies,
     outbox: Outbox,
@@ -160,6 +162,19 @@ impl App {
         let rest_settings = RestSettings { url: urls.rest, timeout: Duration::from_secs(config.upstream.rest_timeout_seconds) };
         let rest = RestClient::new(&rest_settings, (*tls).clone()).map_err(|error| AppError::Tls(error.into()))?;
         let connector = Connector::new(socket_settings(&config, urls.socket, Arc::clone(&tls))).map_err(AppError::Upstream)?;
+        let token_server =
+            TokenServerSettings { accounts: urls.accounts, rest: rest_settings.url, timeout: rest_settings.timeout };
+        let accounts = AccountRegistry::load(AccountParts {
+            engine: Arc::clone(&engine),
+            keyring: Arc::clone(&keyring),
+            event_log: Arc::clone(&event_log),
+            rest: rest.clone(),
+            sources: token_sources(&config, token_server, &tls).map_err(|error| AppError::Tls(error.into()))?,
+            clock: Arc::clone(&clock),
+            metrics: Arc::clone(&metrics),
+            settings: account_settings(&config),
+        })
+        .await?;
         let sessions = Arc::new(SessionRegistry::new(SessionDependencies {
             connector,
             rest: rest.clone(),
@@ -171,7 +186,7 @@ impl App {
                 subscriptions: Arc::clone(&subscriptions),
                 outbox: outbox.clone(),
             }),
-            tokens: Arc::new(NoTokenSource),
+            tokens: Arc::new(accounts.clone()),
             keyring: Arc::clone(&keyring),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
@@ -206,6 +221,7 @@ impl App {
         let (readiness, http_tasks) = (Arc::new(Readiness::default()), TaskTracker::new());
         let state = AppState::new(AppParts {
             sessions: Arc::clone(&sessions),
+            accounts: accounts.clone(),
             webhooks,
             subscriptions,
             sends,
@@ -240,6 +256,7 @@ impl App {
             clock,
             metrics,
             sessions,
+            accounts,
             delivery,
             replies,
             outbox,
@@ -288,6 +305,7 @@ impl App {
         let (public, internal) = (tokio::spawn(public), tokio::spawn(internal));
         let dispatcher = DeliveryDispatcher::spawn(self.delivery, delivery_settings(&self.config));
         let restored = self.sessions.restore().await?;
+        self.accounts.start(Arc::clone(&self.sessions) as _);
         self.replies.start();
         self.outbox.start(self.outbox_work.clone());
         self.readiness.set(ReadyState::Ready);
@@ -304,6 +322,7 @@ impl App {
         // Both at once, so that each has the whole of what is left.
         let left = deadline.saturating_duration_since(Instant::now()).max(LAST_GRACE);
         tokio::join!(
+            self.accounts.shut_down(left),
             self.sessions.shut_down(left),
             dispatcher.shutdown(left),
             self.replies.shut_down(left),
@@ -394,6 +413,25 @@ fn outbox_settings(config: &Config) -> OutboxSettings {
         doubt: Duration::from_secs(config.outbox.doubt_seconds),
         rest_after: (rest_after > 0).then(|| Duration::from_secs(rest_after)),
     }
+}
+
+fn account_settings(config: &Config) -> AccountSettings {
+    AccountSettings {
+        allow_commands: config.accounts.allow_commands,
+        token_directories: config.accounts.token_directories.clone(),
+        file_check: Duration::from_secs(config.accounts.file_check_seconds),
+        max_accounts: config.accounts.max_accounts,
+        timeout: Duration::from_secs(config.upstream.rest_timeout_seconds),
+        hidden_variables: ENV_PREFIX,
+    }
+}
+
+fn token_sources(
+    config: &Config,
+    server: TokenServerSettings,
+    tls: &rustls::ClientConfig,
+) -> Result<TokenSources, reqwest::Error> {
+    TokenSources::new(TokenServer::new(server, tls.clone())?, account_settings(config), tls.clone())
 }
 
 fn delivery_settings(config: &Config) -> DeliverySettings {

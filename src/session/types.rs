@@ -110,6 +110,9 @@ impl Unconfirmed {
     }
 }
 
+/// What is said of a space whose subscription Spaces did not answer at all.
+pub const NO_ANSWER: &str = "no answer in time";
+
 /// Why a session could not do what it was asked. Nothing was sent, except where a variant says otherwise.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SessionError {
