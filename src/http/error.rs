@@ -68,7 +68,7 @@ pub enum ApiError {
         detail: String,
     },
     /// Idempotency keys are not offered.
-    #[error("`Idempotency-Key` is not supported; without it the message would have been sent without that protection")]
+    #[error("`Idempotency-Key` is not supported; the call would have been made without that protection")]
     IdempotencyKeyUnsupported,
     /// The key of a call is none, or there are several.
     #[error("{0}")]

@@ -14,7 +14,7 @@ use super::{Inner, once};
 use crate::domain::{AccountId, MessageRef, SessionId, SessionState};
 use crate::event_log::{EventLog, SystemEvent};
 use crate::send_log::{SendFailure, SendRecord, SendStatus, Via};
-use crate::session::{SendOutcome, SessionError, SessionHandle, SessionRegistry, Unconfirmed};
+use crate::session::{NO_ANSWER, SendOutcome, SessionError, SessionHandle, SessionRegistry, Unconfirmed};
 use crate::store::{DocKind, DocWrite, StoreError};
 use crate::upstream::{ChatBody, PostError, RestClient, api_category};
 
@@ -24,6 +24,9 @@ const STORE_WAIT: Duration = Duration::from_secs(2);
 /// The waits between tries that sent nothing, and between looks: doubling from the first to the last.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LAST_WAIT: Duration = Duration::from_secs(2);
+
+/// The wait after Spaces did not answer a subscription.
+const SUBSCRIPTION_WAIT: Duration = Duration::from_secs(30);
 
 /// What messages are sent with.
 #[derive(Clone)]
@@ -397,6 +400,8 @@ fn refusal(error: SessionError) -> Result<SendStatus, String> {
         SessionError::MessageRefused { code, message } => {
             Ok(SendStatus::Failed { kind: SendFailure::MessageRefused, code, message })
         }
+        // No answer is no refusal.
+        SessionError::SpaceRefused { code: None, message: Some(words) } if words == NO_ANSWER => Err(words),
         SessionError::SpaceRefused { code, message } => Ok(SendStatus::Failed { kind: SendFailure::SpaceRefused, code, message }),
         SessionError::TooLarge { size, limit } => {
             let words = Some(error.to_string());
@@ -414,6 +419,8 @@ fn refusal(error: SessionError) -> Result<SendStatus, String> {
 fn retry_after(error: &SessionError) -> Option<Duration> {
     match error {
         SessionError::Busy { retry_after } | SessionError::RateLimited { retry_after, .. } => Some(*retry_after),
+        // The session does not ask for the space again before.
+        SessionError::SpaceRefused { .. } => Some(SUBSCRIPTION_WAIT),
         _ => None,
     }
 }
