@@ -227,12 +227,7 @@ impl App {
             sends,
             outbox: outbox.clone(),
             keys: Arc::new(KeyRegistry::load(Arc::clone(&engine), Arc::clone(&clock)).await?),
-            idempotency: Idempotency::new(
-                Arc::clone(&engine),
-                keyring,
-                Arc::clone(&clock),
-                Duration::from_hours(config.http.idempotency_hours),
-            ),
+            idempotency: idempotency(&config, &engine, keyring, &clock),
             consumers: Arc::new(ConsumerRegistry::new(Arc::clone(&engine), Arc::clone(&clock))),
             replies: replies.clone(),
             event_log,
@@ -358,6 +353,11 @@ async fn keyring(config: &Config, engine: &Arc<dyn Engine>) -> Result<Arc<Keyrin
         None => master_key::find_or_generate(&config.store.path)?,
     };
     Ok(Arc::new(master_key::open_keyring(engine, &master).await?))
+}
+
+fn idempotency(config: &Config, engine: &Arc<dyn Engine>, keyring: Arc<Keyring>, clock: &Arc<dyn Clock>) -> Idempotency {
+    let kept = Duration::from_hours(config.http.idempotency_hours);
+    Idempotency::new(Arc::clone(engine), keyring, Arc::clone(clock), kept)
 }
 
 /// How long events and their settled deliveries are kept.
