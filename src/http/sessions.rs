@@ -11,6 +11,7 @@ use super::auth::{Caller, Operator};
 use super::error::{ApiError, Resource};
 use super::extract::{ApiPath, ApiQuery};
 use super::page::{Page, PageQuery};
+use super::session_recovery::RecoveryView;
 use super::subscriptions::Subscription;
 use crate::domain::{AccountId, SessionId, SessionState, Timestamp};
 use crate::session::{SessionHandle, SessionStatus};
@@ -63,6 +64,8 @@ pub(super) struct Session {
     /// When its token ends; `null` if the token does not say so.
     #[schema(value_type = Option<String>, format = DateTime, required)]
     token_expires_at: Option<Timestamp>,
+    /// How it closes the gaps that lost connections have left.
+    recovery: RecoveryView,
 }
 
 /// Where a session stands.
@@ -120,6 +123,7 @@ impl From<SessionStatus> for Session {
             emit_budget: status.emit_budget,
             spaces: status.channels.into_iter().map(Subscription::from).collect(),
             token_expires_at: status.token_expires_at,
+            recovery: status.recovery.into(),
         }
     }
 }

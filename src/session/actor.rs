@@ -3,10 +3,12 @@
 //! heartbeats go on whatever the store, the REST API or the callers do.
 
 mod connection;
+mod direct;
 mod ending;
 mod events;
 mod handover;
 mod news;
+mod recovery;
 mod renewal;
 mod sends;
 mod spaces;
@@ -28,20 +30,22 @@ use super::budget::EmitBudget;
 use super::channels::{Channels, Readiness};
 use super::handle::{Command, SessionHandle};
 use super::handover::Handover;
-use super::inbox::{AppendStep, Inbox};
+use super::inbox::{AppendStep, Entry, Inbox};
 use super::link::{Link, LinkHealth, LinkStep};
 use super::news::News;
 use super::own_sends::Member;
 use super::pending::{PendingSends, Reply};
+use super::recovery::{Recovery, RecoverySettings};
 use super::renewal::RenewalError;
 use super::renewing::Renewal;
 use super::shared::Shared;
 use super::types::{Identity, OutgoingMessage, SessionStatus};
+use super::watermarks::Reach;
 use crate::domain::{
     AccountId, ClosedReason, Credential, Interest, SessionId, SessionState, SpaceId, Timestamp, TokenKind, TokenLife,
 };
 use crate::store::{Fence, Wanted};
-use crate::upstream::{Profile, RestError, SpaceInfo};
+use crate::upstream::{Profile, RestError, SpaceInfo, TopicType};
 
 /// Commands a session may have waiting; a caller beyond that is told `Busy`.
 const COMMAND_QUEUE: usize = 64;
@@ -82,6 +86,7 @@ pub(super) fn new(shared: Arc<Shared>, known: Known) -> (SessionHandle, impl Fut
         channels: Vec::new(),
         token_expires_at: TokenLife::read(&known.credential).expires_at,
         limited_until: None,
+        recovery: super::RecoveryStatus::default(),
     };
     let (status, watch) = watch::channel(status);
     let handle = SessionHandle::new(known.id.clone(), known.credential.clone(), commands, watch);
@@ -108,6 +113,8 @@ enum Job {
     Recorded,
     Renewed(Result<(), RenewalError>),
     Verified(Result<Profile, RestError>),
+    Marks(recovery::MarksJob),
+    LookedUp(SpaceId, Result<Option<TopicType>, RestError>),
 }
 
 /// How a session ends.
@@ -123,6 +130,7 @@ enum Step {
     Append(AppendStep),
     Job(Job),
     Handover,
+    Page(recovery::PageRead),
     Timer,
 }
 
@@ -150,6 +158,9 @@ struct SessionActor {
     identify_at: Option<Instant>,
     list_at: Option<Instant>,
     jobs: FuturesUnordered<BoxFuture<'static, Job>>,
+    recovery: Recovery<Entry>,
+    history: recovery::History,
+    look_ups: direct::LookUps,
     needed_at: Instant,
     /// Whether it lives without anyone who uses it, because the account's token is managed.
     pinned: bool,
@@ -173,6 +184,12 @@ impl SessionActor {
     ) -> Self {
         let now = Instant::now();
         let known = status.borrow().identity.clone();
+        let settings = &shared.settings;
+        let recovery = Recovery::new(RecoverySettings {
+            reach: Reach { overlap: settings.recovery_overlap, limit: settings.recovery_limit },
+            hold: settings.recovery_hold,
+            tell_after: settings.gap_after,
+        });
         Self {
             link: Link::idle(),
             health: LinkHealth::new(shared.settings.limit_wait),
@@ -196,6 +213,9 @@ impl SessionActor {
             listed: Vec::new(),
             list_at: None,
             jobs: FuturesUnordered::new(),
+            recovery,
+            history: recovery::History::new(now),
+            look_ups: direct::LookUps::default(),
             needed_at: now,
             pinned: false,
             own_sends: None,
@@ -231,6 +251,7 @@ impl SessionActor {
                 step = self.inbox.next(), if self.inbox.is_appending() => Step::Append(step),
                 Some(job) = self.jobs.next(), if !self.jobs.is_empty() => Step::Job(job),
                 () = Handover::changed(&mut self.handover) => Step::Handover,
+                Some(page) = self.history.reads.next(), if !self.history.reads.is_empty() => Step::Page(page),
                 () = &mut self.timer, if self.timer_at.is_some() => Step::Timer,
             };
             match step {
@@ -240,6 +261,7 @@ impl SessionActor {
                 Step::Append(step) => self.on_append(step),
                 Step::Job(job) => self.on_job(job),
                 Step::Handover => self.on_handover(),
+                Step::Page(page) => self.on_page(page),
                 Step::Timer => self.on_timer(),
             }
             self.pump();
@@ -256,6 +278,7 @@ impl SessionActor {
         self.advance_handover();
         self.end_retirement(now);
         self.tell_news(now);
+        self.recover(now);
         if let Some(fence) = &self.fence {
             self.inbox.start(&self.shared.event_log, fence, now);
         }
@@ -274,7 +297,7 @@ impl SessionActor {
             let (shared, credential) = (Arc::clone(shared), credential.clone());
             self.jobs.push(Box::pin(async move { Job::Identified(shared.rest.me(&credential).await) }));
         }
-        if self.list_at.is_some_and(|at| at <= now) {
+        if self.list_at.is_some_and(|at| at <= now) && !self.history.is_loading() {
             self.list_at = None;
             let (shared, credential) = (Arc::clone(shared), credential.clone());
             self.jobs.push(Box::pin(async move { Job::Listed(shared.rest.spaces(&credential).await) }));
@@ -290,6 +313,8 @@ impl SessionActor {
             Job::Recorded => {}
             Job::Renewed(renewed) => self.on_renewed(renewed),
             Job::Verified(profile) => self.on_verified(profile),
+            Job::Marks(job) => self.on_marks(job),
+            Job::LookedUp(space, kind) => self.on_looked_up(space, kind),
         }
     }
 
@@ -362,7 +387,8 @@ impl SessionActor {
             self.inbox.retry_at(),
             self.news_at(),
             self.identify_at,
-            self.list_at,
+            self.list_at.filter(|_| !self.history.is_loading()),
+            self.recover_at(now),
             self.idle_at(),
             self.renewal.next_at(),
             self.retire_until,

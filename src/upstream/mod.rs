@@ -12,6 +12,7 @@ mod oauth;
 mod rest;
 mod sending;
 mod socket;
+mod space;
 mod text;
 
 pub use activity::{ActivityKind, ReceivedActivity};

@@ -42,7 +42,10 @@ impl SessionActor {
                     Job::Joined(space, joined)
                 }));
             }
-            Some(AfterRefusal::Refused(space)) => warn!(space.id = %space, "Spaces refuses the subscription to space `{space}`"),
+            Some(AfterRefusal::Refused(space)) => {
+                warn!(space.id = %space, "Spaces refuses the subscription to space `{space}`");
+                self.on_space_refused(&space);
+            }
             None => debug!("a subscription was refused that nobody asked for"),
         }
     }
@@ -62,7 +65,12 @@ impl SessionActor {
                 None
             }
         };
-        self.channels_changed |= self.channels.joined(space, refusal, Instant::now());
+        let is_refused = refusal.is_some();
+        let changed = self.channels.joined(space, refusal, Instant::now());
+        self.channels_changed |= changed;
+        if is_refused && changed {
+            self.on_space_refused(space);
+        }
     }
 
     pub(super) fn subscribe_wanted(&mut self, now: Instant) {
@@ -88,6 +96,7 @@ impl SessionActor {
         self.status.send_if_modified(|status| std::mem::replace(&mut status.durable, kept.is_some()) != kept.is_some());
         let serves = account.as_ref().filter(|_| kept.is_some() || self.is_preparing());
         let interest = serves.map(|account| self.shared.interests.interest(account)).unwrap_or_default();
+        let kept = kept.is_some();
         if interest.needs_list() && !self.interest.needs_list() {
             self.list_at = Some(Instant::now());
         }
@@ -97,6 +106,7 @@ impl SessionActor {
         }
         self.pinned = pinned;
         self.interest = interest;
+        self.follow_marks(kept);
         self.want_spaces();
     }
 
@@ -108,6 +118,7 @@ impl SessionActor {
         wanted.extend(self.listed.iter().filter(|space| self.interest_covers(space)).map(|space| space.id.clone()));
         let needless = self.channels.spaces().filter(|space| !wanted.contains(*space) && !self.is_sending_to(space));
         for space in needless.cloned().collect::<Vec<_>>() {
+            self.on_space_left(&space);
             if self.channels.forget(&space) && self.link.is_online() && self.link.unsubscribe(&space).is_ok() {
                 self.count_emit();
             }
@@ -136,8 +147,10 @@ impl SessionActor {
     pub(super) fn on_listed(&mut self, spaces: Result<Vec<SpaceInfo>, RestError>) {
         let again = match spaces {
             Ok(spaces) => {
+                self.note_listed(&spaces);
                 self.listed = spaces;
                 self.want_spaces();
+                self.after_listing();
                 LIST_AGAIN
             }
             Err(error) => {
