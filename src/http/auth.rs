@@ -75,6 +75,14 @@ impl AccountCaller {
         }
     }
 
+    /// The caller's session, if it is open already.
+    pub(super) fn known_session(&self, app: &AppState) -> Option<SessionHandle> {
+        match &self.0 {
+            Proof::Token(credential) => app.sessions.find(credential),
+            Proof::Key(key) => app.sessions.of_account(&key.account),
+        }
+    }
+
     /// Does `work` with the caller's session; with a newly opened one if the session closed before the work had any effect, which
     /// is what [`SessionError::Closed`] says of it. The caller did nothing wrong and need not know.
     pub(super) async fn with_session<T, F>(&self, app: &AppState, work: impl Fn(SessionHandle) -> F) -> Result<T, ApiError>
