@@ -3,11 +3,14 @@
 //! heartbeats go on whatever the store, the REST API or the callers do.
 
 mod connection;
+mod direct;
 mod ending;
 mod events;
 mod handover;
 mod identity;
+mod limits;
 mod news;
+mod recovery;
 mod renewal;
 mod sends;
 mod spaces;
@@ -26,21 +29,25 @@ use tokio::time::{Instant, Sleep};
 use tracing::{Instrument as _, error, info_span};
 
 use super::budget::EmitBudget;
-use super::channels::{Channels, Readiness};
+use super::channels::Channels;
 use super::handle::{Command, SessionHandle};
 use super::handover::Handover;
-use super::inbox::{AppendStep, Inbox};
+use super::inbox::{AppendStep, Entry, Inbox};
 use super::link::{Link, LinkHealth, LinkStep};
 use super::news::News;
 use super::own_sends::Member;
-use super::pending::{PendingSends, Reply};
+use super::pending::PendingSends;
+use super::queue::{QueuedSend, SendQueue};
+use super::recovery::{Recovery, RecoverySettings};
 use super::renewal::RenewalError;
 use super::renewing::Renewal;
 use super::shared::Shared;
-use super::types::{Identity, OutgoingMessage, SessionStatus};
+use super::types::{Identity, SessionStatus};
+use super::watermarks::Reach;
 use crate::domain::{AccountId, ClosedReason, Credential, Interest, SessionId, SessionState, SpaceId, Timestamp, TokenLife};
+use crate::governor::ReportedLimits;
 use crate::store::{Fence, Wanted};
-use crate::upstream::{Profile, RestError, SpaceInfo};
+use crate::upstream::{Profile, RestError, SpaceInfo, TopicType};
 
 /// Commands a session may have waiting; a caller beyond that is told `Busy`.
 const COMMAND_QUEUE: usize = 64;
@@ -62,6 +69,7 @@ pub(super) struct Known {
 pub(super) fn new(shared: Arc<Shared>, known: Known) -> (SessionHandle, impl Future<Output = ()> + Send + 'static) {
     let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
     let now = shared.clock.now();
+    let governor = shared.rest.governors().of(&known.credential, Instant::now());
     let status = SessionStatus {
         id: known.id.clone(),
         token_kind: known.credential.kind,
@@ -74,10 +82,11 @@ pub(super) fn new(shared: Arc<Shared>, known: Known) -> (SessionHandle, impl Fut
         last_event_at: None,
         store_failing_since: None,
         durable: false,
-        emit_budget: shared.settings.emits_per_minute,
         channels: Vec::new(),
         token_expires_at: TokenLife::read(&known.credential).expires_at,
         limited_until: None,
+        recovery: super::RecoveryStatus::default(),
+        governor,
     };
     let (status, watch) = watch::channel(status);
     let handle = SessionHandle::new(known.id.clone(), known.credential.clone(), commands, watch);
@@ -87,24 +96,19 @@ pub(super) fn new(shared: Arc<Shared>, known: Known) -> (SessionHandle, impl Fut
     (handle, actor.run(known.predecessor).instrument(span))
 }
 
-/// A send that has not been emitted.
-struct QueuedSend {
-    message: Box<OutgoingMessage>,
-    reply: Reply,
-    accepted_at: Instant,
-    resent: bool,
-}
-
 /// Something that took time, and what came of it.
 enum Job {
     Identified(Result<Profile, RestError>),
     Joined(SpaceId, Result<(), RestError>),
     Listed(Result<Vec<SpaceInfo>, RestError>),
     Kept,
+    LimitsRead(Result<ReportedLimits, RestError>),
     Recorded,
     Disconnected,
     Renewed(Result<SessionHandle, RenewalError>),
     Verified(Result<Profile, RestError>),
+    Marks(recovery::MarksJob),
+    LookedUp(SpaceId, Result<Option<TopicType>, RestError>),
 }
 
 /// How a session ends.
@@ -120,6 +124,7 @@ enum Step {
     Append(AppendStep),
     Job(Job),
     Handover,
+    Page(recovery::PageRead),
     Timer,
 }
 
@@ -134,9 +139,14 @@ struct SessionActor {
     health: LinkHealth,
     channels: Channels,
     channels_changed: bool,
-    queue: VecDeque<QueuedSend>,
+    queue: SendQueue,
     pending: PendingSends,
     budget: EmitBudget,
+    /// Whether something waits for the budget, so that it is counted once.
+    budget_awaited: bool,
+    limits_at: Option<Instant>,
+    /// When spaces that nobody needs any more are let go, if the budget did not allow it yet.
+    let_go_at: Option<Instant>,
     inbox: Inbox,
     news: News,
     unidentified: VecDeque<(Box<RawValue>, Timestamp)>,
@@ -147,6 +157,9 @@ struct SessionActor {
     identify_at: Option<Instant>,
     list_at: Option<Instant>,
     jobs: FuturesUnordered<BoxFuture<'static, Job>>,
+    recovery: Recovery<Entry>,
+    history: recovery::History,
+    look_ups: direct::LookUps,
     needed_at: Instant,
     /// Whether it lives without anyone who uses it, because the account's token is managed.
     pinned: bool,
@@ -169,11 +182,20 @@ impl SessionActor {
         status: watch::Sender<SessionStatus>,
     ) -> Self {
         let now = Instant::now();
-        let known = status.borrow().identity.clone();
+        let (known, governor) = (status.borrow().identity.clone(), Arc::clone(&status.borrow().governor));
+        let settings = &shared.settings;
+        let recovery = Recovery::new(RecoverySettings {
+            reach: Reach { overlap: settings.recovery_overlap, limit: settings.recovery_limit },
+            hold: settings.recovery_hold,
+            tell_after: settings.gap_after,
+        });
         Self {
             link: Link::idle(),
             health: LinkHealth::new(shared.settings.limit_wait),
-            budget: EmitBudget::new(shared.settings.emits_per_minute, now),
+            budget: EmitBudget::new(governor),
+            budget_awaited: false,
+            limits_at: None,
+            let_go_at: None,
             identify_at: known.is_none().then_some(now),
             user_id: known.and_then(|identity| identity.user_id),
             shared,
@@ -184,7 +206,7 @@ impl SessionActor {
             fence: None,
             channels: Channels::default(),
             channels_changed: false,
-            queue: VecDeque::new(),
+            queue: SendQueue::default(),
             pending: PendingSends::default(),
             inbox: Inbox::default(),
             news: News::new(now),
@@ -193,6 +215,9 @@ impl SessionActor {
             listed: Vec::new(),
             list_at: None,
             jobs: FuturesUnordered::new(),
+            recovery,
+            history: recovery::History::new(now),
+            look_ups: direct::LookUps::default(),
             needed_at: now,
             pinned: false,
             own_sends: None,
@@ -210,6 +235,9 @@ impl SessionActor {
             predecessor.ended().await;
         }
         self.count_state(SessionState::Connecting, 1);
+        if let Some(account) = self.account() {
+            self.join_governor(&account);
+        }
         if self.take_ownership().await {
             self.own_sends = self.account().map(|account| self.shared.own_sends.join(&account));
             self.follow_interest();
@@ -228,6 +256,7 @@ impl SessionActor {
                 step = self.inbox.next(), if self.inbox.is_appending() => Step::Append(step),
                 Some(job) = self.jobs.next(), if !self.jobs.is_empty() => Step::Job(job),
                 () = Handover::changed(&mut self.handover) => Step::Handover,
+                Some(page) = self.history.reads.next(), if !self.history.reads.is_empty() => Step::Page(page),
                 () = &mut self.timer, if self.timer_at.is_some() => Step::Timer,
             };
             match step {
@@ -237,6 +266,7 @@ impl SessionActor {
                 Step::Append(step) => self.on_append(step),
                 Step::Job(job) => self.on_job(job),
                 Step::Handover => self.on_handover(),
+                Step::Page(page) => self.on_page(page),
                 Step::Timer => self.on_timer(),
             }
             self.pump();
@@ -253,6 +283,7 @@ impl SessionActor {
         self.advance_handover();
         self.end_retirement(now);
         self.tell_news(now);
+        self.recover(now);
         if let Some(fence) = &self.fence {
             self.inbox.start(&self.shared.event_log, fence, now);
         }
@@ -265,13 +296,14 @@ impl SessionActor {
     }
 
     fn start_jobs(&mut self, now: Instant) {
+        self.read_limits(now);
         let (shared, credential) = (&self.shared, &self.credential);
         if self.identify_at.is_some_and(|at| at <= now) {
             self.identify_at = None;
             let (shared, credential) = (Arc::clone(shared), credential.clone());
             self.jobs.push(Box::pin(async move { Job::Identified(shared.rest.me(&credential).await) }));
         }
-        if self.list_at.is_some_and(|at| at <= now) {
+        if self.list_at.is_some_and(|at| at <= now) && !self.history.is_loading() {
             self.list_at = None;
             let (shared, credential) = (Arc::clone(shared), credential.clone());
             self.jobs.push(Box::pin(async move { Job::Listed(shared.rest.spaces(&credential).await) }));
@@ -284,9 +316,12 @@ impl SessionActor {
             Job::Joined(space, joined) => self.on_joined(&space, joined),
             Job::Listed(spaces) => self.on_listed(spaces),
             Job::Kept => self.on_kept(),
+            Job::LimitsRead(limits) => self.on_limits_read(limits),
             Job::Recorded | Job::Disconnected => {}
             Job::Renewed(renewed) => self.on_renewed(renewed),
             Job::Verified(profile) => self.on_verified(profile),
+            Job::Marks(job) => self.on_marks(job),
+            Job::LookedUp(space, kind) => self.on_looked_up(space, kind),
         }
     }
 
@@ -294,6 +329,7 @@ impl SessionActor {
         let now = Instant::now();
         self.timer_at = None;
         self.pending.expire(now);
+        self.let_go_if_due(now);
         if self.idle_at().is_some_and(|at| at <= now) {
             self.end = Some(End::Closed(ClosedReason::Idle));
         }
@@ -310,21 +346,19 @@ impl SessionActor {
     /// set again, which costs less than moving it with each message.
     fn set_timer(&mut self, now: Instant) {
         let online = self.link.is_online();
-        let ready = |send: &QueuedSend| self.channels.readiness(&send.message.space) == Readiness::Ready;
-        let blocked_by_budget = online && self.queue.iter().any(ready);
-        let wants_budget = online && self.channels.next_wanted().is_some();
         let due = [
             self.channels.next_overdue().filter(|_| online),
             self.pending.next_expiry(),
             self.inbox.retry_at(),
             self.news_at(),
             self.identify_at,
-            self.list_at,
+            self.list_at.filter(|_| !self.history.is_loading()),
+            self.recover_at(now),
             self.idle_at(),
             self.renewal.next_at(),
             self.retire_until,
-            blocked_by_budget.then(|| now + self.budget.wait_for_message(now)),
-            wants_budget.then(|| now + self.budget.wait_for_subscription(now)),
+            self.limits_at,
+            self.budget_at(now),
         ];
         // Never in the past, or the loop would spin on something that is not done yet.
         let due = due.into_iter().flatten().min().map(|due| due.max(now + Duration::from_millis(1)));
@@ -380,11 +414,6 @@ impl SessionActor {
 
     fn count_emit(&self) {
         self.shared.metrics.emits.inc();
-        let left = self.budget.left(Instant::now());
-        self.status.send_if_modified(|status| {
-            status.emit_budget = left;
-            false
-        });
     }
 
     fn count_send(&self, outcome: &str) {

@@ -7,7 +7,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::types::{Identity, OutgoingMessage, SendOutcome, SessionError, SessionStatus, Unconfirmed};
+use super::watermarks::Wish;
 use crate::domain::{AccountId, ClosedReason, Credential, MessageRef, SessionId, SessionState, SpaceId, Timestamp, TokenKind};
+use crate::governor::Allowance;
 
 /// When to come again if a session's queue is full: about what it takes to work it off.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
@@ -31,6 +33,8 @@ pub(super) enum Command {
     Retire,
     /// Give up the connection, if there is one, and make another at once.
     Restart,
+    /// Someone wants the history of spaces; the wish is stored under this id.
+    Wish(String, Wish),
     /// End.
     Close(ClosedReason),
 }
@@ -86,6 +90,16 @@ impl SessionHandle {
     /// Where the session stands now.
     pub fn state(&self) -> SessionState {
         self.0.status.borrow().state
+    }
+
+    /// How the limit on emits of the session's user stands.
+    pub fn emit_allowance(&self) -> Allowance {
+        self.0.status.borrow().governor.emit_allowance(Instant::now())
+    }
+
+    /// Largest message that Spaces takes from the session's user, in bytes.
+    pub fn payload_limit(&self) -> usize {
+        self.0.status.borrow().governor.payload_bytes()
     }
 
     /// Why Spaces refused the session's token, if it did.
@@ -186,6 +200,12 @@ impl SessionHandle {
     pub(super) fn token_end(&self) -> Option<(TokenKind, Timestamp)> {
         let status = self.0.status.borrow();
         status.token_expires_at.filter(|_| status.state.is_usable()).map(|at| (status.token_kind, at))
+    }
+
+    /// Tells the session of a wish that is stored.
+    pub(super) async fn wish(&self, id: String, wish: Wish) {
+        // A session that has ended leaves it to the next one.
+        let _ = self.0.commands.send(Command::Wish(id, wish)).await;
     }
 
     /// Ends the session and waits until its connection is closed.

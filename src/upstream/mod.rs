@@ -7,10 +7,12 @@ mod activity;
 mod escape;
 mod event;
 mod history;
+mod limits;
 mod message;
 mod oauth;
 mod rest;
 mod socket;
+mod space;
 mod text;
 
 pub use activity::{ActivityKind, ReceivedActivity};

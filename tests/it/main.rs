@@ -1,5 +1,6 @@
 //! Integration tests: one file per subject, against the real parts.
 
+mod accounts;
 mod bad_input;
 mod command_line;
 mod delivery;
@@ -9,8 +10,10 @@ mod events;
 mod http_api;
 mod idempotency;
 mod keys;
+mod limits;
 mod reading;
 mod real_socketio;
+mod recovery;
 mod secrets;
 mod sending;
 mod session_tasks;

@@ -47,6 +47,7 @@ impl SessionActor {
     pub(super) fn identified(&mut self, identity: Identity) {
         self.user_id = self.user_id.take().or_else(|| identity.user_id.clone());
         self.own_sends = Some(self.shared.own_sends.join(&identity.account));
+        self.join_governor(&identity.account);
         self.status.send_modify(|status| status.identity = Some(identity));
         for (raw, received_at) in std::mem::take(&mut self.unidentified) {
             self.take_message(&raw, received_at);

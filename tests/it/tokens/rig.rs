@@ -139,11 +139,13 @@ impl Rig {
             settings: SessionSettings {
                 idle_timeout: Duration::from_secs(600),
                 refusal_stands: Duration::from_mins(1),
-                emits_per_minute: 100_000,
-                payload_limit: 16 << 10,
                 connects_per_second: 1_000,
                 max_sessions: 100,
                 limit_wait: Duration::from_secs(1),
+                recovery_overlap: Duration::from_mins(2),
+                recovery_limit: Duration::from_hours(168),
+                recovery_hold: Duration::from_mins(1),
+                gap_after: Duration::from_mins(10),
             },
             incarnation,
         });
