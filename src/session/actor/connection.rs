@@ -47,13 +47,8 @@ impl SessionActor {
                 self.after_failure(after, error.to_string());
             }
             LinkStep::Lost(disconnect) => {
-                let now = Instant::now();
-                self.lose_pending(now);
-                self.channels.connection_lost();
-                self.on_connection_lost();
-                self.channels_changed = true;
-                let (after, reason) = (self.health.lost(&disconnect, now), disconnect.to_string());
-                self.news.lost(&reason);
+                let (after, reason) = (self.health.lost(&disconnect, Instant::now()), disconnect.to_string());
+                self.forget_connection(&reason);
                 self.after_failure(after, reason);
             }
         }
@@ -96,12 +91,18 @@ impl SessionActor {
     /// Gives up the connection, if there is one. Answers it, to be closed.
     pub(super) fn disconnect(&mut self, reason: &str) -> Link {
         if self.link.is_online() {
-            self.lose_pending(Instant::now());
-            self.channels.connection_lost();
-            self.channels_changed = true;
-            self.news.lost(reason);
+            self.forget_connection(reason);
         }
         std::mem::replace(&mut self.link, Link::idle())
+    }
+
+    /// Forgets what was true of the connection that is gone.
+    fn forget_connection(&mut self, reason: &str) {
+        self.lose_pending(Instant::now());
+        self.channels.connection_lost();
+        self.on_connection_lost();
+        self.channels_changed = true;
+        self.news.lost(reason);
     }
 
     /// Gives up the connection, if there is one, and makes another at once.

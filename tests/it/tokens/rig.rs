@@ -215,6 +215,12 @@ impl Rig {
         bodies.filter(|body| body["type"] == event_type).collect()
     }
 
+    /// Waits until the log has taken so many events at least.
+    pub(super) async fn has_logged(&self, count: usize) {
+        let appended = self.metrics.events.with_label_values(&["appended"]);
+        eventually("the log follows", async || (appended.get() >= count as u64).then_some(())).await;
+    }
+
     /// The texts of the messages in the log, in its order.
     pub(super) async fn texts(&self) -> Vec<String> {
         let text = |event: &Value| event["data"]["message"]["text"].as_str().expect("a text").to_owned();
