@@ -18,6 +18,8 @@ use crate::delivery::{
 use crate::domain::{AccountId, Clock, Interest, SystemClock};
 use crate::event_log::EventLog;
 use crate::http::{self, AppParts, AppState, HttpSettings, Readiness, ReadyState};
+use crate::idempotency::Idempotency;
+use crate::keys::KeyRegistry;
 use crate::master_key::{self, KeyError};
 use crate::metrics::Metrics;
 use crate::recovery::Recovery;
@@ -25,7 +27,7 @@ use crate::replies::{Replies, ReplyParts, ReplySettings};
 use crate::seal::Keyring;
 use crate::send_log::SendLog;
 use crate::server::Listener;
-use crate::session::{InterestSource, SessionDependencies, SessionRegistry, SessionSettings};
+use crate::session::{InterestSource, NoTokenSource, SessionDependencies, SessionRegistry, SessionSettings};
 use crate::shutdown::Shutdown;
 use crate::store::{EmbeddedSettings, EmbeddedStore, Engine, Heartbeat, Incarnation, Maintenance, StoreError};
 use crate::subscriptions::SubscriptionRegistry;
@@ -152,7 +154,8 @@ impl App {
             engine: Arc::clone(&engine),
             sends: Arc::clone(&sends),
             interests: Arc::new(Interests { webhooks: Arc::clone(&webhooks), subscriptions: Arc::clone(&subscriptions) }),
-            keyring,
+            tokens: Arc::new(NoTokenSource),
+            keyring: Arc::clone(&keyring),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
             settings: session_settings(&config),
@@ -187,6 +190,13 @@ impl App {
             webhooks,
             subscriptions,
             sends,
+            keys: Arc::new(KeyRegistry::load(Arc::clone(&engine), Arc::clone(&clock)).await?),
+            idempotency: Idempotency::new(
+                Arc::clone(&engine),
+                keyring,
+                Arc::clone(&clock),
+                Duration::from_hours(config.http.idempotency_hours),
+            ),
             consumers: Arc::new(ConsumerRegistry::new(Arc::clone(&engine), Arc::clone(&clock))),
             replies: replies.clone(),
             event_log,
@@ -351,6 +361,7 @@ fn session_settings(config: &Config) -> SessionSettings {
         recovery_limit: recovery_limit(config),
         recovery_hold: Duration::from_secs(config.session.recovery_hold_seconds),
         gap_after: Duration::from_secs(config.session.gap_after_seconds),
+        limit_wait: Duration::from_secs(config.session.limit_retry_seconds),
     }
 }
 

@@ -12,6 +12,8 @@ pub mod domain;
 pub mod event_log;
 mod failure;
 pub mod http;
+pub mod idempotency;
+pub mod keys;
 pub mod master_key;
 pub mod metrics;
 pub mod recovery;

@@ -15,8 +15,16 @@ pub struct Metrics {
     pub sessions: IntGaugeVec,
     /// `spaces_bridge_session_reconnects_total`: connections made again after a loss.
     pub reconnects: IntCounter,
-    /// `spaces_bridge_session_connect_failures_total{class}`: attempts that failed (`auth`, `config`, `protocol`, `unavailable`).
+    /// `spaces_bridge_session_connect_failures_total{class}`: attempts that failed (`auth`, `config`, `protocol`, `unavailable`,
+    /// `limit`).
     pub connect_failures: IntCounterVec,
+    /// `spaces_bridge_session_auth_failures_total`: sessions that ended because Spaces refused their token.
+    pub auth_failures: IntCounter,
+    /// `spaces_bridge_session_handovers_total{result}`: changes from one session of an account to another (`done`, `failed`).
+    pub handovers: IntCounterVec,
+    /// `spaces_bridge_session_token_end_seconds{kind}`: time until the first token of a kind ends, as far as tokens say, refreshed at
+    /// each scrape.
+    pub token_end: IntGaugeVec,
     /// `spaces_bridge_emits_total`: Socket.IO events sent to the upstream.
     pub emits: IntCounter,
     /// `spaces_bridge_sends_total{outcome}`: sends by outcome (`confirmed`, `unconfirmed`, `refused`, `not_sent`).
@@ -68,6 +76,9 @@ pub struct Metrics {
     pub listeners: IntGauge,
     /// `spaces_bridge_http_requests_total{method,route,status}`: answers by route template.
     pub http_requests: IntCounterVec,
+    /// `spaces_bridge_idempotent_calls_total{result}`: calls with an idempotency key: the `first` with its key, made `again` because the
+    /// one before had no answer to keep, `replayed`, `reused` for another request, or `in_progress` for too long.
+    pub idempotent_calls: IntCounterVec,
     /// `spaces_bridge_http_request_seconds`: from the request's head to the answer's head.
     pub http_latency: Histogram,
 }
@@ -84,6 +95,17 @@ impl Metrics {
                 "session_connect_failures_total",
                 "Connection attempts that failed, by class of failure.",
                 &["class"],
+            ),
+            auth_failures: new.counter("session_auth_failures_total", "Sessions that ended because Spaces refused their token."),
+            handovers: new.counters(
+                "session_handovers_total",
+                "Changes from one session of an account to another, by result.",
+                &["result"],
+            ),
+            token_end: new.gauges(
+                "session_token_end_seconds",
+                "Time until the first token of a kind ends, as far as tokens say.",
+                &["kind"],
             ),
             emits: new.counter("emits_total", "Socket.IO events sent to the upstream."),
             sends: new.counters("sends_total", "Sends by outcome.", &["outcome"]),
@@ -120,6 +142,11 @@ impl Metrics {
             store_bytes: new.gauge("store_bytes", "Space that the store takes, in bytes."),
             listeners: new.gauge("event_listeners", "Open event streams and long polls."),
             http_requests: new.counters("http_requests_total", "HTTP answers.", &["method", "route", "status"]),
+            idempotent_calls: new.counters(
+                "idempotent_calls_total",
+                "Calls with an idempotency key, by what became of them.",
+                &["result"],
+            ),
             http_latency: new.histogram("http_request_seconds", "From the head of a request to the head of its answer."),
             registry,
         }

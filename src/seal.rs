@@ -10,7 +10,7 @@ use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::domain::{Credential, Sealed, Secret, SessionId};
+use crate::domain::{Credential, Sealed, Secret, Seed, SessionId};
 
 /// Bytes of every key.
 pub const KEY_BYTES: usize = 32;
@@ -90,6 +90,8 @@ pub enum Purpose {
     WebhookSecret,
     /// What a webhook's receiver is sent in a header.
     WebhookHeader,
+    /// An answer that is given again to who makes the same call again.
+    Answer,
 }
 
 impl Purpose {
@@ -98,6 +100,7 @@ impl Purpose {
             Self::Token => "token",
             Self::WebhookSecret => "webhook-secret",
             Self::WebhookHeader => "webhook-header",
+            Self::Answer => "answer",
         }
     }
 }
@@ -142,6 +145,17 @@ impl Keyring {
         std::str::from_utf8(&plain).map(Secret::new).map_err(|_| UnsealError)
     }
 
+    /// The secret bytes that grow from `seed` for `purpose`: the same each time, and of no use to guess others by.
+    pub fn grow(&self, purpose: Purpose, seed: &Seed) -> Zeroizing<[u8; KEY_BYTES]> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.naming.expose()).expect("HMAC takes a key of any length");
+        // No kind of token is called like this.
+        mac.update(b"grow/");
+        mac.update(purpose.as_str().as_bytes());
+        mac.update(&[0]);
+        mac.update(seed.as_str().as_bytes());
+        Zeroizing::new(mac.finalize().into_bytes().into())
+    }
+
     /// The session that `credential` belongs to.
     pub fn session_id(&self, credential: &Credential) -> SessionId {
         let mut mac = Hmac::<Sha256>::new_from_slice(self.naming.expose()).expect("HMAC takes a key of any length");
@@ -163,11 +177,21 @@ mod tests {
         let keyring = Keyring::random();
         let sealed = keyring.seal(Purpose::Token, &Secret::new("tok"));
         assert_eq!(keyring.unseal(Purpose::Token, &sealed), Ok(Secret::new("tok")));
-        for other in [Purpose::WebhookSecret, Purpose::WebhookHeader] {
+        for other in [Purpose::WebhookSecret, Purpose::WebhookHeader, Purpose::Answer] {
             assert_eq!(keyring.unseal(other, &sealed), Err(UnsealError));
         }
         assert_eq!(Keyring::random().unseal(Purpose::Token, &sealed), Err(UnsealError));
         assert!(!sealed.as_bytes().windows(3).any(|window| window == b"tok"));
+    }
+
+    #[test]
+    fn what_grows_from_a_seed_depends_on_keyring_purpose_and_seed() {
+        let (keyring, seed) = (Keyring::random(), Seed::random());
+        let grown = keyring.grow(Purpose::WebhookSecret, &seed);
+        assert_eq!(keyring.grow(Purpose::WebhookSecret, &seed), grown);
+        assert_ne!(keyring.grow(Purpose::Answer, &seed), grown);
+        assert_ne!(keyring.grow(Purpose::WebhookSecret, &Seed::random()), grown);
+        assert_ne!(Keyring::random().grow(Purpose::WebhookSecret, &seed), grown);
     }
 
     #[test]

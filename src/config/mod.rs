@@ -171,10 +171,12 @@ impl Config {
         let seconds = [
             ("http.request_timeout_seconds", self.http.request_timeout_seconds, 3600),
             ("http.write_timeout_seconds", self.http.write_timeout_seconds, 3600),
+            ("http.idempotency_hours", self.http.idempotency_hours, 7 * 24),
             ("upstream.rest_timeout_seconds", self.upstream.rest_timeout_seconds, 600),
             ("upstream.connect_timeout_seconds", self.upstream.connect_timeout_seconds, 600),
             ("session.idle_timeout_seconds", self.session.idle_timeout_seconds, 30 * 86_400),
             ("session.refusal_seconds", self.session.refusal_seconds, 86_400),
+            ("session.limit_retry_seconds", self.session.limit_retry_seconds, 86_400),
             ("webhooks.timeout_seconds", self.webhooks.timeout_seconds, 60),
             ("store.retention_days", self.store.retention_days, 36_500),
         ];

@@ -50,6 +50,8 @@ pub struct HttpConfig {
     pub max_listeners_per_account: usize,
     /// How long a caller may take nothing of its answer, in seconds.
     pub write_timeout_seconds: u64,
+    /// How long a call with an idempotency key is remembered, in hours.
+    pub idempotency_hours: u64,
 }
 
 impl Default for HttpConfig {
@@ -62,6 +64,7 @@ impl Default for HttpConfig {
             max_requests: 10_000,
             max_listeners_per_account: 10,
             write_timeout_seconds: 30,
+            idempotency_hours: 24,
         }
     }
 }
@@ -154,6 +157,8 @@ pub struct SessionConfig {
     pub recovery_hold_seconds: u64,
     /// How long the history may fail until that is told as a gap, in seconds.
     pub gap_after_seconds: u64,
+    /// How long a session waits to try again when Spaces lets its user have no further connection, unless Spaces says how long.
+    pub limit_retry_seconds: u64,
 }
 
 impl Default for SessionConfig {
@@ -167,6 +172,7 @@ impl Default for SessionConfig {
             recovery_limit_hours: 168,
             recovery_hold_seconds: 60,
             gap_after_seconds: 600,
+            limit_retry_seconds: 300,
         }
     }
 }

@@ -33,7 +33,7 @@ use crate::webhooks::WebhookRegistry;
 /// The end of one of those wakes the dispatcher sooner.
 const BLOCKED_WAIT: Duration = Duration::from_millis(50);
 
-/// Endpoints read from the store at a time.
+/// Probed endpoints read from the store at a time.
 const FLOWS_PAGE: usize = 500;
 
 /// The wait after the store failed.
@@ -199,9 +199,9 @@ impl Poller {
     async fn resume_holds(&self, stop: &CancellationToken) {
         let mut after = None;
         while !stop.is_cancelled() {
-            match self.engine.query(Query::Flows { after: after.take(), limit: FLOWS_PAGE }).await.map(|page| page.rows) {
+            match self.engine.query(Query::ProbedFlows { after: after.take(), limit: FLOWS_PAGE }).await.map(|page| page.rows) {
                 Ok(Rows::Flows(flows)) => {
-                    for flow in flows.iter().filter(|flow| flow.probing) {
+                    for flow in &flows {
                         self.worker.breakers.resume(&flow.webhook, flow.held_until.unwrap_or_else(|| self.clock.now()));
                     }
                     match flows.into_iter().next_back() {

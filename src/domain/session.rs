@@ -58,4 +58,6 @@ pub enum ClosedReason {
     Shutdown,
     /// Another member took the session over.
     Fenced,
+    /// A session with a fresher token serves the account.
+    HandedOver,
 }

@@ -142,8 +142,11 @@ impl SystemEvent {
 
     /// The event as it goes into the log of `account`.
     pub fn happened(&self, account: AccountId, at: Timestamp) -> LoggedEvent {
+        self.happened_as(self.id(&account), account, at)
+    }
+
+    fn happened_as(&self, id: EventId, account: AccountId, at: Timestamp) -> LoggedEvent {
         let event_type = self.event_type();
-        let id = self.id(&account);
         let envelope =
             Envelope { event_type: &event_type, timestamp: at, data: Data { event_id: &id, account: &account, facts: self } };
         let body = envelope.to_body();
@@ -234,14 +237,15 @@ impl EventLog {
         Ok(id)
     }
 
-    /// Appends a `webhook.test` event that goes to the webhook `id` alone, on the way that every event takes. Answers its id.
-    pub async fn append_test(&self, id: &WebhookId) -> Result<EventId, TestError> {
+    /// Appends a `webhook.test` event that goes to the webhook `id` alone, on the way that every event takes. Answers its id. An event of
+    /// this id that is in the log already stays the only one.
+    pub async fn append_test(&self, id: &WebhookId, event_id: EventId) -> Result<EventId, TestError> {
         let webhook = self.webhooks.get(id).ok_or(TestError::NotFound)?;
         if webhook.status != WebhookStatus::Enabled {
             return Err(TestError::Disabled(webhook.status));
         }
-        let event = SystemEvent::WebhookTest { webhook_id: id.clone() }.happened(webhook.account.clone(), self.clock.now());
-        let event_id = event.id.clone();
+        let test = SystemEvent::WebhookTest { webhook_id: id.clone() };
+        let event = test.happened_as(event_id.clone(), webhook.account.clone(), self.clock.now());
         // Not in an ordered lane: a test is to show what the receiver answers now, whatever else waits.
         let target = Target { webhook: id.clone(), lane: Lane::Parallel };
         self.write_as_bridge(with_targets(event, vec![target])).await?;

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::AccountCaller;
+use super::auth::{AccountCaller, MaySend};
 use super::error::ApiError;
 use super::extract::{ApiPath, JsonBytes, NoIdempotencyKey, Wait};
 use super::message_body::MessageBody;
@@ -73,11 +73,11 @@ impl From<PeerType> for DirectKind {
         (status = 502, description = "`upstream_error`: Spaces failed."),
         (status = 503, description = "`upstream_unreachable`: Spaces is out of reach. Otherwise as for a space."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn post_direct_message(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MaySend(caller): MaySend,
     ApiPath((peer, id)): ApiPath<(PeerType, SpaceId)>,
     _: NoIdempotencyKey,
     wait: Wait,
@@ -89,6 +89,7 @@ pub(super) async fn post_direct_message(
     tried.into_outgoing(&app, stand_in)?;
     let body = MessageBody::parse(&body)?;
     let space = direct_space(&app, &caller, peer.into(), &id).await?;
+    caller.check_space(&space)?;
     messages::send(&app, &caller, body.into_outgoing(&app, space)?, wait).await
 }
 
@@ -99,7 +100,8 @@ async fn direct_space(app: &AppState, caller: &AccountCaller, kind: DirectKind, 
     if let Some(space) = app.internals().direct_spaces.get(&key) {
         return Ok(space);
     }
-    let space = app.rest.direct_space(session.credential(), kind, peer.as_str()).await?;
+    let found = app.rest.direct_space(session.credential(), kind, peer.as_str()).await;
+    let space = found.map_err(|error| caller.told(error))?;
     app.internals().direct_spaces.insert(key, space.clone());
     Ok(space)
 }

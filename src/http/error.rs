@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::problem::{FieldError, Problem};
 use crate::consumers::MAX_CONSUMERS;
 use crate::delivery::HandshakeError;
 use crate::event_log::TestError;
+use crate::idempotency::IdempotencyError;
+use crate::keys::{KeyError, KeyRefusal, KeyScope};
 use crate::session::SessionError;
 use crate::store::StoreError;
 use crate::upstream::RestError;
@@ -66,6 +68,12 @@ pub enum ApiError {
     /// Idempotency keys are not offered.
     #[error("`Idempotency-Key` is not supported; without it the message would have been sent without that protection")]
     IdempotencyKeyUnsupported,
+    /// The key of a call is none, or there are several.
+    #[error("{0}")]
+    IdempotencyKeyInvalid(String),
+    /// A call with an idempotency key is not done.
+    #[error(transparent)]
+    Idempotency(#[from] IdempotencyError),
     /// No credentials came.
     #[error("this call needs an `Authorization` header with a Spaces token")]
     CredentialsMissing,
@@ -78,6 +86,40 @@ pub enum ApiError {
     /// Someone else than the operator made the operator's call.
     #[error("this call needs the admin key")]
     OperatorRequired,
+    /// The bridge key opens nothing.
+    #[error("{0}")]
+    KeyInvalid(&'static str),
+    /// The bridge key has none of the scopes that the call asks for.
+    #[error("this call needs the scope {}, which the bridge key does not have", names(.0))]
+    ScopeMissing(&'static [KeyScope]),
+    /// The call is for nobody with a bridge key.
+    #[error("no bridge key may do this; it needs a Spaces token or the admin key")]
+    NotForKeys,
+    /// The bridge key does not reach the space.
+    #[error("the bridge key is limited to other spaces")]
+    SpaceNotInKey,
+    /// The bridge key was used as often as it may be in a time.
+    #[error("the bridge key may be used {limit} times in its time, and was")]
+    KeyRateLimited {
+        /// As often as it may be.
+        limit: u32,
+        /// When it may be used again.
+        retry_after: Duration,
+        /// When it may be used that often again.
+        reset_after: Duration,
+    },
+    /// The account that a bridge key acts for has no session.
+    #[error("no token of this account is stored, so there is no session to act in; its owner or the operator has to give one")]
+    AccountHasNoSession,
+    /// Spaces refused the token of the account that a bridge key acts for.
+    #[error("Spaces refused the token that is stored for this account; its owner or the operator has to give another")]
+    AccountTokenRefused {
+        /// The upstream's word.
+        detail: String,
+    },
+    /// A bridge key could not be made, found or revoked.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// There is no such thing, or it belongs to another account.
     #[error("there is no such {}", .0.as_str())]
     NotFound(Resource),
@@ -164,6 +206,8 @@ pub enum Resource {
     Consumer,
     /// An event.
     Event,
+    /// An account.
+    Account,
 }
 
 impl Resource {
@@ -176,6 +220,7 @@ impl Resource {
             Self::Delivery => "delivery",
             Self::Consumer => "consumer",
             Self::Event => "event",
+            Self::Account => "account",
         }
     }
 
@@ -188,6 +233,7 @@ impl Resource {
             Self::Delivery => "delivery_not_found",
             Self::Consumer => "consumer_not_found",
             Self::Event => "event_not_found",
+            Self::Account => "account_not_found",
         }
     }
 }
@@ -234,6 +280,23 @@ impl ApiError {
             Self::IdempotencyKeyUnsupported => {
                 (StatusCode::BAD_REQUEST, "idempotency_key_unsupported", "Idempotency keys are not supported")
             }
+            Self::IdempotencyKeyInvalid(_) => (StatusCode::BAD_REQUEST, "idempotency_key_invalid", "Not an idempotency key"),
+            Self::Idempotency(error) => idempotency_kind(error),
+            Self::KeyInvalid(_) => (StatusCode::UNAUTHORIZED, "key_invalid", "Not a valid bridge key"),
+            Self::ScopeMissing(_) | Self::NotForKeys => {
+                (StatusCode::FORBIDDEN, "scope_missing", "The bridge key does not allow it")
+            }
+            Self::SpaceNotInKey => (StatusCode::FORBIDDEN, "space_not_in_key", "The bridge key does not reach the space"),
+            Self::KeyRateLimited { .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, "key_rate_limited", "The bridge key is used too often")
+            }
+            Self::AccountHasNoSession => {
+                (StatusCode::SERVICE_UNAVAILABLE, "account_has_no_session", "The account has no session")
+            }
+            Self::AccountTokenRefused { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "account_token_refused", "Spaces refused the account's token")
+            }
+            Self::Key(error) => key_kind(error),
             Self::CredentialsMissing => (StatusCode::UNAUTHORIZED, "credentials_missing", "Credentials missing"),
             Self::CredentialsInvalid(_) => (StatusCode::UNAUTHORIZED, "credentials_invalid", "Credentials not understood"),
             Self::AccountRequired => (StatusCode::FORBIDDEN, "account_required", "A Spaces user is needed"),
@@ -273,8 +336,12 @@ impl ApiError {
                 | SessionError::Busy { retry_after }
                 | SessionError::RateLimited { retry_after },
             )
-            | Self::Rest(RestError::Refused { retry_after: Some(retry_after), .. }) => Some(*retry_after),
-            Self::Overloaded | Self::TimedOut | Self::Session(SessionError::Closed) => Some(SOON),
+            | Self::Rest(RestError::Refused { retry_after: Some(retry_after), .. })
+            | Self::KeyRateLimited { retry_after, .. } => Some(*retry_after),
+            Self::Overloaded
+            | Self::TimedOut
+            | Self::Session(SessionError::Closed)
+            | Self::Idempotency(IdempotencyError::InProgress) => Some(SOON),
             _ if matches!(self.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) => Some(LATER),
             _ => None,
         }
@@ -283,7 +350,8 @@ impl ApiError {
     /// What the caller is told. Nothing of a cause inside the service.
     fn detail(&self) -> String {
         match self {
-            Self::Session(SessionError::AuthFailed { detail } | SessionError::NotConnected { detail, .. }) => with(self, detail),
+            Self::Session(SessionError::AuthFailed { detail } | SessionError::NotConnected { detail, .. })
+            | Self::AccountTokenRefused { detail } => with(self, detail),
             Self::Session(SessionError::SpaceRefused { code, message } | SessionError::MessageRefused { code, message })
             | Self::Rest(RestError::Refused { code, message, .. }) => {
                 with(self, message.as_deref().or(code.as_deref()).unwrap_or_default())
@@ -411,6 +479,37 @@ fn webhook_kind(error: &WebhookError) -> Kind {
     }
 }
 
+fn idempotency_kind(error: &IdempotencyError) -> Kind {
+    match error {
+        IdempotencyError::Reused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", "Another request had this key"),
+        IdempotencyError::InProgress => (StatusCode::CONFLICT, "idempotency_in_progress", "The same call is being done"),
+        IdempotencyError::Store(_) => STORE,
+    }
+}
+
+fn key_kind(error: &KeyError) -> Kind {
+    match error {
+        KeyError::NotFound => (StatusCode::NOT_FOUND, "key_not_found", "Not found"),
+        KeyError::TooMany => (StatusCode::CONFLICT, "key_limit_reached", "Too many keys"),
+        KeyError::Store(_) => STORE,
+    }
+}
+
+impl From<KeyRefusal> for ApiError {
+    fn from(refusal: KeyRefusal) -> Self {
+        match refusal {
+            KeyRefusal::Unknown => Self::KeyInvalid("there is no such bridge key, or not any more"),
+            KeyRefusal::Expired => Self::KeyInvalid("the bridge key has expired"),
+            KeyRefusal::TooFast { limit, retry_after, reset_after } => Self::KeyRateLimited { limit, retry_after, reset_after },
+        }
+    }
+}
+
+/// The scopes in words.
+fn names(scopes: &[KeyScope]) -> String {
+    scopes.iter().map(|scope| format!("`{}`", scope.as_str())).collect::<Vec<_>>().join(" or ")
+}
+
 fn test_kind(error: &TestError) -> Kind {
     match error {
         TestError::NotFound => (StatusCode::NOT_FOUND, "webhook_not_found", "Not found"),
@@ -461,10 +560,19 @@ impl IntoResponse for ApiError {
             };
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
+        if let Self::KeyRateLimited { limit, reset_after, .. } = self {
+            headers.insert(RATE_LIMIT, limit.into());
+            headers.insert(RATE_REMAINING, HeaderValue::from_static("0"));
+            headers.insert(RATE_RESET, whole_seconds(reset_after).into());
+        }
         response.extensions_mut().insert(problem);
         response
     }
 }
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const RATE_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const RATE_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
 /// `duration` in the whole seconds of `Retry-After`, at least one.
 fn whole_seconds(duration: Duration) -> u64 {

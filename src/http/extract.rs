@@ -59,7 +59,8 @@ impl FromRequest<AppState> for JsonBytes {
     }
 }
 
-async fn read_body(request: Request, app: &AppState) -> Result<Bytes, ApiError> {
+/// The body as it came, complete.
+pub(super) async fn read_body(request: Request, app: &AppState) -> Result<Bytes, ApiError> {
     match tokio::time::timeout(app.settings.request_timeout, Bytes::from_request(request, app)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(rejection)) => Err(unreadable(&rejection, app.settings.body_limit)),

@@ -117,6 +117,7 @@ pub(super) async fn get_metrics(_: Operator, app: State<AppState>) -> impl IntoR
 
 /// The metrics without a key.
 pub(super) async fn get_metrics_internally(State(app): State<AppState>) -> impl IntoResponse {
+    show_token_ends(&app);
     match app.engine.query(Query::Depths).await.map(|page| page.rows) {
         Ok(Rows::Depths { waiting, in_flight, dead, oldest_waiting }) => {
             let age = oldest_waiting.map_or(Duration::ZERO, |since| app.clock.now().since(since));
@@ -130,4 +131,14 @@ pub(super) async fn get_metrics_internally(State(app): State<AppState>) -> impl 
         Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "failed to read the depths of the delivery queue"),
     }
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics.render())
+}
+
+/// Of each kind of token that sessions have, when the first one ends.
+fn show_token_ends(app: &AppState) {
+    app.metrics.token_end.reset();
+    let now = app.clock.now();
+    for (kind, ends) in app.sessions.soonest_token_ends() {
+        let left = i64::try_from(ends.since(now).as_secs()).unwrap_or(i64::MAX);
+        app.metrics.token_end.with_label_values(&[kind.as_str()]).set(left);
+    }
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::AccountCaller;
+use super::auth::{AccountCaller, MaySend, MaySendOrRead};
 use super::error::{ApiError, Resource};
 use super::extract::{ApiPath, JsonBytes, NoIdempotencyKey, Wait};
 use super::message_body::MessageBody;
@@ -159,16 +159,17 @@ impl From<SendRecord> for Message {
         (status = 429, description = "`session_busy`, `emit_budget_exhausted`: too many messages at once, or in this minute."),
         (status = 503, description = "`not_connected`: no connection to Spaces in the time to wait. Also `session_closed`, `store_unavailable`, `overloaded`, `timed_out`."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn post_message(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MaySend(caller): MaySend,
     ApiPath(space): ApiPath<SpaceId>,
     _: NoIdempotencyKey,
     wait: Wait,
     JsonBytes(body): JsonBytes,
 ) -> Result<Response, ApiError> {
+    caller.check_space(&space)?;
     let message = MessageBody::parse(&body)?.into_outgoing(&app, space)?;
     send(&app, &caller, message, wait).await
 }
@@ -186,22 +187,22 @@ pub(super) async fn post_message(
         (status = 200, description = "What is known of it.", body = Message),
         (status = 404, description = "`message_not_found`: there is no such message of this account."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn get_message(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MaySendOrRead(caller): MaySendOrRead,
     ApiPath(reference): ApiPath<MessageRef>,
 ) -> Result<Json<Message>, ApiError> {
-    let (session, identity) = caller.identity(&app).await?;
+    let (account, before) = caller.accounts(&app).await?;
     let record = match app.sends.get(&reference).await? {
         Some(record) => Some(record),
         None => app.internals().recent_sends.get(&reference).map(|record| SendRecord::clone(&record)),
     };
     // A message sent before the user was known belongs to the account that stood in.
-    let is_own =
-        |record: &SendRecord| record.account == identity.account || record.account == AccountId::standing_in(session.id());
-    record.filter(is_own).map(|record| Json(record.into())).ok_or(ApiError::NotFound(Resource::Message))
+    let is_own = |record: &SendRecord| record.account == account || before.as_ref() == Some(&record.account);
+    let is_seen = |record: &SendRecord| is_own(record) && caller.check_space(&record.space).is_ok();
+    record.filter(is_seen).map(|record| Json(record.into())).ok_or(ApiError::NotFound(Resource::Message))
 }
 
 /// Sends `message` in the caller's session and answers how it ended.

@@ -19,12 +19,15 @@ mod filter;
 mod filter_schema;
 mod health;
 mod html;
+mod idempotency;
+mod keys;
 mod listeners;
 mod message_body;
 mod messages;
 mod openapi;
 mod page;
 mod problem;
+mod reach;
 mod recent;
 mod recovery;
 mod session_recovery;
@@ -87,6 +90,7 @@ fn public_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(consumers::put_consumer, consumers::get_consumer, consumers::delete_consumer))
         .routes(routes!(consumers::list_consumer_events))
         .merge(session_routes())
+        .merge(key_routes())
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(health::get_metrics))
@@ -96,13 +100,21 @@ fn public_routes() -> OpenApiRouter<AppState> {
 }
 
 fn session_routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(sessions::list_sessions)).routes(routes!(sessions::get_session, sessions::close_session))
+    OpenApiRouter::new()
+        .routes(routes!(sessions::list_sessions))
+        .routes(routes!(sessions::get_session, sessions::close_session))
+        .routes(routes!(sessions::restart_session))
 }
 
-/// The routes of the internal listener: health, metrics without a key, and the sessions for the operator.
+fn key_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(keys::create_key, keys::list_keys)).routes(routes!(keys::get_key, keys::delete_key))
+}
+
+/// The routes of the internal listener: health, metrics without a key, and the sessions and bridge keys for the operator.
 fn internal_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .merge(session_routes())
+        .merge(key_routes())
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .route("/metrics", axum::routing::get(health::get_metrics_internally))

@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::Caller;
+use super::auth::{Caller, Operator};
 use super::error::{ApiError, Resource};
 use super::extract::{ApiPath, ApiQuery};
 use super::page::{Page, PageQuery};
@@ -63,6 +63,9 @@ pub(super) struct Session {
     spaces: Vec<Subscription>,
     /// How it closes the gaps that lost connections have left.
     recovery: RecoveryView,
+    /// When its token ends; `null` if the token does not say so.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    token_expires_at: Option<Timestamp>,
 }
 
 /// Where a session stands.
@@ -107,6 +110,7 @@ impl From<SessionStatus> for Session {
             emit_budget: status.emit_budget,
             spaces: status.channels.into_iter().map(Subscription::from).collect(),
             recovery: status.recovery.into(),
+            token_expires_at: status.token_expires_at,
         }
     }
 }
@@ -121,7 +125,8 @@ impl Seen {
     async fn by(caller: &Caller, app: &AppState) -> Result<Self, ApiError> {
         match caller {
             Caller::Operator => Ok(Self::All),
-            Caller::Spaces(caller) => Ok(Self::Of(caller.account(app).await?)),
+            Caller::Account(caller) if caller.has_key() => Err(ApiError::NotForKeys),
+            Caller::Account(caller) => Ok(Self::Of(caller.account(app).await?)),
         }
     }
 
@@ -180,6 +185,33 @@ pub(super) async fn get_session(
 ) -> Result<Json<Session>, ApiError> {
     let seen = Seen::by(&caller, &app).await?;
     seen.find(&app, &id).map(|status| Json(status.into()))
+}
+
+/// Restart a session
+///
+/// Gives up the session's connection, if it has one, and makes another at once; so does one that waits to try again. A session whose
+/// token was refused, or that has ended, is opened again. Sends under way stay on record: those that had left are `unconfirmed`, the
+/// others go out over the new connection. Asking twice does it twice.
+#[utoipa::path(
+    post,
+    path = "/sessions/{id}/restart",
+    tag = "Sessions",
+    params(("id" = String, Path, description = "The session.", pattern = "^ses_[A-Za-z0-9_-]{1,128}$", example = "ses_9c1f0e2d4b3a59687766554433221100")),
+    responses(
+        (status = 202, description = "The session is being restarted; this is how it stands.", body = Session),
+        (status = 403, description = "`operator_required`: this call needs the admin key."),
+        (status = 404, description = "`session_not_found`: there is none."),
+        (status = 429, description = "`session_busy`: the session has ended, and there are as many others as there may be."),
+    ),
+    security(("adminKey" = [])),
+)]
+pub(super) async fn restart_session(
+    State(app): State<AppState>,
+    _: Operator,
+    ApiPath(id): ApiPath<SessionId>,
+) -> Result<(StatusCode, Json<Session>), ApiError> {
+    let restarted = app.sessions.restart(&id).await?.ok_or(ApiError::NotFound(Resource::Session))?;
+    Ok((StatusCode::ACCEPTED, Json(restarted.status().into())))
 }
 
 /// Close a session

@@ -19,6 +19,8 @@ use crate::consumers::ConsumerRegistry;
 use crate::delivery::{AddressGuard, WebhookClient};
 use crate::domain::{Clock, Secret};
 use crate::event_log::EventLog;
+use crate::idempotency::Idempotency;
+use crate::keys::KeyRegistry;
 use crate::metrics::Metrics;
 use crate::recovery::Recovery;
 use crate::replies::Replies;
@@ -81,6 +83,10 @@ pub struct AppParts {
     pub subscriptions: Arc<SubscriptionRegistry>,
     /// The records of sends.
     pub sends: Arc<SendLog>,
+    /// The bridge keys.
+    pub keys: Arc<KeyRegistry>,
+    /// Calls with idempotency keys.
+    pub idempotency: Idempotency,
     /// How far named consumers have come.
     pub consumers: Arc<ConsumerRegistry>,
     /// The answers of receivers.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::AccountCaller;
+use super::auth::MayRead;
 use super::error::{ApiError, Resource};
 use super::extract::{ApiPath, ApiQuery, OptionalJson};
 use super::page::{Page, PageQuery};
@@ -84,15 +84,16 @@ pub(super) struct SubscriptionRequest {
         (status = 429, description = "`session_busy`, `emit_budget_exhausted`: too much at once, or in this minute."),
         (status = 503, description = "`not_connected`: no connection to Spaces in time. Also `store_unavailable`."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn put_subscription(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayRead(caller): MayRead,
     ApiPath(space): ApiPath<SpaceId>,
     OptionalJson(request): OptionalJson<SubscriptionRequest>,
 ) -> Result<Json<Subscription>, ApiError> {
     let since = checked_since(request.since, &app)?;
+    caller.check_space(&space)?;
     let wait = app.settings.default_wait;
     let subscribe = |session: SessionHandle| {
         let space = space.clone();
@@ -132,13 +133,14 @@ pub(super) async fn put_subscription(
         (status = 204, description = "The subscription has ended."),
         (status = 404, description = "`subscription_not_found`: there was none."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn delete_subscription(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayRead(caller): MayRead,
     ApiPath(space): ApiPath<SpaceId>,
 ) -> Result<StatusCode, ApiError> {
+    caller.check_space(&space)?;
     let account = caller.account(&app).await?;
     let work = {
         let app = app.clone();
@@ -162,19 +164,20 @@ pub(super) async fn delete_subscription(
     tag = "Subscriptions",
     params(PageQuery),
     responses((status = 200, description = "A page of subscriptions.", body = Page<Subscription>)),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn list_subscriptions(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayRead(caller): MayRead,
     ApiQuery(query): ApiQuery<PageQuery>,
 ) -> Result<Json<Page<Subscription>>, ApiError> {
-    let (session, identity) = caller.identity(&app).await?;
-    let channels = session.status().channels;
+    let reach = caller.reach(&app).await?;
+    let channels = caller.session(&app).map(|session| session.status().channels).unwrap_or_default();
     let state_of = |space: SpaceId| {
         let known = channels.iter().find(|channel| channel.space == space).cloned();
         known.unwrap_or(SpaceChannel { space, state: ChannelState::Pending }).into()
     };
-    let all: Vec<Subscription> = app.subscriptions.of_account(&identity.account).into_iter().map(state_of).collect();
+    let all: Vec<Subscription> =
+        app.subscriptions.of_account(&reach.account).into_iter().filter(|space| reach.includes(space)).map(state_of).collect();
     Ok(Json(Page::cut(all, &query, |subscription| subscription.space_id.as_str())?))
 }

@@ -16,12 +16,14 @@ use crate::consumers::ConsumerRegistry;
 use crate::delivery::{AddressGuard, DeliverySettings, SystemResolver, WebhookClient};
 use crate::domain::{AccountId, Clock, Interest, Secret, SystemClock};
 use crate::event_log::EventLog;
+use crate::idempotency::Idempotency;
+use crate::keys::KeyRegistry;
 use crate::metrics::Metrics;
 use crate::recovery::Recovery;
 use crate::replies::{Replies, ReplyParts, ReplySettings};
 use crate::seal::Keyring;
 use crate::send_log::SendLog;
-use crate::session::{InterestSource, SessionDependencies, SessionRegistry, SessionSettings};
+use crate::session::{InterestSource, NoTokenSource, SessionDependencies, SessionRegistry, SessionSettings};
 use crate::store::{Engine, MemoryStore};
 use crate::subscriptions::SubscriptionRegistry;
 use crate::upstream::{Connector, RestClient, RestSettings, SocketSettings};
@@ -76,7 +78,8 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
         engine: Arc::clone(&engine),
         sends: Arc::clone(&sends),
         interests: Arc::new(NoInterest),
-        keyring,
+        tokens: Arc::new(NoTokenSource),
+        keyring: Arc::clone(&keyring),
         clock: Arc::clone(&clock),
         metrics: Arc::clone(&metrics),
         settings: SessionSettings {
@@ -90,6 +93,7 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
             recovery_limit: Duration::from_hours(168),
             recovery_hold: Duration::from_mins(1),
             gap_after: Duration::from_mins(10),
+            limit_wait: Duration::from_mins(5),
         },
         incarnation,
     }));
@@ -108,6 +112,8 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
         webhooks,
         subscriptions,
         sends,
+        keys: Arc::new(KeyRegistry::load(Arc::clone(&engine), Arc::clone(&clock)).await.expect("an empty store")),
+        idempotency: Idempotency::new(Arc::clone(&engine), keyring, Arc::clone(&clock), Duration::from_hours(24)),
         consumers: Arc::new(ConsumerRegistry::new(Arc::clone(&engine), Arc::clone(&clock))),
         replies,
         event_log,

@@ -6,8 +6,10 @@ mod connection;
 mod direct;
 mod ending;
 mod events;
+mod handover;
 mod news;
 mod recovery;
+mod renewal;
 mod sends;
 mod spaces;
 
@@ -27,16 +29,22 @@ use tracing::{Instrument as _, debug, error, info_span};
 use super::budget::EmitBudget;
 use super::channels::{Channels, Readiness};
 use super::handle::{Command, SessionHandle};
+use super::handover::Handover;
 use super::inbox::{AppendStep, Entry, Inbox};
 use super::link::{Link, LinkHealth, LinkStep};
 use super::news::News;
+use super::own_sends::Member;
 use super::pending::{PendingSends, Reply};
 use super::recovery::{Recovery, RecoverySettings};
+use super::renewal::RenewalError;
+use super::renewing::Renewal;
 use super::shared::Shared;
 use super::types::{Identity, OutgoingMessage, SessionStatus};
 use super::watermarks::Reach;
-use crate::domain::{AccountId, ClosedReason, Credential, Interest, SessionId, SessionState, SpaceId, Timestamp, TokenKind};
-use crate::store::{Fence, StoreError, Wanted};
+use crate::domain::{
+    AccountId, ClosedReason, Credential, Interest, SessionId, SessionState, SpaceId, Timestamp, TokenKind, TokenLife,
+};
+use crate::store::{Fence, Wanted};
 use crate::upstream::{Profile, RestError, SpaceInfo, TopicType};
 
 /// Commands a session may have waiting; a caller beyond that is told `Busy`.
@@ -77,6 +85,8 @@ pub(super) fn new(shared: Arc<Shared>, known: Known) -> (SessionHandle, impl Fut
         emit_budget: shared.settings.emits_per_minute,
         channels: Vec::new(),
         recovery: super::RecoveryStatus::default(),
+        token_expires_at: TokenLife::read(&known.credential).expires_at,
+        limited_until: None,
     };
     let (status, watch) = watch::channel(status);
     let handle = SessionHandle::new(known.id.clone(), known.credential.clone(), commands, watch);
@@ -99,10 +109,12 @@ enum Job {
     Identified(Result<Profile, RestError>),
     Joined(SpaceId, Result<(), RestError>),
     Listed(Result<Vec<SpaceInfo>, RestError>),
-    Kept(Result<(), StoreError>),
+    Kept,
     Recorded,
     Marks(recovery::MarksJob),
     LookedUp(SpaceId, Result<Option<TopicType>, RestError>),
+    Renewed(Result<(), RenewalError>),
+    Verified(Result<Profile, RestError>),
 }
 
 /// How a session ends.
@@ -118,6 +130,7 @@ enum Step {
     Append(AppendStep),
     Job(Job),
     Page(recovery::PageRead),
+    Handover,
     Timer,
 }
 
@@ -149,6 +162,13 @@ struct SessionActor {
     history: recovery::History,
     look_ups: direct::LookUps,
     needed_at: Instant,
+    /// Whether it lives without anyone who uses it, because the account's token is managed.
+    pinned: bool,
+    own_sends: Option<Member>,
+    renewal: Renewal,
+    handover: Option<Handover>,
+    /// Set once another session serves the account: until when this one may finish what is under way.
+    retire_until: Option<Instant>,
     timer: Pin<Box<Sleep>>,
     timer_at: Option<Instant>,
     end: Option<End>,
@@ -172,7 +192,7 @@ impl SessionActor {
         });
         Self {
             link: Link::idle(),
-            health: LinkHealth::default(),
+            health: LinkHealth::new(shared.settings.limit_wait),
             budget: EmitBudget::new(shared.settings.emits_per_minute, now),
             identify_at: known.is_none().then_some(now),
             user_id: known.and_then(|identity| identity.user_id),
@@ -197,6 +217,11 @@ impl SessionActor {
             history: recovery::History::new(now),
             look_ups: direct::LookUps::default(),
             needed_at: now,
+            pinned: false,
+            own_sends: None,
+            renewal: Renewal::default(),
+            handover: None,
+            retire_until: None,
             timer: Box::pin(tokio::time::sleep_until(now)),
             timer_at: None,
             end: None,
@@ -209,6 +234,7 @@ impl SessionActor {
         }
         self.count_state(SessionState::Connecting, 1);
         if self.take_ownership().await {
+            self.own_sends = self.account().map(|account| self.shared.own_sends.join(&account));
             self.follow_interest();
             self.link = self.connect(Duration::ZERO);
             self.work().await;
@@ -225,6 +251,7 @@ impl SessionActor {
                 step = self.inbox.next(), if self.inbox.is_appending() => Step::Append(step),
                 Some(job) = self.jobs.next(), if !self.jobs.is_empty() => Step::Job(job),
                 Some(page) = self.history.reads.next(), if !self.history.reads.is_empty() => Step::Page(page),
+                () = Handover::changed(&mut self.handover) => Step::Handover,
                 () = &mut self.timer, if self.timer_at.is_some() => Step::Timer,
             };
             match step {
@@ -234,6 +261,7 @@ impl SessionActor {
                 Step::Append(step) => self.on_append(step),
                 Step::Job(job) => self.on_job(job),
                 Step::Page(page) => self.on_page(page),
+                Step::Handover => self.on_handover(),
                 Step::Timer => self.on_timer(),
             }
             self.pump();
@@ -243,9 +271,12 @@ impl SessionActor {
     /// Does whatever can be done now, and sets the timer for what can be done later.
     fn pump(&mut self) {
         let now = Instant::now();
+        self.renew_again(now);
         self.start_jobs(now);
         self.subscribe_wanted(now);
         self.emit_queued(now);
+        self.advance_handover();
+        self.end_retirement(now);
         self.tell_news(now);
         self.recover(now);
         if let Some(fence) = &self.fence {
@@ -278,10 +309,12 @@ impl SessionActor {
             Job::Identified(profile) => self.on_identified(profile),
             Job::Joined(space, joined) => self.on_joined(&space, joined),
             Job::Listed(spaces) => self.on_listed(spaces),
-            Job::Kept(kept) => self.on_kept(kept),
+            Job::Kept => self.on_kept(),
             Job::Recorded => {}
             Job::Marks(job) => self.on_marks(job),
             Job::LookedUp(space, kind) => self.on_looked_up(space, kind),
+            Job::Renewed(renewed) => self.on_renewed(renewed),
+            Job::Verified(profile) => self.on_verified(profile),
         }
     }
 
@@ -293,7 +326,7 @@ impl SessionActor {
                 display_name: profile.displayname,
             }),
             Err(error) if error.is_auth() && self.credential.kind != TokenKind::ServiceApp => {
-                self.end = Some(End::Refused(error.to_string()));
+                self.on_refused(error.to_string());
                 return;
             }
             // Service applications may not ask who they are; the session then stands for its user.
@@ -306,10 +339,18 @@ impl SessionActor {
         };
         let identity =
             identity.unwrap_or_else(|| Identity { account: AccountId::standing_in(&self.id), user_id: None, display_name: None });
-        self.user_id = self.user_id.take().or_else(|| identity.user_id.clone());
-        if self.shared.is_orphaned(&identity.account) {
-            self.take_over(identity.clone());
+        // Whoever manages the account may have said it in the meantime.
+        if self.status.borrow().identity.is_some() {
+            return;
         }
+        self.identified(identity.clone());
+        self.serve_if_better(identity);
+    }
+
+    /// Notes who the session acts for.
+    fn identified(&mut self, identity: Identity) {
+        self.user_id = self.user_id.take().or_else(|| identity.user_id.clone());
+        self.own_sends = Some(self.shared.own_sends.join(&identity.account));
         self.status.send_modify(|status| status.identity = Some(identity));
         for (raw, received_at) in std::mem::take(&mut self.unidentified) {
             self.take_message(&raw, received_at);
@@ -328,7 +369,8 @@ impl SessionActor {
 
     /// When the session ends if nothing needs it until then.
     fn idle_at(&self) -> Option<Instant> {
-        let idle = self.interest.is_empty() && self.queue.is_empty() && self.pending.is_empty() && self.inbox.is_empty();
+        let idle =
+            !self.pinned && self.interest.is_empty() && self.queue.is_empty() && self.pending.is_empty() && self.inbox.is_empty();
         idle.then(|| self.needed_at + self.shared.settings.idle_timeout)
     }
 
@@ -348,6 +390,8 @@ impl SessionActor {
             self.list_at.filter(|_| !self.history.is_loading()),
             self.recover_at(now),
             self.idle_at(),
+            self.renewal.next_at(),
+            self.retire_until,
             blocked_by_budget.then(|| now + self.budget.wait_for_message(now)),
             wants_budget.then(|| now + self.budget.wait_for_subscription(now)),
         ];

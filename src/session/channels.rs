@@ -238,6 +238,11 @@ impl Channels {
         }
     }
 
+    /// How many spaces are neither subscribed nor refused yet.
+    pub(super) fn unsettled_count(&self) -> usize {
+        self.unsettled.len()
+    }
+
     /// The spaces, wanted and had.
     pub(super) fn spaces(&self) -> impl Iterator<Item = &SpaceId> {
         self.channels.keys()

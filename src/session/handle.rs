@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::renewal::RenewalError;
 use super::types::{Identity, OutgoingMessage, SendOutcome, SessionError, SessionStatus, Unconfirmed};
 use super::watermarks::Wish;
-use crate::domain::{ClosedReason, Credential, MessageRef, SessionId, SessionState, SpaceId};
+use crate::domain::{AccountId, ClosedReason, Credential, MessageRef, SessionId, SessionState, SpaceId, Timestamp, TokenKind};
 
 /// When to come again if a session's queue is full: about what it takes to work it off.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
@@ -28,6 +29,12 @@ pub(super) enum Command {
     InterestChanged,
     /// Someone wants the history of spaces; the wish is stored under this id.
     Wish(String, Wish),
+    /// Serve the account.
+    Serve(Box<Identity>),
+    /// Another session serves the account: finish what is under way, and end.
+    Retire,
+    /// Give up the connection, if there is one, and make another at once.
+    Restart,
     /// End.
     Close(ClosedReason),
 }
@@ -85,6 +92,12 @@ impl SessionHandle {
         self.0.status.borrow().state
     }
 
+    /// Why Spaces refused the session's token, if it did.
+    pub(super) fn refusal(&self) -> Option<String> {
+        let status = self.0.status.borrow();
+        (status.state == SessionState::AuthFailed).then(|| status.reason.clone().unwrap_or_default())
+    }
+
     /// Who the session acts for. Waits until that is known, for `wait` at most.
     pub async fn identity(&self, wait: Duration) -> Result<Identity, SessionError> {
         let mut status = self.0.status.clone();
@@ -138,6 +151,65 @@ impl SessionHandle {
     pub(super) async fn wish(&self, id: String, wish: Wish) {
         // A session that has ended leaves it to the next one.
         let _ = self.0.commands.send(Command::Wish(id, wish)).await;
+    }
+
+    /// Lets the session serve its account.
+    pub(super) async fn serve(&self, identity: Identity) {
+        // A session that has ended serves nobody; whoever needs one opens another.
+        let _ = self.0.commands.send(Command::Serve(Box::new(identity))).await;
+    }
+
+    /// Lets the session end once it has finished what is under way.
+    pub(super) async fn retire(&self) {
+        // One that has ended already needs no telling.
+        let _ = self.0.commands.send(Command::Retire).await;
+    }
+
+    /// Lets the session make a new connection.
+    pub(super) async fn restart(&self) {
+        // One that has ended meanwhile makes none.
+        let _ = self.0.commands.send(Command::Restart).await;
+    }
+
+    /// Lets the session look again at what is wanted of it, if it has room for the word.
+    pub(super) fn nudge(&self) {
+        // It looks by itself before it does anything that matters.
+        let _ = self.0.commands.try_send(Command::InterestChanged);
+    }
+
+    /// The session's status as it changes.
+    pub(super) fn watch(&self) -> watch::Receiver<SessionStatus> {
+        self.0.status.clone()
+    }
+
+    /// Waits until Spaces has taken the session's token, or refused it.
+    pub(super) async fn joined(&self) -> Result<(), RenewalError> {
+        let mut status = self.0.status.clone();
+        let judged = status.wait_for(|status| status.state == SessionState::Online || !status.state.is_usable()).await;
+        let state = judged.map(|status| status.state);
+        match state {
+            Ok(SessionState::Online) => Ok(()),
+            Ok(SessionState::AuthFailed) => Err(RenewalError::Refused(self.refusal().unwrap_or_default())),
+            Ok(_) | Err(_) => {
+                Err(RenewalError::Unavailable { detail: "the new session has closed".to_owned(), retry_after: None })
+            }
+        }
+    }
+
+    /// When it was opened.
+    pub(super) fn opened_at(&self) -> Timestamp {
+        self.0.status.borrow().opened_at
+    }
+
+    /// Whether it acts for `account`.
+    pub(super) fn is_of(&self, account: &AccountId) -> bool {
+        self.0.status.borrow().identity.as_ref().is_some_and(|identity| identity.account == *account)
+    }
+
+    /// When its token ends, while it uses it and if the token says so.
+    pub(super) fn token_end(&self) -> Option<(TokenKind, Timestamp)> {
+        let status = self.0.status.borrow();
+        status.token_expires_at.filter(|_| status.state.is_usable()).map(|at| (status.token_kind, at))
     }
 
     /// Ends the session and waits until its connection is closed.
@@ -200,7 +272,7 @@ impl SessionHandle {
     fn not_connected(&self) -> SessionError {
         let status = self.0.status.borrow();
         SessionError::NotConnected {
-            retry_after: NOT_CONNECTED_RETRY,
+            retry_after: status.reconnect_after(),
             detail: status.reason.clone().unwrap_or_else(|| format!("the session is {}", status.state.as_str())),
         }
     }

@@ -7,16 +7,23 @@
 mod actor;
 mod budget;
 mod channels;
+mod freshness;
 mod gaps;
 mod handle;
+mod handover;
 mod inbox;
 mod interest;
 mod limiter;
 mod link;
 mod news;
+mod opening;
+mod own_sends;
 mod pending;
 mod recovery;
 mod registry;
+mod renewal;
+mod renewing;
+mod serving;
 mod shared;
 mod types;
 mod watermarks;
@@ -27,6 +34,7 @@ pub use gaps::{Gap, GapReason, RecoveryState, RecoveryStatus};
 pub use handle::SessionHandle;
 pub use interest::InterestSource;
 pub use registry::SessionRegistry;
+pub use renewal::{NoTokenSource, RenewalError, TokenSource};
 pub use shared::SessionDependencies;
 pub use types::{
     ChannelState, Confirmed, Identity, OutgoingMessage, SendOutcome, SessionError, SessionStatus, SpaceChannel, Unconfirmed,
@@ -55,4 +63,6 @@ pub struct SessionSettings {
     pub recovery_hold: Duration,
     /// How long the history may fail until that is told as a gap.
     pub gap_after: Duration,
+    /// How long a session waits to try again when Spaces lets its user have no further connection.
+    pub limit_wait: Duration,
 }

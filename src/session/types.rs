@@ -4,8 +4,10 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use super::gaps::RecoveryStatus;
+use super::handle::NOT_CONNECTED_RETRY;
 use crate::domain::{AccountId, MessageRef, SessionId, SessionState, SpaceId, Timestamp, TokenKind};
 use crate::upstream::{LOOPBACK_BRIDGE, Loopback, OutgoingContent, OutgoingPayload, Parent};
 
@@ -180,6 +182,18 @@ pub struct SessionStatus {
     pub channels: Vec<SpaceChannel>,
     /// How it closes the gaps that lost connections have left.
     pub recovery: RecoveryStatus,
+    /// When its token ends, if the token says so.
+    pub token_expires_at: Option<Timestamp>,
+    /// Set while Spaces lets the user have no further connection: when another attempt is made.
+    pub limited_until: Option<Instant>,
+}
+
+impl SessionStatus {
+    /// When it makes sense to ask for the connection again.
+    pub(super) fn reconnect_after(&self) -> Duration {
+        let limited = self.limited_until.map(|until| until.saturating_duration_since(Instant::now()));
+        limited.unwrap_or_default().max(NOT_CONNECTED_RETRY)
+    }
 }
 
 /// A space that a session listens to.

@@ -45,8 +45,8 @@ pub enum Query {
     Depths,
     /// How the deliveries of one webhook flow.
     Flow(WebhookId),
-    /// The same of all webhooks that ever had a delivery, in the order of their ids.
-    Flows {
+    /// The same of the webhooks that are probed, in the order of their ids.
+    ProbedFlows {
         /// After this one.
         after: Option<WebhookId>,
         /// Most rows.
@@ -131,7 +131,7 @@ pub enum Rows {
         /// When the first made of those waiting was made.
         oldest_waiting: Option<Timestamp>,
     },
-    /// Of [`Query::Flow`] and [`Query::Flows`].
+    /// Of [`Query::Flow`] and [`Query::ProbedFlows`].
     Flows(Vec<FlowStatus>),
 }
 

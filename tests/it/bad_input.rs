@@ -196,7 +196,8 @@ async fn odd_credentials_are_refused() {
         ("authorization: jwt a b\r\n", "credentials_invalid"),
         ("authorization: jwt \u{e4}\r\n", "credentials_invalid"),
         ("authorization: jwt a\r\nauthorization: jwt b\r\n", "credentials_invalid"),
-        ("authorization: Bearer sbk_0123456789\r\n", "credentials_invalid"),
+        ("authorization: Bearer sbk_0123456789\r\n", "key_invalid"),
+        ("authorization: jwt sbk_0123456789\r\n", "credentials_invalid"),
         ("authorization: Bearer a\r\nx-spaces-token-type: saml\r\n", "credentials_invalid"),
         (long.as_str(), "credentials_invalid"),
     ] {

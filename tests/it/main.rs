@@ -7,6 +7,8 @@ mod demo;
 mod durability;
 mod events;
 mod http_api;
+mod idempotency;
+mod keys;
 mod reading;
 mod real_socketio;
 mod recovery;

@@ -9,9 +9,12 @@ use crate::domain::{ClosedReason, Timestamp};
 use crate::event_log::LoggedEvent;
 use crate::send_log::SendStatus;
 use crate::session::inbox::{AppendStep, Confirm, Entry};
+use crate::session::own_sends::Whose;
 use crate::session::pending::{PendingSend, Trace};
 use crate::session::types::{Confirmed, SessionError};
-use crate::upstream::{Circumstances, LOOPBACK_BRIDGE, ReceivedMessage, Refusal, RefusedMessage, SocketEvent, normalise};
+use crate::upstream::{
+    Circumstances, LOOPBACK_BRIDGE, ReceivedMessage, Refusal, RefusedMessage, SocketEvent, normalise, plain_text,
+};
 
 /// What a message is the echo of.
 pub(super) enum Echo {
@@ -21,6 +24,8 @@ pub(super) enum Echo {
     Late,
     /// A send whose caller waits.
     Awaited(Confirm),
+    /// A send of another session of the same account, which tells its caller itself.
+    Sibling,
 }
 
 impl SessionActor {
@@ -67,7 +72,7 @@ impl SessionActor {
         let circumstances = Circumstances { account: &account, own, recovered: false, direct, received_at };
         let confirm = match echo {
             Echo::Awaited(confirm) => Some(confirm),
-            Echo::Late | Echo::Foreign => None,
+            Echo::Late | Echo::Foreign | Echo::Sibling => None,
         };
         let Ok(event) = normalise(&message, raw, circumstances) else {
             if let Some(confirm) = confirm {
@@ -102,7 +107,22 @@ impl SessionActor {
 
     /// Takes the pending send that `message` echoes, and tells whom it confirms.
     pub(super) fn settle(&mut self, message: &ReceivedMessage<'_>, raw: &RawValue) -> Echo {
+        if self.is_of_sibling(message) {
+            return Echo::Sibling;
+        }
         self.find_echoed(message).map_or(Echo::Foreign, |(id, send)| self.confirm(id, send, message, raw))
+    }
+
+    /// Whether another session of the account sent the message.
+    pub(super) fn is_of_sibling(&self, message: &ReceivedMessage<'_>) -> bool {
+        let Some(own_sends) = self.own_sends.as_ref().filter(|own_sends| !own_sends.is_alone()) else { return false };
+        let sender = message.sender.as_ref().and_then(|sender| sender.id.as_deref());
+        if message.loopback.is_some() || sender.is_none() || sender != self.user_id.as_deref() {
+            return false;
+        }
+        let (Some(id), Some(space)) = (message.id.as_deref(), message.topic_id.as_deref()) else { return false };
+        let html = message.content.as_ref().and_then(|content| content.body_text.as_deref()).unwrap_or_default();
+        own_sends.whose(space, &plain_text(html), id, Instant::now()) == Whose::Other
     }
 
     fn find_echoed<'a>(&mut self, message: &'a ReceivedMessage<'_>) -> Option<(&'a str, PendingSend)> {
@@ -128,6 +148,9 @@ impl SessionActor {
     pub(super) fn confirm(&self, id: &str, send: PendingSend, message: &ReceivedMessage<'_>, raw: &RawValue) -> Echo {
         self.shared.metrics.send_latency.observe(send.accepted_at.elapsed().as_secs_f64());
         self.count_send("confirmed");
+        if let Some(own_sends) = &self.own_sends {
+            own_sends.echoed(send.message.space.as_str(), &send.message.plain_text, id, is_own(message));
+        }
         let created_at = message.created.as_deref().and_then(Timestamp::parse);
         let confirmed = Confirmed { id: id.to_owned(), created_at, message: raw.to_owned() };
         if let Some(reply) = send.reply {

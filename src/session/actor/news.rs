@@ -38,15 +38,17 @@ impl SessionActor {
         let Some(account) = self.account() else { return };
         let session_id = self.id.clone();
         let event = match end {
+            // The session that serves the account lives on, and the account hears of that one.
+            End::Refused(_) if self.is_preparing() => return,
             End::Refused(reason) => SystemEvent::SessionAuthFailed { session_id, reason: reason.clone() },
-            // Whoever owns the session now tells of it.
-            End::Closed(ClosedReason::Fenced) => return,
+            // Whoever owns the session now, or serves the account, tells of it.
+            End::Closed(ClosedReason::Fenced | ClosedReason::HandedOver) => return,
             End::Closed(reason) => {
                 let Some(lost_connections) = self.news.take_end() else { return };
                 let cause = match reason {
                     ClosedReason::Idle => "idle",
                     ClosedReason::Requested => "requested",
-                    ClosedReason::Shutdown | ClosedReason::Fenced => "shutdown",
+                    ClosedReason::Shutdown | ClosedReason::Fenced | ClosedReason::HandedOver => "shutdown",
                 };
                 SystemEvent::SessionDisconnected { session_id, cause, reason: None, lost_connections }
             }

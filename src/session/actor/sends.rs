@@ -42,6 +42,9 @@ impl SessionActor {
             }
             Command::InterestChanged => self.follow_interest(),
             Command::Wish(id, wish) => self.on_wish(id, wish),
+            Command::Serve(identity) => self.serve(*identity),
+            Command::Retire => self.retire(),
+            Command::Restart => self.restart(),
             Command::Close(reason) => self.end = Some(End::Closed(reason)),
         }
     }
@@ -86,7 +89,7 @@ impl SessionActor {
         if !self.link.is_online() {
             let status = self.status.borrow();
             let detail = status.reason.clone().unwrap_or_else(|| format!("the session is {}", status.state.as_str()));
-            return SessionError::NotConnected { retry_after: NOT_CONNECTED_RETRY, detail };
+            return SessionError::NotConnected { retry_after: status.reconnect_after(), detail };
         }
         let held_for = match self.channels.readiness(space) {
             Readiness::Ready => self.budget.wait_for_message(now),
@@ -138,6 +141,9 @@ impl SessionActor {
         match self.link.send_message(&send.message.payload) {
             Ok(()) => {
                 self.count_emit();
+                if let Some(own_sends) = &self.own_sends {
+                    own_sends.emitted(send.message.space.as_str(), &send.message.plain_text, Instant::now());
+                }
                 self.pending.insert(send.message, send.reply, send.accepted_at, send.resent);
                 None
             }

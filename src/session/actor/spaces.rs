@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, warn};
 
 use super::{Job, SessionActor};
 use crate::domain::SpaceId;
 use crate::session::channels::{AfterRefusal, Readiness};
-use crate::session::types::{Identity, SessionError};
-use crate::store::StoreError;
+use crate::session::types::SessionError;
 use crate::upstream::{Refusal, RestError, SpaceInfo, TopicType};
 
 /// When the user's spaces are listed again, after a success and after a failure.
@@ -95,16 +94,19 @@ impl SessionActor {
         let account = self.account();
         let kept = account.as_ref().filter(|account| self.shared.is_kept(account, &self.id));
         self.status.send_if_modified(|status| std::mem::replace(&mut status.durable, kept.is_some()) != kept.is_some());
-        let interest = kept.map(|account| self.shared.interests.interest(account)).unwrap_or_default();
-        let kept = kept.is_some();
+        let is_kept = kept.is_some();
+        let serves = account.as_ref().filter(|_| is_kept || self.is_preparing());
+        let interest = serves.map(|account| self.shared.interests.interest(account)).unwrap_or_default();
         if interest.needs_list() && !self.interest.needs_list() {
             self.list_at = Some(Instant::now());
         }
-        if interest.is_empty() && !self.interest.is_empty() {
+        let pinned = serves.is_some_and(|account| self.shared.serving.is_managed(account));
+        if interest.is_empty() && !pinned && (self.pinned || !self.interest.is_empty()) {
             self.needed_at = Instant::now();
         }
+        self.pinned = pinned;
         self.interest = interest;
-        self.follow_marks(kept);
+        self.follow_marks(is_kept);
         self.want_spaces();
     }
 
@@ -112,6 +114,7 @@ impl SessionActor {
     pub(super) fn want_spaces(&mut self) {
         let now = Instant::now();
         let mut wanted = self.interest.spaces.clone();
+        wanted.extend(self.heard_before());
         wanted.extend(self.listed.iter().filter(|space| self.interest_covers(space)).map(|space| space.id.clone()));
         let needless = self.channels.spaces().filter(|space| !wanted.contains(*space) && !self.is_sending_to(space));
         for space in needless.cloned().collect::<Vec<_>>() {
@@ -156,21 +159,5 @@ impl SessionActor {
             }
         };
         self.list_at = self.interest.needs_list().then(|| Instant::now() + again);
-    }
-
-    /// Serves the account's webhooks and subscriptions from now on, since the session that did has ended.
-    pub(super) fn take_over(&mut self, identity: Identity) {
-        let (shared, id, credential) = (Arc::clone(&self.shared), self.id.clone(), self.credential.clone());
-        self.jobs.push(Box::pin(async move { Job::Kept(shared.keep(&id, &credential, &identity).await) }));
-    }
-
-    pub(super) fn on_kept(&mut self, kept: Result<(), StoreError>) {
-        match kept {
-            Ok(()) => {
-                info!("session `{}` serves the webhooks and subscriptions of its account from now on", self.id);
-                self.follow_interest();
-            }
-            Err(error) => warn!(error = &error as &dyn std::error::Error, "the token could not be stored"),
-        }
     }
 }

@@ -21,13 +21,14 @@ pub(super) const READY: &str =
     "SELECT id, webhook, in_flight, probing, rate_count, rate_us, full_at_us FROM flows INDEXED BY flows_turn
      WHERE ready = 1 AND due_at <= ?1 ORDER BY turn, webhook LIMIT ?2";
 
-/// Takes the first due deliveries of a webhook.
+/// The first due deliveries of a webhook.
+pub(super) const DUE: &str = "SELECT id, event, attempts, claim_no FROM deliveries INDEXED BY deliveries_due
+     WHERE flow = ?1 AND state = 1 AND due_at <= ?2 ORDER BY due_at, id LIMIT ?3";
+
+/// Takes a delivery. That this is not one statement with the one before spares it a table of what it took.
 pub(super) const TAKE: &str = "UPDATE deliveries
      SET state = 2, due_at = ?3, attempts = attempts + 1, claim_no = claim_no + 1, claimed_at = ?2, updated_at = ?2
-     WHERE id IN (
-         SELECT id FROM deliveries INDEXED BY deliveries_due
-         WHERE flow = ?1 AND state = 1 AND due_at <= ?2 ORDER BY due_at, id LIMIT ?4)
-     RETURNING id, event, attempts, claim_no";
+     WHERE id = ?1";
 
 /// A webhook that takes part in a claim.
 struct Turn {
@@ -37,6 +38,14 @@ struct Turn {
     room: usize,
     taken: usize,
     bucket: TokenBucket,
+}
+
+/// A delivery that may be taken.
+struct Due {
+    delivery: i64,
+    event: i64,
+    attempts: u32,
+    claim_no: i64,
 }
 
 impl Work<'_> {
@@ -96,22 +105,25 @@ impl Work<'_> {
     ) -> rusqlite::Result<usize> {
         let claimed_at = Timestamp::from_millis(self.now);
         let deadline = claimed_at.saturating_add(request.lease);
+        let mut due = self.connection.prepare_cached(DUE)?;
+        let due = due.query_map(params![turn.flow, self.now, int(most)], |row| {
+            Ok(Due { delivery: row.get(0)?, event: row.get(1)?, attempts: row.get(2)?, claim_no: row.get(3)? })
+        })?;
+        let due: Vec<Due> = due.collect::<rusqlite::Result<_>>()?;
         let mut take = self.connection.prepare_cached(TAKE)?;
-        let mut rows = take.query(params![turn.flow, self.now, deadline.as_millis(), int(most)])?;
-        let mut taken = 0;
-        while let Some(row) = rows.next()? {
-            taken += 1;
+        for due in &due {
+            take.execute(params![due.delivery, self.now, deadline.as_millis()])?;
             claims.push(Claim {
-                delivery: DeliveryId::from_number(row.get(0)?),
+                delivery: DeliveryId::from_number(due.delivery),
                 webhook: turn.webhook.clone(),
-                attempt: row.get(2)?,
-                claim_no: row.get(3)?,
-                event: self.claimed_event(row.get(1)?, events)?,
+                attempt: due.attempts + 1,
+                claim_no: due.claim_no + 1,
+                event: self.claimed_event(due.event, events)?,
                 claimed_at,
                 deadline,
             });
         }
-        Ok(taken)
+        Ok(due.len())
     }
 
     fn claimed_event(&self, seq: i64, known: &mut BTreeMap<i64, Arc<ClaimedEvent>>) -> rusqlite::Result<Arc<ClaimedEvent>> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, StatementStatus};
 
 use super::EmbeddedSettings;
-use super::claim::{MARK_READY, READY, TAKE};
+use super::claim::{DUE, MARK_READY, READY, TAKE};
 use super::queries::NEXT_DUE;
 use super::schema::Files;
 use super::settle::LOST;
@@ -56,12 +56,12 @@ fn transact<T>(
 
 /// Makes a claim and answers it with the steps that its statements took.
 fn claim(connection: &Connection, numbers: &mut Numbers, max: usize, per_webhook: usize) -> (Vec<Claim>, i32) {
-    for sql in [LOST, MARK_READY, READY, TAKE] {
+    for sql in [LOST, MARK_READY, READY, DUE, TAKE] {
         connection.prepare_cached(sql).expect("the statement is right").reset_status(StatementStatus::VmStep);
     }
     let request = ClaimRequest { incarnation: Incarnation(1), max, per_webhook, lease: Duration::from_mins(1) };
     let claims = transact(connection, numbers, NOW, |work| work.claim(&request));
-    let steps = [LOST, MARK_READY, READY, TAKE]
+    let steps = [LOST, MARK_READY, READY, DUE, TAKE]
         .map(|sql| connection.prepare_cached(sql).expect("the statement is right").get_status(StatementStatus::VmStep));
     (claims, steps.iter().sum())
 }
@@ -130,7 +130,8 @@ fn what_claims_ask_is_answered_by_indexes() {
     let cases = [
         (MARK_READY, vec!["flows_due"]),
         (READY, vec!["flows_turn"]),
-        (TAKE, vec!["deliveries_due"]),
+        (DUE, vec!["deliveries_due"]),
+        (TAKE, vec!["INTEGER PRIMARY KEY"]),
         (LOST, vec!["deliveries_in_flight"]),
         (NEXT_DUE, vec!["COVERING INDEX flows_due", "COVERING INDEX deliveries_in_flight"]),
     ];

@@ -35,7 +35,7 @@ pub(super) fn query(connection: &Connection, query: &Query) -> rusqlite::Result<
         }
         Query::Depths => depths(connection),
         Query::Flow(webhook) => flows(connection, &FlowsWanted::One(webhook)),
-        Query::Flows { after, limit } => flows(connection, &FlowsWanted::After(after.as_ref(), *limit)),
+        Query::ProbedFlows { after, limit } => flows(connection, &FlowsWanted::Probed(after.as_ref(), *limit)),
     }
 }
 
@@ -154,13 +154,13 @@ fn depths(connection: &Connection) -> rusqlite::Result<Page> {
 #[derive(Clone, Copy)]
 enum FlowsWanted<'a> {
     One(&'a WebhookId),
-    After(Option<&'a WebhookId>, usize),
+    Probed(Option<&'a WebhookId>, usize),
 }
 
 fn flows(connection: &Connection, wanted: &FlowsWanted<'_>) -> rusqlite::Result<Page> {
     let (condition, webhook, limit) = match wanted {
         FlowsWanted::One(webhook) => ("webhook = ?1", webhook.as_str(), 1),
-        FlowsWanted::After(after, limit) => ("webhook > ?1", after.map_or("", WebhookId::as_str), int(*limit)),
+        FlowsWanted::Probed(after, limit) => ("probing = 1 AND webhook > ?1", after.map_or("", WebhookId::as_str), int(*limit)),
     };
     // The numbers of one webhook's deliveries, each read from an index.
     let sql = format!(

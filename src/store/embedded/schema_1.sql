@@ -72,6 +72,7 @@ CREATE TABLE flows (
 
 CREATE INDEX flows_due ON flows (ready, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX flows_turn ON flows (turn, webhook) WHERE ready = 1;
+CREATE INDEX flows_probing ON flows (webhook) WHERE probing = 1;
 
 -- Ordered lanes; the parallel deliveries of a webhook need no row here.
 CREATE TABLE lanes (

@@ -46,7 +46,6 @@ pub(super) struct Work<'a> {
     /// Whether there may be something to claim afterwards that nobody knew of.
     pub(super) hint: bool,
     known_flows: HashMap<WebhookId, (i64, Standing)>,
-    known_health: HashMap<i64, Health>,
     known_lanes: HashMap<(i64, SpaceId), i64>,
     changed_flows: BTreeMap<i64, FlowChange>,
     changed_lanes: BTreeSet<i64>,
@@ -88,7 +87,6 @@ impl<'a> Work<'a> {
             numbers,
             hint: false,
             known_flows: HashMap::new(),
-            known_health: HashMap::new(),
             known_lanes: HashMap::new(),
             changed_flows: BTreeMap::new(),
             changed_lanes: BTreeSet::new(),
@@ -130,7 +128,7 @@ impl<'a> Work<'a> {
         Ok(id)
     }
 
-    fn open_flow(&mut self, id: i64, limits: FlowLimits) -> rusqlite::Result<()> {
+    fn open_flow(&self, id: i64, limits: FlowLimits) -> rusqlite::Result<()> {
         let mut select = self.connection.prepare_cached("SELECT rate_count, rate_us, full_at_us FROM flows WHERE id = ?1")?;
         let bucket = select.query_row([id], |row| bucket(row, 0))?.with_rate(limits.rate);
         let mut update = self.connection.prepare_cached(
@@ -138,30 +136,7 @@ impl<'a> Work<'a> {
              WHERE id = ?1",
         )?;
         let (count, interval) = bucket.rate.unzip();
-        update.execute(params![id, NOT_HELD, count, interval.unwrap_or(0), bucket.full_at])?;
-        self.known_health.insert(id, Health::default());
-        Ok(())
-    }
-
-    /// How a webhook has fared, from memory if this transaction has asked before.
-    pub(super) fn health(&mut self, flow: i64) -> rusqlite::Result<Health> {
-        if let Some(known) = self.known_health.get(&flow) {
-            return Ok(*known);
-        }
-        let mut select = self.connection.prepare_cached("SELECT failing_since, probing FROM flows WHERE id = ?1")?;
-        let health = select.query_row([flow], |row| Ok(Health { failing_since: row.get(0)?, probing: row.get(1)? }))?;
-        self.known_health.insert(flow, health);
-        Ok(health)
-    }
-
-    /// Writes down how a webhook has fared, if that is news.
-    pub(super) fn set_health(&mut self, flow: i64, health: Health) -> rusqlite::Result<()> {
-        if self.health(flow)? != health {
-            let sql = "UPDATE flows SET failing_since = ?2, probing = ?3 WHERE id = ?1";
-            self.connection.prepare_cached(sql)?.execute(params![flow, health.failing_since, health.probing])?;
-            self.known_health.insert(flow, health);
-        }
-        Ok(())
+        update.execute(params![id, NOT_HELD, count, interval.unwrap_or(0), bucket.full_at]).map(drop)
     }
 
     /// The row of the ordered lane of `space` within a webhook; made if it is missing.

@@ -100,9 +100,10 @@ impl State {
                 let row = self.webhooks.contains_key(webhook).then(|| self.flow_status(webhook));
                 Page { rows: Rows::Flows(row.into_iter().collect()), next: None }
             }
-            Query::Flows { after, limit } => {
+            Query::ProbedFlows { after, limit } => {
                 let later = self.webhooks.keys().filter(|webhook| after.as_ref().is_none_or(|after| *webhook > after));
-                Page { rows: Rows::Flows(later.take(*limit).map(|webhook| self.flow_status(webhook)).collect()), next: None }
+                let probed = later.map(|webhook| self.flow_status(webhook)).filter(|flow| flow.probing);
+                Page { rows: Rows::Flows(probed.take(*limit).collect()), next: None }
             }
         }
     }

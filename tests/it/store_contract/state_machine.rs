@@ -317,7 +317,8 @@ impl Driver {
         for hook in WEBHOOKS {
             ask(Query::Flow(webhook(hook))).await;
         }
-        ask(Query::Flows { after: Some(webhook(WEBHOOKS[0])), limit: 2 }).await;
+        ask(Query::ProbedFlows { after: None, limit: 1 }).await;
+        ask(Query::ProbedFlows { after: Some(webhook(WEBHOOKS[0])), limit: 2 }).await;
         for (index, _) in SESSIONS.iter().enumerate() {
             dump.push(self.call(engine, &Step::Owner(index)).await.0);
         }

@@ -172,6 +172,14 @@ impl Bridge {
         Stopped { config, data }
     }
 
+    /// The same with a change to the directory of the store in between.
+    pub(crate) async fn restart_after(self, change: impl FnOnce(&std::path::Path)) -> Self {
+        let (config, data) = (self.config.clone(), Arc::clone(&self.data));
+        self.stop().await;
+        change(data.path());
+        Self::run(config, data).await
+    }
+
     /// The same with other settings.
     pub(crate) async fn restart_with(mut self, change: impl FnOnce(&mut Config)) -> Self {
         change(&mut self.config);
