@@ -24,6 +24,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// Webhooks and their delivery.
     pub webhooks: WebhooksConfig,
+    /// Accounts whose tokens the bridge gets by itself.
+    pub accounts: AccountsConfig,
     /// Keys.
     pub security: SecurityConfig,
     /// The log.
@@ -149,6 +151,8 @@ pub struct SessionConfig {
     pub connects_per_second: u32,
     /// Most sessions at a time.
     pub max_sessions: usize,
+    /// How long a session waits to try again when Spaces lets its user have no further connection, unless Spaces says how long.
+    pub limit_retry_seconds: u64,
     /// So many seconds before the last known event the history is read again after a gap.
     pub recovery_overlap_seconds: u64,
     /// How far back the history is read at most, in hours.
@@ -157,8 +161,6 @@ pub struct SessionConfig {
     pub recovery_hold_seconds: u64,
     /// How long the history may fail until that is told as a gap, in seconds.
     pub gap_after_seconds: u64,
-    /// How long a session waits to try again when Spaces lets its user have no further connection, unless Spaces says how long.
-    pub limit_retry_seconds: u64,
 }
 
 impl Default for SessionConfig {
@@ -168,11 +170,11 @@ impl Default for SessionConfig {
             refusal_seconds: 60,
             connects_per_second: 50,
             max_sessions: 20_000,
+            limit_retry_seconds: 300,
             recovery_overlap_seconds: 120,
             recovery_limit_hours: 168,
             recovery_hold_seconds: 60,
             gap_after_seconds: 600,
-            limit_retry_seconds: 300,
         }
     }
 }
@@ -250,6 +252,26 @@ impl Default for WebhooksConfig {
             replies_per_minute: 20,
             origin: "spaces-bridge".to_owned(),
         }
+    }
+}
+
+/// Settings of managed accounts.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccountsConfig {
+    /// Whether the operator may give commands of this machine as credentials.
+    pub allow_commands: bool,
+    /// The directories below which credentials may be files.
+    pub token_directories: Vec<PathBuf>,
+    /// How often such files are looked at for another token, in seconds.
+    pub file_check_seconds: u64,
+    /// Most accounts.
+    pub max_accounts: usize,
+}
+
+impl Default for AccountsConfig {
+    fn default() -> Self {
+        Self { allow_commands: false, token_directories: Vec::new(), file_check_seconds: 5, max_accounts: 10_000 }
     }
 }
 

@@ -10,6 +10,7 @@ use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::problem::{FieldError, Problem};
+use crate::accounts::{AccountError, MintError};
 use crate::consumers::MAX_CONSUMERS;
 use crate::delivery::HandshakeError;
 use crate::event_log::TestError;
@@ -137,6 +138,9 @@ pub enum ApiError {
     /// A call of Spaces' REST API failed.
     #[error(transparent)]
     Rest(#[from] RestError),
+    /// A managed account could not be made, found or changed.
+    #[error(transparent)]
+    Account(#[from] AccountError),
     /// A webhook could not be registered, found or changed.
     #[error(transparent)]
     Webhook(#[from] WebhookError),
@@ -305,6 +309,7 @@ impl ApiError {
             Self::MessageTooLarge { .. } => TOO_LARGE,
             Self::Session(error) => session_kind(error),
             Self::Rest(error) => rest_kind(error),
+            Self::Account(error) => account_kind(error),
             Self::Webhook(error) => webhook_kind(error),
             Self::Handshake(error) if error.is_refusal() => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "handshake_refused", "The receiver permits no deliveries")
@@ -337,7 +342,10 @@ impl ApiError {
                 | SessionError::RateLimited { retry_after },
             )
             | Self::Rest(RestError::Refused { retry_after: Some(retry_after), .. })
-            | Self::KeyRateLimited { retry_after, .. } => Some(*retry_after),
+            | Self::KeyRateLimited { retry_after, .. }
+            | Self::Account(AccountError::Mint(MintError::Unavailable { retry_after: Some(retry_after), .. })) => {
+                Some(*retry_after)
+            }
             Self::Overloaded
             | Self::TimedOut
             | Self::Session(SessionError::Closed)
@@ -465,6 +473,29 @@ fn rest_kind(error: &RestError) -> Kind {
         }
         RestError::Refused { .. } | RestError::Unreadable { .. } => (StatusCode::BAD_GATEWAY, "upstream_error", "Spaces failed"),
         RestError::Unreachable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "upstream_unreachable", "Spaces is out of reach"),
+    }
+}
+
+fn account_kind(error: &AccountError) -> Kind {
+    match error {
+        AccountError::NotFound => (StatusCode::NOT_FOUND, "account_not_found", "Not found"),
+        AccountError::Exists(_) => (StatusCode::CONFLICT, "account_exists", "The user has an account"),
+        AccountError::TooMany { .. } => (StatusCode::CONFLICT, "account_limit_reached", "Too many accounts"),
+        AccountError::OtherUser => (StatusCode::CONFLICT, "other_user", "Another user's credential"),
+        AccountError::NotAllowed(_) => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "credential_not_allowed", "The settings do not allow the credential")
+        }
+        AccountError::Mint(MintError::Refused(_)) => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "credential_refused", "The credential was refused")
+        }
+        AccountError::Mint(MintError::Failed(_)) => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "credential_failed", "The credential gives no token")
+        }
+        AccountError::Mint(MintError::Unavailable { .. }) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "credential_unavailable", "The credential cannot be used now")
+        }
+        AccountError::Session(error) => session_kind(error),
+        AccountError::Store(_) => STORE,
     }
 }
 

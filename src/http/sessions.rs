@@ -61,11 +61,11 @@ pub(super) struct Session {
     emit_budget: u32,
     /// The spaces that it listens to.
     spaces: Vec<Subscription>,
-    /// How it closes the gaps that lost connections have left.
-    recovery: RecoveryView,
     /// When its token ends; `null` if the token does not say so.
     #[schema(value_type = Option<String>, format = DateTime, required)]
     token_expires_at: Option<Timestamp>,
+    /// How it closes the gaps that lost connections have left.
+    recovery: RecoveryView,
 }
 
 /// Where a session stands.
@@ -85,6 +85,19 @@ pub(super) enum SessionStateName {
     Closing,
     /// Gone; a later call opens a new one.
     Closed,
+}
+
+/// The kinds of token.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case", as = TokenKind)]
+#[expect(dead_code, reason = "the domain's kinds as the document shows them")]
+pub(super) enum TokenKindName {
+    /// An OAuth access token.
+    Oauth,
+    /// A user's or guest's JWT.
+    Jwt,
+    /// A JWT of a service application.
+    ServiceApp,
 }
 
 impl From<SessionStatus> for Session {
@@ -109,8 +122,8 @@ impl From<SessionStatus> for Session {
             durable: status.durable,
             emit_budget: status.emit_budget,
             spaces: status.channels.into_iter().map(Subscription::from).collect(),
-            recovery: status.recovery.into(),
             token_expires_at: status.token_expires_at,
+            recovery: status.recovery.into(),
         }
     }
 }

@@ -92,8 +92,8 @@ pub(super) async fn put_subscription(
     ApiPath(space): ApiPath<SpaceId>,
     OptionalJson(request): OptionalJson<SubscriptionRequest>,
 ) -> Result<Json<Subscription>, ApiError> {
-    let since = checked_since(request.since, &app)?;
     caller.check_space(&space)?;
+    let since = checked_since(request.since, &app)?;
     let wait = app.settings.default_wait;
     let subscribe = |session: SessionHandle| {
         let space = space.clone();

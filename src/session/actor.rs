@@ -84,9 +84,9 @@ pub(super) fn new(shared: Arc<Shared>, known: Known) -> (SessionHandle, impl Fut
         durable: false,
         emit_budget: shared.settings.emits_per_minute,
         channels: Vec::new(),
-        recovery: super::RecoveryStatus::default(),
         token_expires_at: TokenLife::read(&known.credential).expires_at,
         limited_until: None,
+        recovery: super::RecoveryStatus::default(),
     };
     let (status, watch) = watch::channel(status);
     let handle = SessionHandle::new(known.id.clone(), known.credential.clone(), commands, watch);
@@ -111,10 +111,10 @@ enum Job {
     Listed(Result<Vec<SpaceInfo>, RestError>),
     Kept,
     Recorded,
-    Marks(recovery::MarksJob),
-    LookedUp(SpaceId, Result<Option<TopicType>, RestError>),
     Renewed(Result<(), RenewalError>),
     Verified(Result<Profile, RestError>),
+    Marks(recovery::MarksJob),
+    LookedUp(SpaceId, Result<Option<TopicType>, RestError>),
 }
 
 /// How a session ends.
@@ -129,8 +129,8 @@ enum Step {
     Command(Option<Command>),
     Append(AppendStep),
     Job(Job),
-    Page(recovery::PageRead),
     Handover,
+    Page(recovery::PageRead),
     Timer,
 }
 
@@ -250,8 +250,8 @@ impl SessionActor {
                 command = self.commands.recv() => Step::Command(command),
                 step = self.inbox.next(), if self.inbox.is_appending() => Step::Append(step),
                 Some(job) = self.jobs.next(), if !self.jobs.is_empty() => Step::Job(job),
-                Some(page) = self.history.reads.next(), if !self.history.reads.is_empty() => Step::Page(page),
                 () = Handover::changed(&mut self.handover) => Step::Handover,
+                Some(page) = self.history.reads.next(), if !self.history.reads.is_empty() => Step::Page(page),
                 () = &mut self.timer, if self.timer_at.is_some() => Step::Timer,
             };
             match step {
@@ -260,8 +260,8 @@ impl SessionActor {
                 Step::Command(None) => self.end = Some(End::Closed(ClosedReason::Shutdown)),
                 Step::Append(step) => self.on_append(step),
                 Step::Job(job) => self.on_job(job),
-                Step::Page(page) => self.on_page(page),
                 Step::Handover => self.on_handover(),
+                Step::Page(page) => self.on_page(page),
                 Step::Timer => self.on_timer(),
             }
             self.pump();
@@ -311,10 +311,10 @@ impl SessionActor {
             Job::Listed(spaces) => self.on_listed(spaces),
             Job::Kept => self.on_kept(),
             Job::Recorded => {}
-            Job::Marks(job) => self.on_marks(job),
-            Job::LookedUp(space, kind) => self.on_looked_up(space, kind),
             Job::Renewed(renewed) => self.on_renewed(renewed),
             Job::Verified(profile) => self.on_verified(profile),
+            Job::Marks(job) => self.on_marks(job),
+            Job::LookedUp(space, kind) => self.on_looked_up(space, kind),
         }
     }
 

@@ -27,14 +27,14 @@ pub(super) enum Command {
     Explain { space: SpaceId, reply: oneshot::Sender<Result<(), SessionError>> },
     /// What webhooks and subscriptions want of this session has changed.
     InterestChanged,
-    /// Someone wants the history of spaces; the wish is stored under this id.
-    Wish(String, Wish),
     /// Serve the account.
     Serve(Box<Identity>),
     /// Another session serves the account: finish what is under way, and end.
     Retire,
     /// Give up the connection, if there is one, and make another at once.
     Restart,
+    /// Someone wants the history of spaces; the wish is stored under this id.
+    Wish(String, Wish),
     /// End.
     Close(ClosedReason),
 }
@@ -147,12 +147,6 @@ impl SessionHandle {
         let _ = self.0.commands.send(Command::InterestChanged).await;
     }
 
-    /// Tells the session of a wish that is stored.
-    pub(super) async fn wish(&self, id: String, wish: Wish) {
-        // A session that has ended leaves it to the next one.
-        let _ = self.0.commands.send(Command::Wish(id, wish)).await;
-    }
-
     /// Lets the session serve its account.
     pub(super) async fn serve(&self, identity: Identity) {
         // A session that has ended serves nobody; whoever needs one opens another.
@@ -210,6 +204,12 @@ impl SessionHandle {
     pub(super) fn token_end(&self) -> Option<(TokenKind, Timestamp)> {
         let status = self.0.status.borrow();
         status.token_expires_at.filter(|_| status.state.is_usable()).map(|at| (status.token_kind, at))
+    }
+
+    /// Tells the session of a wish that is stored.
+    pub(super) async fn wish(&self, id: String, wish: Wish) {
+        // A session that has ended leaves it to the next one.
+        let _ = self.0.commands.send(Command::Wish(id, wish)).await;
     }
 
     /// Ends the session and waits until its connection is closed.

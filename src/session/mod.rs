@@ -55,6 +55,8 @@ pub struct SessionSettings {
     pub connects_per_second: u32,
     /// Most live sessions.
     pub max_sessions: usize,
+    /// How long a session waits to try again when Spaces lets its user have no further connection.
+    pub limit_wait: Duration,
     /// So much before the last known event the history is read again after a gap.
     pub recovery_overlap: Duration,
     /// How far back the history is read at most.
@@ -63,6 +65,4 @@ pub struct SessionSettings {
     pub recovery_hold: Duration,
     /// How long the history may fail until that is told as a gap.
     pub gap_after: Duration,
-    /// How long a session waits to try again when Spaces lets its user have no further connection.
-    pub limit_wait: Duration,
 }

@@ -180,12 +180,12 @@ pub struct SessionStatus {
     pub emit_budget: u32,
     /// The spaces it listens to.
     pub channels: Vec<SpaceChannel>,
-    /// How it closes the gaps that lost connections have left.
-    pub recovery: RecoveryStatus,
     /// When its token ends, if the token says so.
     pub token_expires_at: Option<Timestamp>,
     /// Set while Spaces lets the user have no further connection: when another attempt is made.
     pub limited_until: Option<Instant>,
+    /// How it closes the gaps that lost connections have left.
+    pub recovery: RecoveryStatus,
 }
 
 impl SessionStatus {

@@ -80,10 +80,10 @@ impl SessionActor {
                 Command::Subscribe { reply, .. } | Command::Explain { reply, .. } => drop(reply.send(Err(error()))),
                 Command::StopWaiting { reference, reply } => drop(reply.send(self.stop_waiting(&reference))),
                 Command::InterestChanged
-                | Command::Wish(..)
                 | Command::Serve(_)
                 | Command::Retire
                 | Command::Restart
+                | Command::Wish(..)
                 | Command::Close(_) => {}
             }
         }

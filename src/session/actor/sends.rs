@@ -41,10 +41,10 @@ impl SessionActor {
                 let _ = reply.send(if ready { Ok(()) } else { Err(self.what_holds(&space)) });
             }
             Command::InterestChanged => self.follow_interest(),
-            Command::Wish(id, wish) => self.on_wish(id, wish),
             Command::Serve(identity) => self.serve(*identity),
             Command::Retire => self.retire(),
             Command::Restart => self.restart(),
+            Command::Wish(id, wish) => self.on_wish(id, wish),
             Command::Close(reason) => self.end = Some(End::Closed(reason)),
         }
     }

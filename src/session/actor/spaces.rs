@@ -94,9 +94,9 @@ impl SessionActor {
         let account = self.account();
         let kept = account.as_ref().filter(|account| self.shared.is_kept(account, &self.id));
         self.status.send_if_modified(|status| std::mem::replace(&mut status.durable, kept.is_some()) != kept.is_some());
-        let is_kept = kept.is_some();
-        let serves = account.as_ref().filter(|_| is_kept || self.is_preparing());
+        let serves = account.as_ref().filter(|_| kept.is_some() || self.is_preparing());
         let interest = serves.map(|account| self.shared.interests.interest(account)).unwrap_or_default();
+        let kept = kept.is_some();
         if interest.needs_list() && !self.interest.needs_list() {
             self.list_at = Some(Instant::now());
         }
@@ -106,7 +106,7 @@ impl SessionActor {
         }
         self.pinned = pinned;
         self.interest = interest;
-        self.follow_marks(is_kept);
+        self.follow_marks(kept);
         self.want_spaces();
     }
 

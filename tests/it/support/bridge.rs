@@ -165,19 +165,19 @@ impl Bridge {
         Self::run(config, data).await
     }
 
-    /// Stops the service until [`Stopped::start`].
-    pub(crate) async fn stop_for_now(self) -> Stopped {
-        let (config, data) = (self.config.clone(), Arc::clone(&self.data));
-        self.stop().await;
-        Stopped { config, data }
-    }
-
     /// The same with a change to the directory of the store in between.
     pub(crate) async fn restart_after(self, change: impl FnOnce(&std::path::Path)) -> Self {
         let (config, data) = (self.config.clone(), Arc::clone(&self.data));
         self.stop().await;
         change(data.path());
         Self::run(config, data).await
+    }
+
+    /// Stops the service until [`Stopped::start`].
+    pub(crate) async fn stop_for_now(self) -> Stopped {
+        let (config, data) = (self.config.clone(), Arc::clone(&self.data));
+        self.stop().await;
+        Stopped { config, data }
     }
 
     /// The same with other settings.
