@@ -421,7 +421,7 @@ impl SessionActor {
         } else if self.recovery.marks().has_new() {
             self.history.store_at = self.history.store_at.map(|at| at.min(now));
         }
-        if !self.history.store_at.is_some_and(|at| at <= now) {
+        if self.history.store_at.is_none_or(|at| at > now) {
             return;
         }
         let Some(account) = self.account() else { return };
