@@ -18,6 +18,7 @@ use crate::delivery::{
 };
 use crate::domain::{AccountId, Clock, Interest, SystemClock};
 use crate::event_log::EventLog;
+use crate::governor::{Governors, LimitSettings};
 use crate::http::{self, AppParts, AppState, HttpSettings, Readiness, ReadyState};
 use crate::idempotency::Idempotency;
 use crate::keys::KeyRegistry;
@@ -121,6 +122,7 @@ impl InterestSource for Interests {
 
 impl App {
     /// Binds the listeners, opens the store and puts everything together. Nothing runs yet.
+    #[expect(clippy::too_many_lines, reason = "the list of all parts, in the order in which they need each other")]
     pub async fn build(config: Config) -> Result<Self, AppError> {
         let public = bind("http.listen", config.http.listen, &config).await?;
         let internal = bind("http.internal_listen", config.http.internal_listen, &config).await?;
@@ -148,6 +150,7 @@ impl App {
         let sends = Arc::new(SendLog::new(Arc::clone(&engine), Arc::clone(&clock)));
         let rest_settings = RestSettings { url: urls.rest, timeout: Duration::from_secs(config.upstream.rest_timeout_seconds) };
         let rest = RestClient::new(&rest_settings, (*tls).clone()).map_err(|error| AppError::Tls(error.into()))?;
+        let rest = rest.governed_by(Arc::new(Governors::new(limit_settings(&config), Arc::clone(&metrics))));
         let connector = Connector::new(socket_settings(&config, urls.socket, Arc::clone(&tls))).map_err(AppError::Upstream)?;
         let token_server =
             TokenServerSettings { accounts: urls.accounts, rest: rest_settings.url, timeout: rest_settings.timeout };
@@ -176,6 +179,7 @@ impl App {
             settings: session_settings(&config),
             incarnation: member.incarnation,
         }));
+        accounts.meet(&(Arc::clone(&sessions) as _));
 
         let listeners = vec![public.address(), internal.address()];
         let guard = Arc::new(AddressGuard::new(AllowList::new(config.webhooks.allow_networks.clone()), listeners));
@@ -207,12 +211,7 @@ impl App {
             subscriptions,
             sends,
             keys: Arc::new(KeyRegistry::load(Arc::clone(&engine), Arc::clone(&clock)).await?),
-            idempotency: Idempotency::new(
-                Arc::clone(&engine),
-                keyring,
-                Arc::clone(&clock),
-                Duration::from_hours(config.http.idempotency_hours),
-            ),
+            idempotency: idempotency(&config, &engine, keyring, &clock),
             consumers: Arc::new(ConsumerRegistry::new(Arc::clone(&engine), Arc::clone(&clock))),
             replies: replies.clone(),
             event_log,
@@ -283,7 +282,7 @@ impl App {
         let (public, internal) = (tokio::spawn(public), tokio::spawn(internal));
         let dispatcher = DeliveryDispatcher::spawn(self.delivery, delivery_settings(&self.config));
         let restored = self.sessions.restore().await?;
-        self.accounts.start(Arc::clone(&self.sessions) as _);
+        self.accounts.start();
         self.replies.start();
         self.readiness.set(ReadyState::Ready);
         info!(sessions = restored, "ready");
@@ -336,6 +335,11 @@ async fn keyring(config: &Config, engine: &Arc<dyn Engine>) -> Result<Arc<Keyrin
     Ok(Arc::new(master_key::open_keyring(engine, &master).await?))
 }
 
+fn idempotency(config: &Config, engine: &Arc<dyn Engine>, keyring: Arc<Keyring>, clock: &Arc<dyn Clock>) -> Idempotency {
+    let kept = Duration::from_hours(config.http.idempotency_hours);
+    Idempotency::new(Arc::clone(engine), keyring, Arc::clone(clock), kept)
+}
+
 /// How long events and their settled deliveries are kept.
 fn retention(config: &Config) -> Duration {
     DAY.saturating_mul(u32::try_from(config.store.retention_days).unwrap_or(u32::MAX))
@@ -372,12 +376,14 @@ fn socket_settings(config: &Config, url: url::Url, tls: Arc<rustls::ClientConfig
     }
 }
 
+fn limit_settings(config: &Config) -> LimitSettings {
+    LimitSettings { emits_per_minute: config.upstream.emits_per_minute, payload_bytes: config.upstream.max_event_bytes }
+}
+
 fn session_settings(config: &Config) -> SessionSettings {
     SessionSettings {
         idle_timeout: Duration::from_secs(config.session.idle_timeout_seconds),
         refusal_stands: Duration::from_secs(config.session.refusal_seconds),
-        emits_per_minute: config.upstream.emits_per_minute,
-        payload_limit: config.upstream.max_event_bytes,
         connects_per_second: config.session.connects_per_second,
         max_sessions: config.session.max_sessions,
         limit_wait: Duration::from_secs(config.session.limit_retry_seconds),
@@ -437,7 +443,6 @@ fn http_settings(config: &Config) -> HttpSettings {
         body_limit: config.http.max_body_bytes,
         request_timeout: Duration::from_secs(config.http.request_timeout_seconds),
         admin_key: config.security.admin_key.clone(),
-        payload_limit: config.upstream.max_event_bytes,
         max_in_flight: config.http.max_requests,
         max_listeners: config.http.max_listeners_per_account,
         recovery_limit: recovery_limit(config),

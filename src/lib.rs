@@ -12,6 +12,7 @@ pub mod demo;
 pub mod domain;
 pub mod event_log;
 mod failure;
+pub mod governor;
 pub mod http;
 pub mod idempotency;
 pub mod keys;

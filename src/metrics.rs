@@ -27,6 +27,11 @@ pub struct Metrics {
     pub token_end: IntGaugeVec,
     /// `spaces_bridge_emits_total`: Socket.IO events sent to the upstream.
     pub emits: IntCounter,
+    /// `spaces_bridge_limit_waits_total{limit}`: times that something waited for a limit of Spaces (`emits`, `rest_calls`).
+    pub limit_waits: IntCounterVec,
+    /// `spaces_bridge_limit_refusals_total{limit}`: callers turned away for a limit of Spaces (`emits`, `rest_calls`, `payload`), and
+    /// calls that Spaces itself answered with 429 (`upstream`).
+    pub limit_refusals: IntCounterVec,
     /// `spaces_bridge_sends_total{outcome}`: sends by outcome (`confirmed`, `unconfirmed`, `refused`, `not_sent`).
     pub sends: IntCounterVec,
     /// `spaces_bridge_send_confirmation_seconds`: from taking a send from its queue to its confirmation.
@@ -115,6 +120,12 @@ impl Metrics {
                 &["kind"],
             ),
             emits: new.counter("emits_total", "Socket.IO events sent to the upstream."),
+            limit_waits: new.counters("limit_waits_total", "Times that something waited for a limit of Spaces.", &["limit"]),
+            limit_refusals: new.counters(
+                "limit_refusals_total",
+                "Callers turned away for a limit of Spaces, and calls that Spaces answered with 429.",
+                &["limit"],
+            ),
             sends: new.counters("sends_total", "Sends by outcome.", &["outcome"]),
             send_latency: new.histogram("send_confirmation_seconds", "From taking a send from its queue to its confirmation."),
             events: new.counters("events_total", "Events from the upstream, by what became of them.", &["result"]),

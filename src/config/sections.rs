@@ -115,10 +115,10 @@ pub struct UpstreamConfig {
     pub rest_timeout_seconds: u64,
     /// Most time to open a connection and join the namespace, in seconds.
     pub connect_timeout_seconds: u64,
-    /// Socket.IO events that a session may emit per minute.
-    pub emits_per_minute: u32,
-    /// Largest Socket.IO event that Spaces takes, in bytes.
-    pub max_event_bytes: usize,
+    /// Most Socket.IO events of a user per minute, if that is to be less than Spaces allows.
+    pub emits_per_minute: Option<u32>,
+    /// Largest Socket.IO event in bytes, if that is to be less than Spaces takes.
+    pub max_event_bytes: Option<usize>,
 }
 
 impl Default for UpstreamConfig {
@@ -133,8 +133,8 @@ impl Default for UpstreamConfig {
             service_app_token_type: "jwt".to_owned(),
             rest_timeout_seconds: 10,
             connect_timeout_seconds: 10,
-            emits_per_minute: 200,
-            max_event_bytes: 16 << 10,
+            emits_per_minute: None,
+            max_event_bytes: None,
         }
     }
 }

@@ -14,6 +14,7 @@ use super::AppState;
 use super::auth::{AccountCaller, MaySend};
 use super::error::ApiError;
 use super::extract::{ApiPath, JsonBytes, NoIdempotencyKey, Wait};
+use super::limits;
 use super::message_body::MessageBody;
 use super::messages::{self, Message};
 use crate::domain::{AccountId, SpaceId};
@@ -85,12 +86,12 @@ pub(super) async fn post_direct_message(
 ) -> Result<Response, ApiError> {
     // Whatever is wrong with the body is told before Spaces makes a space for it; another id stands in for that space's.
     let tried = MessageBody::parse(&body)?;
-    let stand_in = tried.named_space().unwrap_or(&id).clone();
-    tried.into_outgoing(&app, stand_in)?;
+    let (stand_in, limit) = (tried.named_space().unwrap_or(&id).clone(), limits::payload_limit(&app, &caller));
+    tried.into_outgoing(&app, limit, stand_in)?;
     let body = MessageBody::parse(&body)?;
     let space = direct_space(&app, &caller, peer.into(), &id).await?;
     caller.check_space(&space)?;
-    messages::send(&app, &caller, body.into_outgoing(&app, space)?, wait).await
+    messages::send(&app, &caller, body.into_outgoing(&app, limit, space)?, wait).await
 }
 
 /// The direct space of the caller's account with `peer`.

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 
+use super::limits::{self, Standing};
 use super::problem::{FieldError, Problem};
 use crate::accounts::{AccountError, MintError};
 use crate::consumers::MAX_CONSUMERS;
@@ -339,9 +340,9 @@ impl ApiError {
             Self::Session(
                 SessionError::NotConnected { retry_after, .. }
                 | SessionError::Busy { retry_after }
-                | SessionError::RateLimited { retry_after },
+                | SessionError::RateLimited { retry_after, .. },
             )
-            | Self::Rest(RestError::Refused { retry_after: Some(retry_after), .. })
+            | Self::Rest(RestError::Refused { retry_after: Some(retry_after), .. } | RestError::Limited { retry_after, .. })
             | Self::KeyRateLimited { retry_after, .. }
             | Self::Account(AccountError::Mint(MintError::Unavailable { retry_after: Some(retry_after), .. })) => {
                 Some(*retry_after)
@@ -380,6 +381,19 @@ impl ApiError {
         }
     }
 
+    /// How the limit stands that the call ran into.
+    fn standing(&self) -> Option<Standing> {
+        match self {
+            Self::Session(SessionError::RateLimited { allowance, .. }) | Self::Rest(RestError::Limited { allowance, .. }) => {
+                Some(allowance.into())
+            }
+            Self::KeyRateLimited { limit, reset_after, .. } => {
+                Some(Standing { limit: *limit, remaining: 0, reset_after: *reset_after })
+            }
+            _ => None,
+        }
+    }
+
     fn sizes(&self) -> Option<(usize, usize)> {
         match self {
             Self::MessageTooLarge { size, limit } | Self::Session(SessionError::TooLarge { size, limit }) => {
@@ -406,6 +420,7 @@ impl ApiError {
             },
             size,
             limit,
+            excess: size.zip(limit).map(|(size, limit)| size.saturating_sub(limit)),
             upstream_code: self.upstream_code().map(shorten),
         }
     }
@@ -470,6 +485,9 @@ fn rest_kind(error: &RestError) -> Kind {
         }
         RestError::Refused { status: 429, .. } => {
             (StatusCode::TOO_MANY_REQUESTS, "upstream_rate_limited", "Spaces wants fewer calls")
+        }
+        RestError::Limited { .. } => {
+            (StatusCode::TOO_MANY_REQUESTS, "call_budget_exhausted", "The budget of calls to Spaces is used up")
         }
         RestError::Refused { .. } | RestError::Unreadable { .. } => (StatusCode::BAD_GATEWAY, "upstream_error", "Spaces failed"),
         RestError::Unreachable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "upstream_unreachable", "Spaces is out of reach"),
@@ -584,6 +602,9 @@ impl IntoResponse for ApiError {
         if let Some(seconds) = problem.retry_after {
             headers.insert(RETRY_AFTER, seconds.into());
         }
+        if let Some(standing) = self.standing() {
+            standing.show(headers);
+        }
         if status == StatusCode::UNAUTHORIZED {
             let challenge = match self {
                 Self::CredentialsMissing => r#"Bearer realm="spaces-bridge""#,
@@ -591,23 +612,14 @@ impl IntoResponse for ApiError {
             };
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
-        if let Self::KeyRateLimited { limit, reset_after, .. } = self {
-            headers.insert(RATE_LIMIT, limit.into());
-            headers.insert(RATE_REMAINING, HeaderValue::from_static("0"));
-            headers.insert(RATE_RESET, whole_seconds(reset_after).into());
-        }
         response.extensions_mut().insert(problem);
         response
     }
 }
 
-const RATE_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
-const RATE_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
-const RATE_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
-
 /// `duration` in the whole seconds of `Retry-After`, at least one.
 fn whole_seconds(duration: Duration) -> u64 {
-    duration.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX).max(1)
+    limits::whole_seconds(duration).max(1)
 }
 
 /// Longest piece of the upstream's words that is passed on.

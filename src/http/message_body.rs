@@ -12,7 +12,7 @@ use super::AppState;
 use super::error::ApiError;
 use super::extract::parse_json;
 use crate::domain::{InvalidId, MessageRef, SpaceId};
-use crate::session::OutgoingMessage;
+use crate::session::{OutgoingMessage, SendClass};
 use crate::upstream::{LOOPBACK_BRIDGE, Loopback, escape, plain_text};
 
 /// A message to be sent, in one of four forms.
@@ -235,9 +235,8 @@ impl MessageBody {
         }
     }
 
-    /// The message as the upstream gets it in `space`.
-    pub(super) fn into_outgoing(self, app: &AppState, space: SpaceId) -> Result<OutgoingMessage, ApiError> {
-        let limit = app.settings.payload_limit;
+    /// The message as the upstream gets it in `space`, which takes `limit` bytes at most.
+    pub(super) fn into_outgoing(self, app: &AppState, limit: usize, space: SpaceId) -> Result<OutgoingMessage, ApiError> {
         let message = match self {
             Self::Text(TextMessage { text, reply_to, attachments }) => {
                 let words = Words { html: escape(&text), plain: collapse(&text), pointer: "/text" };
@@ -247,7 +246,7 @@ impl MessageBody {
                 // Sanitising reads the whole; what is many times too large is refused before.
                 let most = limit.saturating_mul(MAX_SHRINKING);
                 if html.len() > most {
-                    return Err(ApiError::MessageTooLarge { size: html.len(), limit });
+                    return Err(too_large(app, html.len(), limit));
                 }
                 let html = app.internals().sanitizer.clean(&html);
                 let words = Words { plain: plain_text(&html), html, pointer: "/html" };
@@ -260,8 +259,13 @@ impl MessageBody {
             Self::Upstream(message) => message.into_outgoing(space)?,
         };
         let size = message.payload.len();
-        if size > limit { Err(ApiError::MessageTooLarge { size, limit }) } else { Ok(message) }
+        if size > limit { Err(too_large(app, size, limit)) } else { Ok(message) }
     }
+}
+
+fn too_large(app: &AppState, size: usize, limit: usize) -> ApiError {
+    app.metrics.limit_refusals.with_label_values(&["payload"]).inc();
+    ApiError::MessageTooLarge { size, limit }
 }
 
 /// How many times larger than the upstream's limit HTML may be before it is sanitised; pasted HTML is mostly attributes that go.
@@ -355,7 +359,8 @@ impl UpstreamMessage {
             loopback_metadata: Loopback { bridge: LOOPBACK_BRIDGE, reference: &reference },
         };
         let payload = serde_json::to_string(&payload).expect("a message of JSON serialises").into_boxed_str();
-        Ok(OutgoingMessage { reference, space, category: self.category.as_str().to_owned(), payload, plain_text })
+        let (category, class) = (self.category.as_str().to_owned(), SendClass::default());
+        Ok(OutgoingMessage { reference, space, category, payload, plain_text, class })
     }
 }
 

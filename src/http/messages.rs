@@ -14,6 +14,7 @@ use super::AppState;
 use super::auth::{AccountCaller, MaySend, MaySendOrRead};
 use super::error::{ApiError, Resource};
 use super::extract::{ApiPath, JsonBytes, NoIdempotencyKey, Wait};
+use super::limits::{self, Standing};
 use super::message_body::MessageBody;
 use crate::domain::{AccountId, MessageRef, SpaceId, Timestamp};
 use crate::send_log::{SendRecord, SendStatus};
@@ -154,9 +155,9 @@ impl From<SendRecord> for Message {
         (status = 403, description = "`space_forbidden`, `message_forbidden`: Spaces does not let this user post there. `account_required`: the admin key stands for no user."),
         (status = 404, description = "`space_not_found`: Spaces does not know the space."),
         (status = 409, description = "`subscription_refused`, `subscription_required`: Spaces does not let this session listen to the space."),
-        (status = 413, description = "`message_too_large`: Spaces takes no message of this `size`, only up to `limit`. `body_too_large`: the service reads no body of this size."),
+        (status = 413, description = "`message_too_large`: Spaces takes no message of this `size`, only up to `limit`, which it exceeds by `excess` bytes. `body_too_large`: the service reads no body of this size."),
         (status = 422, description = "`invalid_body`: `errors` says which field is wrong. `message_refused`: Spaces refused the message."),
-        (status = 429, description = "`session_busy`, `emit_budget_exhausted`: too many messages at once, or in this minute."),
+        (status = 429, description = "`session_busy`, `emit_budget_exhausted`: too many messages at once, or in the time over which Spaces counts them."),
         (status = 503, description = "`not_connected`: no connection to Spaces in the time to wait. Also `session_closed`, `store_unavailable`, `overloaded`, `timed_out`."),
     ),
     security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
@@ -170,7 +171,7 @@ pub(super) async fn post_message(
     JsonBytes(body): JsonBytes,
 ) -> Result<Response, ApiError> {
     caller.check_space(&space)?;
-    let message = MessageBody::parse(&body)?.into_outgoing(&app, space)?;
+    let message = MessageBody::parse(&body)?.into_outgoing(&app, limits::payload_limit(&app, &caller), space)?;
     send(&app, &caller, message, wait).await
 }
 
@@ -237,7 +238,9 @@ pub(super) async fn send(
             record = record_unconfirmed(app, record).await?;
         }
     }
-    answer(record, wait)
+    let mut response = answer(record, wait)?;
+    Standing::from(&session.emit_allowance()).show(response.headers_mut());
+    Ok(response)
 }
 
 /// Hands the message to the session; to a new one if the session closed in between, because then nothing was emitted.

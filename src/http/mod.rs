@@ -23,6 +23,7 @@ mod health;
 mod html;
 mod idempotency;
 mod keys;
+mod limits;
 mod listeners;
 mod message_body;
 mod messages;

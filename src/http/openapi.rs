@@ -80,11 +80,40 @@ pub fn openapi() -> OpenApi {
     components.responses.extend(shared);
     components.responses.insert(HEAD_TOO_LARGE.to_owned(), Response::new(HEAD_TOO_LARGE_WORDS).into());
     for item in document.paths.paths.values_mut() {
+        let sends =
+            item.post.as_mut().filter(|post| post.tags.as_ref().is_some_and(|tags| tags.iter().any(|tag| tag == "Messages")));
+        if let Some(sends) = sends {
+            show_limits_of_sends(sends);
+        }
         for operation in operations(item) {
             complete(operation);
         }
     }
     document
+}
+
+/// Whoever sends is told how much more may be sent.
+fn show_limits_of_sends(operation: &mut Operation) {
+    for (status, response) in &mut operation.responses.responses {
+        if let RefOr::T(response) = response
+            && matches!(status.as_str(), "201" | "202")
+        {
+            response.headers.extend(limit_headers());
+        }
+    }
+}
+
+fn limit_headers() -> impl Iterator<Item = (String, RefOr<Header>)> {
+    let headers = [
+        (
+            "X-RateLimit-Limit",
+            1,
+            "How many there may be in the time over which they are counted; `GET /sessions/{id}` tells that time.",
+        ),
+        ("X-RateLimit-Remaining", 0, "How many more there may be now."),
+        ("X-RateLimit-Reset", 0, "In how many seconds all of them are available again, if none is used until then."),
+    ];
+    headers.into_iter().map(|(name, least, description)| (name.to_owned(), number_header(description, least).into()))
 }
 
 /// The whole document as indented JSON with a line end.
@@ -163,13 +192,19 @@ fn complete_keyed(responses: &mut BTreeMap<String, RefOr<Response>>, has_body: b
     for (status, otherwise, words) in [("409", "", KEY_IN_PROGRESS), ("422", otherwise, KEY_REUSED)] {
         let response = responses.entry(status.to_owned()).or_insert_with(|| Response::new(otherwise).into());
         if let RefOr::T(response) = response {
-            response.description = format!("{} {words}", response.description).trim_start().to_owned();
+            let before = std::mem::take(&mut response.description);
+            response.description = if before.is_empty() { words.to_owned() } else { format!("{before} {words}") };
         }
+    }
+    // The body is part of what was asked, so it is read, also where there should be none.
+    for failure in [Failure::RequestTimeout, Failure::BodyTooLarge] {
+        let status = failure.status().as_str().to_owned();
+        responses.entry(status).or_insert_with(|| RefOr::Ref(Ref::from_response_name(failure.name())));
     }
     for (status, response) in responses {
         let RefOr::T(response) = response else { continue };
         if status == "409" {
-            response.headers.insert("Retry-After".to_owned(), seconds_header("In how many seconds to try again.").into());
+            response.headers.insert("Retry-After".to_owned(), number_header("In how many seconds to try again.", 1).into());
         } else if status.starts_with('2') {
             let replayed = text_header("`true`: the call was made before with this key, and this is what it was answered.");
             response.headers.insert("Idempotency-Replayed".to_owned(), replayed.into());
@@ -185,17 +220,16 @@ fn complete_response(response: &mut Response, status: StatusCode) {
             add("WWW-Authenticate", text_header("How to authenticate."));
         }
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-            add("Retry-After", seconds_header("In how many seconds to try again."));
-            if status == StatusCode::TOO_MANY_REQUESTS {
-                add("X-RateLimit-Limit", number_header("What is allowed in a time, where a limit of its own was reached."));
-                add("X-RateLimit-Remaining", number_header("What is left of it."));
-                add("X-RateLimit-Reset", number_header("In how many seconds all of it is allowed again."));
-            }
+            add("Retry-After", number_header("In how many seconds to try again.", 1));
         }
         StatusCode::METHOD_NOT_ALLOWED => {
             add("Allow", text_header("The methods that the path takes."));
         }
         _ => {}
+    }
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        // Only where a limit of that kind was reached.
+        response.headers.extend(limit_headers());
     }
     if status.is_client_error() || status.is_server_error() {
         let problem = Content::new(Some(Ref::from_schema_name("Problem")));
@@ -207,14 +241,9 @@ fn text_header(description: &str) -> Header {
     HeaderBuilder::new().schema(Some(ObjectBuilder::new().schema_type(Type::String))).description(Some(description)).build()
 }
 
-fn number_header(description: &str) -> Header {
-    let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
+fn number_header(description: &str, least: u8) -> Header {
+    let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(least));
     HeaderBuilder::new().schema(Some(number)).description(Some(description)).build()
-}
-
-fn seconds_header(description: &str) -> Header {
-    let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1));
-    HeaderBuilder::new().schema(Some(seconds)).description(Some(description)).build()
 }
 
 /// Failures that do not depend on what a call does.
@@ -294,8 +323,8 @@ impl Failure {
     fn description(self) -> &'static str {
         match self {
             Self::BadRequest => {
-                "`invalid_path`, `invalid_query`, `malformed_json`, `body_unreadable`, `idempotency_key_invalid`: the request is \
-                 not well formed."
+                "`invalid_path`, `invalid_query`, `malformed_json`, `body_unreadable`, `idempotency_key_invalid`, \
+                 `idempotency_key_unsupported`: the request is not well formed."
             }
             Self::Unauthenticated => {
                 "`credentials_missing`, `credentials_invalid`: no usable `Authorization` header. `token_refused`: Spaces refused the \
@@ -312,14 +341,15 @@ impl Failure {
             Self::InvalidBody => "`invalid_body`: `errors` says which field is wrong, and how.",
             Self::TooMany => {
                 "`session_busy`: the service or the session has too much to do. `key_rate_limited`: the bridge key was used as often \
-                 as it may be."
+                 as it may be. `call_budget_exhausted`: as many calls as Spaces allows the user have been made."
             }
             Self::Internal => {
                 "`internal`: the service failed. `unconfirmed`: the message was sent, and its outcome is not known."
             }
             Self::Unavailable => {
                 "`not_connected`, `session_closed`, `store_unavailable`, `overloaded`, `timed_out`: not now; try again. \
-                 `account_has_no_session`, `account_token_refused`: the account of the bridge key needs a token first."
+                 `not_ready`: the service is starting. `account_has_no_session`, `account_token_refused`: the account of the bridge \
+                 key needs a token first."
             }
         }
     }

@@ -10,6 +10,7 @@ use super::AppState;
 use super::auth::{Caller, Operator};
 use super::error::{ApiError, Resource};
 use super::extract::{ApiPath, ApiQuery};
+use super::limits::LimitsView;
 use super::page::{Page, PageQuery};
 use super::session_recovery::RecoveryView;
 use super::subscriptions::Subscription;
@@ -57,8 +58,8 @@ pub(super) struct Session {
     store_failing_since: Option<Timestamp>,
     /// Whether it comes back after a restart, because its token is stored.
     durable: bool,
-    /// Messages and subscriptions that the budget of this minute still allows.
-    emit_budget: u32,
+    /// What Spaces allows its user, and what is left of it.
+    limits: LimitsView,
     /// The spaces that it listens to.
     spaces: Vec<Subscription>,
     /// When its token ends; `null` if the token does not say so.
@@ -100,8 +101,8 @@ pub(super) enum TokenKindName {
     ServiceApp,
 }
 
-impl From<SessionStatus> for Session {
-    fn from(status: SessionStatus) -> Self {
+impl Session {
+    fn new(status: SessionStatus, now: Timestamp) -> Self {
         let (account, user_id, display_name) = match status.identity {
             Some(identity) => (Some(identity.account), identity.user_id, identity.display_name),
             None => (None, None, None),
@@ -120,7 +121,7 @@ impl From<SessionStatus> for Session {
             last_event_at: status.last_event_at,
             store_failing_since: status.store_failing_since,
             durable: status.durable,
-            emit_budget: status.emit_budget,
+            limits: LimitsView::new(&status.governor, now),
             spaces: status.channels.into_iter().map(Subscription::from).collect(),
             token_expires_at: status.token_expires_at,
             recovery: status.recovery.into(),
@@ -175,7 +176,8 @@ pub(super) async fn list_sessions(
 ) -> Result<Json<Page<Session>>, ApiError> {
     let seen = Seen::by(&caller, &app).await?;
     let statuses = app.sessions.list().into_iter().map(|session| session.status());
-    let all: Vec<Session> = statuses.filter(|status| seen.includes(status)).map(Session::from).collect();
+    let now = app.clock.now();
+    let all: Vec<Session> = statuses.filter(|status| seen.includes(status)).map(|status| Session::new(status, now)).collect();
     Ok(Json(Page::cut(all, &query, |session| session.id.as_str())?))
 }
 
@@ -197,7 +199,7 @@ pub(super) async fn get_session(
     ApiPath(id): ApiPath<SessionId>,
 ) -> Result<Json<Session>, ApiError> {
     let seen = Seen::by(&caller, &app).await?;
-    seen.find(&app, &id).map(|status| Json(status.into()))
+    seen.find(&app, &id).map(|status| Json(Session::new(status, app.clock.now())))
 }
 
 /// Restart a session
@@ -224,7 +226,7 @@ pub(super) async fn restart_session(
     ApiPath(id): ApiPath<SessionId>,
 ) -> Result<(StatusCode, Json<Session>), ApiError> {
     let restarted = app.sessions.restart(&id).await?.ok_or(ApiError::NotFound(Resource::Session))?;
-    Ok((StatusCode::ACCEPTED, Json(restarted.status().into())))
+    Ok((StatusCode::ACCEPTED, Json(Session::new(restarted.status(), app.clock.now()))))
 }
 
 /// Close a session

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::direct::DirectSpaces;
 use super::edge::RequestIds;
 use super::error::ApiError;
-use super::health::Readiness;
+use super::health::{Readiness, ReadyState};
 use super::html::Sanitizer;
 use super::listeners::Listeners;
 use super::recent::RecentSends;
@@ -45,8 +45,6 @@ pub struct HttpSettings {
     pub max_wait: Duration,
     /// The key that makes its bearer the operator; without one there is no operator.
     pub admin_key: Option<Secret>,
-    /// Largest message that the upstream takes, in bytes of the event's JSON.
-    pub payload_limit: usize,
     /// Most requests under way at a time; more are told to come again.
     pub max_in_flight: usize,
     /// Most streams and long polls of an account at a time.
@@ -65,7 +63,6 @@ impl Default for HttpSettings {
             default_wait: Duration::from_secs(10),
             max_wait: Duration::from_mins(1),
             admin_key: None,
-            payload_limit: 16 << 10,
             max_in_flight: 10_000,
             max_listeners: 10,
             direct_ttl: Duration::from_hours(1),
@@ -162,6 +159,14 @@ impl AppState {
 
     pub(super) fn internals(&self) -> &Internals {
         &self.0.internals
+    }
+
+    /// `error`, which says that something is not there; while the service is starting, that it may come yet.
+    pub(super) fn once_ready(&self, error: ApiError) -> ApiError {
+        match self.readiness.get() {
+            ReadyState::Starting => ApiError::NotReady("it is starting"),
+            ReadyState::Ready | ReadyState::Stopping => error,
+        }
     }
 
     /// Carries out `work` that takes a while without waiting for anything, apart from what serves other requests.

@@ -81,7 +81,7 @@ pub(super) struct SubscriptionRequest {
         (status = 404, description = "`space_not_found`: Spaces does not know the space."),
         (status = 409, description = "`subscription_refused`: Spaces refused otherwise."),
         (status = 422, description = "`invalid_body`: `errors` says which field is wrong, and how."),
-        (status = 429, description = "`session_busy`, `emit_budget_exhausted`: too much at once, or in this minute."),
+        (status = 429, description = "`session_busy`, `emit_budget_exhausted`: too much at once, or in the time over which Spaces counts."),
         (status = 503, description = "`not_connected`: no connection to Spaces in time. Also `store_unavailable`."),
     ),
     security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),

@@ -41,6 +41,7 @@ impl InterestSource for NoInterest {
 }
 
 /// An API whose upstream is out of reach.
+#[expect(clippy::too_many_lines, reason = "the list of all parts, in the order in which they need each other")]
 pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let engine: Arc<dyn Engine> = Arc::new(MemoryStore::new(Arc::clone(&clock)));
@@ -108,8 +109,6 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
         settings: SessionSettings {
             idle_timeout: Duration::from_mins(1),
             refusal_stands: Duration::from_mins(1),
-            emits_per_minute: 200,
-            payload_limit: 16 << 10,
             connects_per_second: 10,
             max_sessions: 10,
             limit_wait: Duration::from_mins(5),

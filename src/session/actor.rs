@@ -7,6 +7,8 @@ mod direct;
 mod ending;
 mod events;
 mod handover;
+mod identity;
+mod limits;
 mod news;
 mod recovery;
 mod renewal;
@@ -24,26 +26,26 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Sleep};
-use tracing::{Instrument as _, debug, error, info_span};
+use tracing::{Instrument as _, error, info_span};
 
 use super::budget::EmitBudget;
-use super::channels::{Channels, Readiness};
+use super::channels::Channels;
 use super::handle::{Command, SessionHandle};
 use super::handover::Handover;
 use super::inbox::{AppendStep, Entry, Inbox};
 use super::link::{Link, LinkHealth, LinkStep};
 use super::news::News;
 use super::own_sends::Member;
-use super::pending::{PendingSends, Reply};
+use super::pending::PendingSends;
+use super::queue::{QueuedSend, SendQueue};
 use super::recovery::{Recovery, RecoverySettings};
 use super::renewal::RenewalError;
 use super::renewing::Renewal;
 use super::shared::Shared;
-use super::types::{Identity, OutgoingMessage, SessionStatus};
+use super::types::{Identity, SessionStatus};
 use super::watermarks::Reach;
-use crate::domain::{
-    AccountId, ClosedReason, Credential, Interest, SessionId, SessionState, SpaceId, Timestamp, TokenKind, TokenLife,
-};
+use crate::domain::{AccountId, ClosedReason, Credential, Interest, SessionId, SessionState, SpaceId, Timestamp, TokenLife};
+use crate::governor::ReportedLimits;
 use crate::store::{Fence, Wanted};
 use crate::upstream::{Profile, RestError, SpaceInfo, TopicType};
 
@@ -52,9 +54,6 @@ const COMMAND_QUEUE: usize = 64;
 
 /// Events that may wait until it is known whose they are.
 const MAX_UNIDENTIFIED: usize = 256;
-
-/// When the user behind the token is asked for again after a passing failure.
-const IDENTIFY_AGAIN: Duration = Duration::from_secs(5);
 
 /// What is known of a session when it is opened.
 #[derive(Debug)]
@@ -70,6 +69,7 @@ pub(super) struct Known {
 pub(super) fn new(shared: Arc<Shared>, known: Known) -> (SessionHandle, impl Future<Output = ()> + Send + 'static) {
     let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
     let now = shared.clock.now();
+    let governor = shared.rest.governors().of(&known.credential, Instant::now());
     let status = SessionStatus {
         id: known.id.clone(),
         token_kind: known.credential.kind,
@@ -82,11 +82,11 @@ pub(super) fn new(shared: Arc<Shared>, known: Known) -> (SessionHandle, impl Fut
         last_event_at: None,
         store_failing_since: None,
         durable: false,
-        emit_budget: shared.settings.emits_per_minute,
         channels: Vec::new(),
         token_expires_at: TokenLife::read(&known.credential).expires_at,
         limited_until: None,
         recovery: super::RecoveryStatus::default(),
+        governor,
     };
     let (status, watch) = watch::channel(status);
     let handle = SessionHandle::new(known.id.clone(), known.credential.clone(), commands, watch);
@@ -96,22 +96,16 @@ pub(super) fn new(shared: Arc<Shared>, known: Known) -> (SessionHandle, impl Fut
     (handle, actor.run(known.predecessor).instrument(span))
 }
 
-/// A send that has not been emitted.
-struct QueuedSend {
-    message: Box<OutgoingMessage>,
-    reply: Reply,
-    accepted_at: Instant,
-    resent: bool,
-}
-
 /// Something that took time, and what came of it.
 enum Job {
     Identified(Result<Profile, RestError>),
     Joined(SpaceId, Result<(), RestError>),
     Listed(Result<Vec<SpaceInfo>, RestError>),
     Kept,
+    LimitsRead(Result<ReportedLimits, RestError>),
     Recorded,
-    Renewed(Result<(), RenewalError>),
+    Disconnected,
+    Renewed(Result<SessionHandle, RenewalError>),
     Verified(Result<Profile, RestError>),
     Marks(recovery::MarksJob),
     LookedUp(SpaceId, Result<Option<TopicType>, RestError>),
@@ -145,9 +139,14 @@ struct SessionActor {
     health: LinkHealth,
     channels: Channels,
     channels_changed: bool,
-    queue: VecDeque<QueuedSend>,
+    queue: SendQueue,
     pending: PendingSends,
     budget: EmitBudget,
+    /// Whether something waits for the budget, so that it is counted once.
+    budget_awaited: bool,
+    limits_at: Option<Instant>,
+    /// When spaces that nobody needs any more are let go, if the budget did not allow it yet.
+    let_go_at: Option<Instant>,
     inbox: Inbox,
     news: News,
     unidentified: VecDeque<(Box<RawValue>, Timestamp)>,
@@ -183,7 +182,7 @@ impl SessionActor {
         status: watch::Sender<SessionStatus>,
     ) -> Self {
         let now = Instant::now();
-        let known = status.borrow().identity.clone();
+        let (known, governor) = (status.borrow().identity.clone(), Arc::clone(&status.borrow().governor));
         let settings = &shared.settings;
         let recovery = Recovery::new(RecoverySettings {
             reach: Reach { overlap: settings.recovery_overlap, limit: settings.recovery_limit },
@@ -193,7 +192,10 @@ impl SessionActor {
         Self {
             link: Link::idle(),
             health: LinkHealth::new(shared.settings.limit_wait),
-            budget: EmitBudget::new(shared.settings.emits_per_minute, now),
+            budget: EmitBudget::new(governor),
+            budget_awaited: false,
+            limits_at: None,
+            let_go_at: None,
             identify_at: known.is_none().then_some(now),
             user_id: known.and_then(|identity| identity.user_id),
             shared,
@@ -204,7 +206,7 @@ impl SessionActor {
             fence: None,
             channels: Channels::default(),
             channels_changed: false,
-            queue: VecDeque::new(),
+            queue: SendQueue::default(),
             pending: PendingSends::default(),
             inbox: Inbox::default(),
             news: News::new(now),
@@ -233,6 +235,9 @@ impl SessionActor {
             predecessor.ended().await;
         }
         self.count_state(SessionState::Connecting, 1);
+        if let Some(account) = self.account() {
+            self.join_governor(&account);
+        }
         if self.take_ownership().await {
             self.own_sends = self.account().map(|account| self.shared.own_sends.join(&account));
             self.follow_interest();
@@ -291,6 +296,7 @@ impl SessionActor {
     }
 
     fn start_jobs(&mut self, now: Instant) {
+        self.read_limits(now);
         let (shared, credential) = (&self.shared, &self.credential);
         if self.identify_at.is_some_and(|at| at <= now) {
             self.identify_at = None;
@@ -310,7 +316,8 @@ impl SessionActor {
             Job::Joined(space, joined) => self.on_joined(&space, joined),
             Job::Listed(spaces) => self.on_listed(spaces),
             Job::Kept => self.on_kept(),
-            Job::Recorded => {}
+            Job::LimitsRead(limits) => self.on_limits_read(limits),
+            Job::Recorded | Job::Disconnected => {}
             Job::Renewed(renewed) => self.on_renewed(renewed),
             Job::Verified(profile) => self.on_verified(profile),
             Job::Marks(job) => self.on_marks(job),
@@ -318,50 +325,11 @@ impl SessionActor {
         }
     }
 
-    fn on_identified(&mut self, profile: Result<Profile, RestError>) {
-        let identity = match profile {
-            Ok(profile) => AccountId::of_user(&profile.id).ok().map(|account| Identity {
-                account,
-                user_id: Some(profile.id),
-                display_name: profile.displayname,
-            }),
-            Err(error) if error.is_auth() && self.credential.kind != TokenKind::ServiceApp => {
-                self.on_refused(error.to_string());
-                return;
-            }
-            // Service applications may not ask who they are; the session then stands for its user.
-            Err(error) if error.is_final() => None,
-            Err(error) => {
-                debug!(error = &error as &dyn std::error::Error, "the user behind the token is not known yet");
-                self.identify_at = Some(Instant::now() + error.retry_after().unwrap_or_default().max(IDENTIFY_AGAIN));
-                return;
-            }
-        };
-        let identity =
-            identity.unwrap_or_else(|| Identity { account: AccountId::standing_in(&self.id), user_id: None, display_name: None });
-        // Whoever manages the account may have said it in the meantime.
-        if self.status.borrow().identity.is_some() {
-            return;
-        }
-        self.identified(identity.clone());
-        self.serve_if_better(identity);
-    }
-
-    /// Notes who the session acts for.
-    fn identified(&mut self, identity: Identity) {
-        self.user_id = self.user_id.take().or_else(|| identity.user_id.clone());
-        self.own_sends = Some(self.shared.own_sends.join(&identity.account));
-        self.status.send_modify(|status| status.identity = Some(identity));
-        for (raw, received_at) in std::mem::take(&mut self.unidentified) {
-            self.take_message(&raw, received_at);
-        }
-        self.follow_interest();
-    }
-
     fn on_timer(&mut self) {
         let now = Instant::now();
         self.timer_at = None;
         self.pending.expire(now);
+        self.let_go_if_due(now);
         if self.idle_at().is_some_and(|at| at <= now) {
             self.end = Some(End::Closed(ClosedReason::Idle));
         }
@@ -378,9 +346,6 @@ impl SessionActor {
     /// set again, which costs less than moving it with each message.
     fn set_timer(&mut self, now: Instant) {
         let online = self.link.is_online();
-        let ready = |send: &QueuedSend| self.channels.readiness(&send.message.space) == Readiness::Ready;
-        let blocked_by_budget = online && self.queue.iter().any(ready);
-        let wants_budget = online && self.channels.next_wanted().is_some();
         let due = [
             self.channels.next_overdue().filter(|_| online),
             self.pending.next_expiry(),
@@ -392,8 +357,8 @@ impl SessionActor {
             self.idle_at(),
             self.renewal.next_at(),
             self.retire_until,
-            blocked_by_budget.then(|| now + self.budget.wait_for_message(now)),
-            wants_budget.then(|| now + self.budget.wait_for_subscription(now)),
+            self.limits_at,
+            self.budget_at(now),
         ];
         // Never in the past, or the loop would spin on something that is not done yet.
         let due = due.into_iter().flatten().min().map(|due| due.max(now + Duration::from_millis(1)));
@@ -449,11 +414,6 @@ impl SessionActor {
 
     fn count_emit(&self) {
         self.shared.metrics.emits.inc();
-        let left = self.budget.left(Instant::now());
-        self.status.send_if_modified(|status| {
-            status.emit_budget = left;
-            false
-        });
     }
 
     fn count_send(&self, outcome: &str) {

@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::renewal::RenewalError;
 use super::types::{Identity, OutgoingMessage, SendOutcome, SessionError, SessionStatus, Unconfirmed};
 use super::watermarks::Wish;
 use crate::domain::{AccountId, ClosedReason, Credential, MessageRef, SessionId, SessionState, SpaceId, Timestamp, TokenKind};
+use crate::governor::Allowance;
 
 /// When to come again if a session's queue is full: about what it takes to work it off.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
@@ -90,6 +90,16 @@ impl SessionHandle {
     /// Where the session stands now.
     pub fn state(&self) -> SessionState {
         self.0.status.borrow().state
+    }
+
+    /// How the limit on emits of the session's user stands.
+    pub fn emit_allowance(&self) -> Allowance {
+        self.0.status.borrow().governor.emit_allowance(Instant::now())
+    }
+
+    /// Largest message that Spaces takes from the session's user, in bytes.
+    pub fn payload_limit(&self) -> usize {
+        self.0.status.borrow().governor.payload_bytes()
     }
 
     /// Why Spaces refused the session's token, if it did.
@@ -174,20 +184,6 @@ impl SessionHandle {
     /// The session's status as it changes.
     pub(super) fn watch(&self) -> watch::Receiver<SessionStatus> {
         self.0.status.clone()
-    }
-
-    /// Waits until Spaces has taken the session's token, or refused it.
-    pub(super) async fn joined(&self) -> Result<(), RenewalError> {
-        let mut status = self.0.status.clone();
-        let judged = status.wait_for(|status| status.state == SessionState::Online || !status.state.is_usable()).await;
-        let state = judged.map(|status| status.state);
-        match state {
-            Ok(SessionState::Online) => Ok(()),
-            Ok(SessionState::AuthFailed) => Err(RenewalError::Refused(self.refusal().unwrap_or_default())),
-            Ok(_) | Err(_) => {
-                Err(RenewalError::Unavailable { detail: "the new session has closed".to_owned(), retry_after: None })
-            }
-        }
     }
 
     /// When it was opened.

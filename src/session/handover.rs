@@ -57,31 +57,33 @@ pub(super) enum Phase {
     Storing,
     /// This one serves, and the one before is ending.
     Following,
+    /// Seen from the other side: the token of this one was refused, and the session of the renewed one is about to take its place.
+    GivingWay,
 }
 
-/// A hand-over as the session sees it that comes after.
+/// A hand-over as one of the two sessions sees it.
 #[derive(Debug)]
 pub(super) struct Handover {
-    before: SessionHandle,
+    other: SessionHandle,
     status: watch::Receiver<SessionStatus>,
     pub(super) phase: Phase,
     gone: bool,
 }
 
 impl Handover {
-    pub(super) fn new(before: SessionHandle) -> Self {
-        let status = before.watch();
-        Self { before, status, phase: Phase::Preparing, gone: false }
+    pub(super) fn new(other: SessionHandle, phase: Phase) -> Self {
+        let status = other.watch();
+        Self { other, status, phase, gone: false }
     }
 
-    /// The session before.
-    pub(super) fn before(&self) -> &SessionHandle {
-        &self.before
+    /// The other session: the one before, unless this one gives way.
+    pub(super) fn other(&self) -> &SessionHandle {
+        &self.other
     }
 
     /// How it stands.
     pub(super) fn stand(&self) -> Before {
-        match self.before.state() {
+        match self.other.state() {
             SessionState::Online => Before::Online,
             SessionState::Connecting | SessionState::Reconnecting => Before::Offline,
             SessionState::AuthFailed | SessionState::Closing | SessionState::Closed => Before::Ended,
@@ -93,7 +95,7 @@ impl Handover {
         self.gone
     }
 
-    /// Waits until the session before has changed. Safe to cancel.
+    /// Waits until the other session has changed. Safe to cancel.
     pub(super) async fn changed(handover: &mut Option<Self>) {
         match handover {
             Some(handover) if !handover.gone => handover.gone = handover.status.changed().await.is_err(),

@@ -19,6 +19,7 @@ mod news;
 mod opening;
 mod own_sends;
 mod pending;
+mod queue;
 mod recovery;
 mod registry;
 mod renewal;
@@ -37,7 +38,8 @@ pub use registry::SessionRegistry;
 pub use renewal::{NoTokenSource, RenewalError, TokenSource};
 pub use shared::SessionDependencies;
 pub use types::{
-    ChannelState, Confirmed, Identity, OutgoingMessage, SendOutcome, SessionError, SessionStatus, SpaceChannel, Unconfirmed,
+    ChannelState, Confirmed, Identity, OutgoingMessage, SendClass, SendOutcome, SessionError, SessionStatus, SpaceChannel,
+    Unconfirmed,
 };
 
 /// The settings of sessions.
@@ -47,10 +49,6 @@ pub struct SessionSettings {
     pub idle_timeout: Duration,
     /// How long a refused token is answered for without asking Spaces again.
     pub refusal_stands: Duration,
-    /// Socket.IO events that a session may emit per minute.
-    pub emits_per_minute: u32,
-    /// Largest event that may be emitted, in bytes.
-    pub payload_limit: usize,
     /// Connection attempts per second, over all sessions.
     pub connects_per_second: u32,
     /// Most live sessions.

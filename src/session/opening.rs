@@ -118,10 +118,11 @@ impl Shared {
         successor.filter(|handle| handle.state().is_usable()).or_else(|| self.served_by(account))
     }
 
-    /// Gets a new token in place of the refused one, and lets its session serve the account. Ends when it is known whether Spaces
-    /// takes the new one.
-    pub(super) async fn renew(self: &Arc<Self>, identity: Identity, refused: &SessionId) -> Result<(), RenewalError> {
+    /// Gets a new token in place of the refused one, and lets its session serve the account.
+    pub(super) async fn renew(self: &Arc<Self>, identity: Identity, refused: &SessionId) -> Result<SessionHandle, RenewalError> {
         let account = identity.account.clone();
+        // Before the new token's session exists, which may be refused at once.
+        self.serving.note_renewal(&account);
         let credential = self.tokens.renew(&account, refused).await?;
         let successor = self.adopt(identity, credential).await.map_err(|error| match error {
             SessionError::AuthFailed { detail } => RenewalError::Refused(detail),
@@ -130,8 +131,7 @@ impl Shared {
         if successor.id() == refused && successor.state() != SessionState::Connecting {
             return Err(RenewalError::Refused("there is no token but the refused one".to_owned()));
         }
-        self.serving.note_renewal(&account);
-        successor.joined().await
+        Ok(successor)
     }
 
     /// Another session of the account serves it, since the one that did was refused; if there is none and the account is managed, it is
@@ -164,7 +164,7 @@ impl Shared {
                     return;
                 }
                 match self.renew(identity.clone(), &refused).await {
-                    Ok(()) => info!("account `{account}` has a valid token again"),
+                    Ok(_) => info!("account `{account}` has a new token"),
                     Err(error) => debug!(error = &error as &dyn std::error::Error, "account `{account}` has no valid token"),
                 }
             }

@@ -204,6 +204,7 @@ impl PendingSends {
 mod tests {
     use std::borrow::Cow;
 
+    use super::super::types::SendClass;
     use super::*;
 
     fn pending(sends: &mut PendingSends, space: &str, text: &str) -> MessageRef {
@@ -213,6 +214,7 @@ mod tests {
             category: "chat".to_owned(),
             payload: "{}".into(),
             plain_text: text.to_owned(),
+            class: SendClass::default(),
         };
         let reference = message.reference.clone();
         sends.insert(Box::new(message), oneshot::channel().0, Instant::now(), false);

@@ -40,6 +40,11 @@ impl SessionRegistry {
         self.shared.open(id, credential, None, Refused::Stands)
     }
 
+    /// The session of `credential`, if it is known.
+    pub fn find(&self, credential: &Credential) -> Option<SessionHandle> {
+        self.get(&self.shared.keyring.session_id(credential))
+    }
+
     /// The session with this id, if it is known.
     pub fn get(&self, id: &SessionId) -> Option<SessionHandle> {
         self.shared.get(id)

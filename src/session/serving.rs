@@ -22,6 +22,10 @@ struct Account {
     managed: bool,
     /// When its token was renewed last because Spaces had refused the one before.
     renewed_at: Option<Instant>,
+    /// Whether the token of the session that serves it is refused and being renewed.
+    refused: bool,
+    /// Whether the account has been told that no token of it is good.
+    told: bool,
     /// Whether a refused token is being given another try.
     reviving: bool,
 }
@@ -40,6 +44,7 @@ impl Serving {
     pub(super) fn set_kept(&self, account: &AccountId, session: &SessionId) {
         self.change(account, |known| {
             known.kept = Some(session.clone());
+            known.refused = false;
             known.successor.take_if(|successor| successor == session);
         });
     }
@@ -85,6 +90,29 @@ impl Serving {
     /// Whether that was less than `time` ago.
     pub(super) fn renewed_within(&self, account: &AccountId, time: Duration) -> bool {
         self.read().get(account).and_then(|known| known.renewed_at).is_some_and(|at| at.elapsed() < time)
+    }
+
+    /// Notes that the token of the session that serves `account` is refused and being renewed.
+    pub(super) fn note_refusal(&self, account: &AccountId) {
+        self.change(account, |known| known.refused = true);
+    }
+
+    /// Whether that is so still.
+    pub(super) fn is_refused(&self, account: &AccountId) -> bool {
+        self.read().get(account).is_some_and(|known| known.refused)
+    }
+
+    /// Notes that the account is told that no token of it is good. `false` if it has been, by another of its sessions.
+    pub(super) fn tell_failure(&self, account: &AccountId) -> bool {
+        self.change(account, |known| !std::mem::replace(&mut known.told, true))
+    }
+
+    /// Notes that a token of the account is good.
+    pub(super) fn note_success(&self, account: &AccountId) {
+        let told = self.read().get(account).is_some_and(|known| known.told);
+        if told {
+            self.change(account, |known| known.told = false);
+        }
     }
 
     /// Begins to give a refused token another try. `false` if that is being done.

@@ -1,6 +1,7 @@
 //! What callers hand to a session and get back.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
@@ -9,6 +10,7 @@ use tokio::time::Instant;
 use super::gaps::RecoveryStatus;
 use super::handle::NOT_CONNECTED_RETRY;
 use crate::domain::{AccountId, MessageRef, SessionId, SessionState, SpaceId, Timestamp, TokenKind};
+use crate::governor::{Allowance, Governor};
 use crate::upstream::{LOOPBACK_BRIDGE, Loopback, OutgoingContent, OutgoingPayload, Parent};
 
 /// Who a session acts for.
@@ -35,6 +37,18 @@ pub struct OutgoingMessage {
     pub payload: Box<str>,
     /// The text as a reader sees it, to recognise an echo that lost its `loopbackMetadata`.
     pub plain_text: String,
+    /// Whether someone waits for it.
+    pub class: SendClass,
+}
+
+/// How urgent a send is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum SendClass {
+    /// Someone waits for it.
+    #[default]
+    Interactive,
+    /// It may take its time, and leaves a part of the emit budget to those that may not.
+    Bulk,
 }
 
 impl OutgoingMessage {
@@ -54,7 +68,7 @@ impl OutgoingMessage {
             loopback_metadata: Loopback { bridge: LOOPBACK_BRIDGE, reference: &reference },
         };
         let payload = serde_json::to_string(&payload).expect("a message of texts serialises").into_boxed_str();
-        Self { reference, space, category: CHAT.to_owned(), payload, plain_text }
+        Self { reference, space, category: CHAT.to_owned(), payload, plain_text, class: SendClass::default() }
     }
 }
 
@@ -118,6 +132,8 @@ pub enum SessionError {
     RateLimited {
         /// When the budget allows more.
         retry_after: Duration,
+        /// How the budget stands.
+        allowance: Allowance,
     },
     /// The message is larger than the upstream takes in one event.
     #[error("the message takes {size} bytes, and Spaces takes {limit} at most")]
@@ -176,8 +192,6 @@ pub struct SessionStatus {
     pub store_failing_since: Option<Timestamp>,
     /// Whether the session's token is stored, so that it comes back after a restart.
     pub durable: bool,
-    /// Emits left in the present minute's budget.
-    pub emit_budget: u32,
     /// The spaces it listens to.
     pub channels: Vec<SpaceChannel>,
     /// When its token ends, if the token says so.
@@ -186,6 +200,8 @@ pub struct SessionStatus {
     pub limited_until: Option<Instant>,
     /// How it closes the gaps that lost connections have left.
     pub recovery: RecoveryStatus,
+    /// What Spaces allows its user, and what is left of it.
+    pub governor: Arc<Governor>,
 }
 
 impl SessionStatus {

@@ -7,6 +7,7 @@ mod activity;
 mod escape;
 mod event;
 mod history;
+mod limits;
 mod message;
 mod oauth;
 mod rest;

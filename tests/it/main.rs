@@ -1,5 +1,6 @@
 //! Integration tests: one file per subject, against the real parts.
 
+mod accounts;
 mod bad_input;
 mod command_line;
 mod delivery;
@@ -9,6 +10,7 @@ mod events;
 mod http_api;
 mod idempotency;
 mod keys;
+mod limits;
 mod reading;
 mod real_socketio;
 mod recovery;
@@ -18,5 +20,6 @@ mod session_tasks;
 mod sessions;
 mod store_contract;
 mod support;
+mod tokens;
 mod verification;
 mod webhooks;

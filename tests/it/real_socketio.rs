@@ -8,8 +8,10 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use reqwest::StatusCode;
+use fake_upstream::TokenKind;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use spaces_bridge::domain::{Clock as _, SystemClock};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
@@ -142,6 +144,43 @@ async fn a_refused_token_is_refused_by_the_real_server() {
         bridge.say(&scene.token, &scene.space, "let me in").await.assert_problem(401, "token_refused");
         bridge.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_fresher_token_takes_over_on_the_real_server_without_loss() {
+    let scene = Scene::new().await;
+    let Some(mut server) = NodeServer::start(json!({})).await else { return };
+    let bridge = server.bridge(&scene).await;
+    let receiver = Receiver::start(Reply::status(204)).await;
+    let (bo, ends) = (scene.bos_token(), SystemClock.now().as_millis() + 48 * 3_600_000);
+    let fresher = scene.upstream.with_world(|world| world.token_until(&scene.ana, TokenKind::Jwt, ends));
+    bridge.register(&scene.token, &receiver).await;
+    eventually("the subscription", async || {
+        let listed = bridge.session().await["spaces"].clone();
+        (listed == json!([{"spaceId": scene.space.id, "state": "subscribed"}])).then_some(())
+    })
+    .await;
+    assert_eq!(bridge.get("/me", &fresher).await.status, StatusCode::OK);
+    let mut said = 0;
+    eventually("the end of the old session", async || {
+        let answer = bridge.say(&bo, &scene.space, &format!("during {said}")).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+        said += 1;
+        let sessions = bridge.operator(Method::GET, "/sessions").await.json()["data"].clone();
+        let closed = |session: &Value| session["state"] == "closed";
+        sessions.as_array().expect("a list").iter().any(closed).then_some(())
+    })
+    .await;
+    let answer = bridge.say(&bo, &scene.space, "after").await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+    eventually("every delivery", async || (receiver.count() > said).then_some(())).await;
+    let mut texts: Vec<_> =
+        receiver.recorded().iter().map(|request| request.json()["data"]["message"]["text"].to_string()).collect();
+    texts.sort();
+    texts.dedup();
+    assert_eq!((texts.len(), receiver.count()), (said + 1, said + 1), "each once");
+    assert_eq!(server.event("disconnect").await["reason"], "client namespace disconnect");
+    bridge.stop().await;
 }
 
 #[tokio::test]

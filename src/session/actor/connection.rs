@@ -25,6 +25,9 @@ impl SessionActor {
             LinkStep::Connected(socket) => {
                 self.link = Link::online(*socket);
                 self.limit_until(None);
+                if let Some(account) = self.account() {
+                    self.shared.serving.note_success(&account);
+                }
                 if self.health.connected(Instant::now()) {
                     self.shared.metrics.reconnects.inc();
                     self.status.send_modify(|status| status.reconnects += 1);
@@ -90,6 +93,18 @@ impl SessionActor {
         self.status.send_if_modified(|status| std::mem::replace(&mut status.limited_until, until) != until);
     }
 
+    /// Gives up the connection, if there is one. Answers it, to be closed.
+    pub(super) fn disconnect(&mut self, reason: &str) -> Link {
+        if self.link.is_online() {
+            self.lose_pending(Instant::now());
+            self.channels.connection_lost();
+            self.channels_changed = true;
+            self.on_connection_lost();
+            self.news.lost(reason);
+        }
+        std::mem::replace(&mut self.link, Link::idle())
+    }
+
     /// Gives up the connection, if there is one, and makes another at once.
     pub(super) fn restart(&mut self) {
         let (now, reason) = (Instant::now(), "a restart was asked for");
@@ -97,14 +112,7 @@ impl SessionActor {
         if self.renewal.is_under_way() {
             return self.renewal.hurry(now);
         }
-        if self.link.is_online() {
-            self.lose_pending(now);
-            self.channels.connection_lost();
-            self.channels_changed = true;
-            self.on_connection_lost();
-            self.news.lost(reason);
-        }
-        let mut before = std::mem::replace(&mut self.link, Link::idle());
+        let mut before = self.disconnect(reason);
         let (shared, credential) = (Arc::clone(&self.shared), self.credential.clone());
         self.link = Link::connecting(async move {
             before.close().await;

@@ -70,7 +70,7 @@ impl SessionActor {
             End::Refused(reason) => SessionError::AuthFailed { detail: reason.clone() },
             End::Closed(_) => SessionError::Closed,
         };
-        for send in self.queue.drain(..) {
+        for send in self.queue.take_all() {
             // The caller may have gone.
             let _ = send.reply.send(Err(error()));
         }

@@ -185,10 +185,7 @@ impl SessionActor {
             Some(reply) if refusal.wants_subscription() && !send.resent => {
                 self.channels.lost(&send.message.space);
                 self.recovery.lost(&send.message.space, Instant::now());
-                let again = QueuedSend { message: send.message, reply, accepted_at: send.accepted_at, resent: true };
-                // Others may have come back before it, and what was accepted later waits already.
-                let later = self.queue.iter().position(|send| send.accepted_at > again.accepted_at);
-                self.queue.insert(later.unwrap_or(self.queue.len()), again);
+                self.queue.push(QueuedSend { message: send.message, reply, accepted_at: send.accepted_at, resent: true });
             }
             Some(reply) => {
                 self.count_send("refused");

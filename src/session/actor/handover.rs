@@ -9,7 +9,8 @@ use tracing::{info, warn};
 use super::{End, Job, SessionActor};
 use crate::domain::{AccountId, ClosedReason, SessionState, SpaceId};
 use crate::session::SessionHandle;
-use crate::session::handover::{Handover, Next, Own, Phase, next};
+use crate::session::handover::{Before, Handover, Next, Own, Phase, next};
+use crate::session::renewal::RenewalError;
 use crate::session::types::{ChannelState, Identity};
 
 /// How long a session that has handed over may take to finish its sends: as long as a caller may wait for one.
@@ -41,7 +42,7 @@ impl SessionActor {
         if let Some(rival) = self.shared.serving.set_successor(account, &self.id).and_then(|id| self.shared.get(&id)) {
             rival.nudge();
         }
-        self.handover = Some(Handover::new(before));
+        self.handover = Some(Handover::new(before, Phase::Preparing));
         self.follow_interest();
     }
 
@@ -66,14 +67,15 @@ impl SessionActor {
         self.follow_interest();
     }
 
-    /// Serves the account if none does, or if this session's token is clearly fresher than that of the one that does.
+    /// Serves the account if none does, or if the token of the one that does is refused or clearly less fresh.
     pub(super) fn serve_if_better(&mut self, identity: Identity) {
         let account = identity.account.clone();
         if self.shared.is_orphaned(&account) {
             return self.take_over(identity);
         }
-        let fresher = self.shared.get(&self.id).is_some_and(|session| self.shared.is_fresher(&session, &account));
-        if let Some(before) = self.shared.served_by(&account).filter(|_| fresher) {
+        let better = self.shared.serving.is_refused(&account)
+            || self.shared.get(&self.id).is_some_and(|session| self.shared.is_fresher(&session, &account));
+        if let Some(before) = self.shared.served_by(&account).filter(|_| better) {
             self.begin_handover(&account, before);
         }
     }
@@ -83,6 +85,7 @@ impl SessionActor {
         match self.handover.as_ref().map(|handover| handover.phase) {
             Some(Phase::Preparing) => self.prepare_handover(),
             Some(Phase::Following) => self.end_handover(),
+            Some(Phase::GivingWay) => self.give_way(),
             Some(Phase::Storing) | None => {}
         }
     }
@@ -97,8 +100,8 @@ impl SessionActor {
         }
         let served_by = self.shared.served_by(account);
         let Some(handover) = &mut self.handover else { return };
-        if let Some(other) = served_by.filter(|served| !served.is_same(handover.before())) {
-            *handover = Handover::new(other);
+        if let Some(other) = served_by.filter(|served| !served.is_same(handover.other())) {
+            *handover = Handover::new(other, Phase::Preparing);
         }
         let limited = self.status.borrow().limited_until.is_some();
         let own = match self.link.is_online() {
@@ -123,7 +126,16 @@ impl SessionActor {
         }
     }
 
-    /// The session before has changed, and may hear more than it did.
+    /// The session of the renewed token tells this one when to end, unless it fails before.
+    fn give_way(&mut self) {
+        let Some(after) = self.handover.take_if(|handover| handover.stand() == Before::Ended) else { return };
+        self.on_renewed(match after.other().refusal() {
+            Some(detail) => Err(RenewalError::Refused(detail)),
+            None => Err(RenewalError::Unavailable { detail: "the new session has closed".to_owned(), retry_after: None }),
+        });
+    }
+
+    /// The other session has changed; the one before may hear more than it did.
     pub(super) fn on_handover(&mut self) {
         if self.is_preparing() {
             self.want_spaces();
@@ -132,13 +144,19 @@ impl SessionActor {
 
     /// Whether this session is about to serve its account.
     pub(super) fn is_preparing(&self) -> bool {
-        self.handover.as_ref().is_some_and(|handover| handover.phase != Phase::Following)
+        let phase = self.handover.as_ref().map(|handover| handover.phase);
+        matches!(phase, Some(Phase::Preparing | Phase::Storing))
+    }
+
+    /// Whether another session serves the account, and this one has not begun to take its place.
+    pub(super) fn is_spare(&self) -> bool {
+        self.handover.as_ref().is_some_and(|handover| handover.phase == Phase::Preparing)
     }
 
     /// What the session before hears, while this one is about to take its place.
     pub(super) fn heard_before(&self) -> Vec<SpaceId> {
         let Some(handover) = self.handover.as_ref().filter(|_| self.is_preparing()) else { return Vec::new() };
-        let channels = handover.before().status().channels;
+        let channels = handover.other().status().channels;
         channels.into_iter().filter(|channel| channel.state == ChannelState::Subscribed).map(|channel| channel.space).collect()
     }
 
@@ -161,7 +179,7 @@ impl SessionActor {
     pub(super) fn drop_handover(&mut self, state: SessionState) {
         let Some(account) = self.account() else { return };
         self.shared.serving.clear_successor(&account, &self.id);
-        if self.is_preparing() && state == SessionState::AuthFailed {
+        if self.is_spare() && state == SessionState::AuthFailed {
             self.shared.metrics.handovers.with_label_values(&["failed"]).inc();
         }
     }

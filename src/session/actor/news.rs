@@ -39,7 +39,9 @@ impl SessionActor {
         let session_id = self.id.clone();
         let event = match end {
             // The session that serves the account lives on, and the account hears of that one.
-            End::Refused(_) if self.is_preparing() => return,
+            End::Refused(_) if self.is_spare() => return,
+            // Two sessions may end over one failed renewal.
+            End::Refused(_) if self.shared.tokens.manages(&account) && !self.shared.serving.tell_failure(&account) => return,
             End::Refused(reason) => SystemEvent::SessionAuthFailed { session_id, reason: reason.clone() },
             // Whoever owns the session now, or serves the account, tells of it.
             End::Closed(ClosedReason::Fenced | ClosedReason::HandedOver) => return,

@@ -7,7 +7,9 @@ use tracing::{info, warn};
 
 use super::{End, Job, SessionActor};
 use crate::domain::{SessionState, TokenKind};
-use crate::session::link::{Link, draw};
+use crate::session::SessionHandle;
+use crate::session::handover::{Handover, Phase};
+use crate::session::link::draw;
 use crate::session::renewal::RenewalError;
 use crate::session::renewing::TOO_SOON;
 use crate::session::types::Identity;
@@ -20,7 +22,12 @@ impl SessionActor {
             self.end = Some(End::Refused(reason));
             return;
         };
-        self.link = Link::idle();
+        let mut link = self.disconnect(&reason);
+        self.jobs.push(Box::pin(async move {
+            link.close().await;
+            Job::Disconnected
+        }));
+        self.shared.serving.note_refusal(&identity.account);
         let told = format!("{reason}; the token is being renewed");
         self.set_state(SessionState::Reconnecting, Some(told));
         if self.renewal.refused() {
@@ -34,7 +41,8 @@ impl SessionActor {
     fn renewable(&self) -> Option<Identity> {
         let identity = self.status.borrow().identity.clone()?;
         let (account, shared) = (&identity.account, &self.shared);
-        let ours = shared.is_kept(account, &self.id) && shared.tokens.manages(account);
+        let serves = shared.is_kept(account, &self.id) || (self.is_preparing() && !self.is_spare());
+        let ours = serves && shared.tokens.manages(account);
         let too_soon = !self.renewal.is_under_way() && shared.serving.renewed_within(account, TOO_SOON);
         (ours && !too_soon).then_some(identity)
     }
@@ -54,10 +62,12 @@ impl SessionActor {
         }
     }
 
-    pub(super) fn on_renewed(&mut self, renewed: Result<(), RenewalError>) {
+    pub(super) fn on_renewed(&mut self, renewed: Result<SessionHandle, RenewalError>) {
         match renewed {
-            // The new session tells this one when to end.
-            Ok(()) => info!("a new session takes the place of session `{}`", self.id),
+            Ok(after) => {
+                info!("session `{}` is about to take the place of session `{}`", after.id(), self.id);
+                self.handover = Some(Handover::new(after, Phase::GivingWay));
+            }
             Err(RenewalError::Refused(detail)) => self.end = Some(End::Refused(detail)),
             Err(RenewalError::Unavailable { detail, retry_after }) => {
                 warn!(reason = detail, "the token of session `{}` cannot be renewed now", self.id);

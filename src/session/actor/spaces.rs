@@ -9,6 +9,7 @@ use tracing::{debug, error, warn};
 
 use super::{Job, SessionActor};
 use crate::domain::SpaceId;
+use crate::governor::EmitClass;
 use crate::session::channels::{AfterRefusal, Readiness};
 use crate::session::types::SessionError;
 use crate::upstream::{Refusal, RestError, SpaceInfo, TopicType};
@@ -80,12 +81,27 @@ impl SessionActor {
         while let Some(space) = self.channels.overdue(now) {
             self.on_subscription_refused(Some(space), Refusal { code: None, message: Some("no answer in time".to_owned()) });
         }
-        while let Some(space) = self.channels.next_wanted() {
-            if !self.budget.take_for_subscription(now) || self.link.subscribe(&space).is_err() {
+        while let Some((space, class)) = self.next_subscription() {
+            let may = self.budget.take(class, now);
+            self.note_budget(may);
+            if !may {
+                break;
+            }
+            if self.link.subscribe(&space).is_err() {
+                self.budget.give_back(class);
                 break;
             }
             self.channels.asked(&space, now);
             self.count_emit();
+        }
+    }
+
+    /// The next space to ask for, and how urgent it is: as urgent as the messages that wait for it.
+    pub(super) fn next_subscription(&self) -> Option<(SpaceId, EmitClass)> {
+        let mut awaited = self.queue.turns().filter(|(_, space)| self.channels.is_wanted(space));
+        match awaited.next() {
+            Some((class, space)) => self.channels.may_ask().then(|| (space.clone(), class.into())),
+            None => Some((self.channels.next_wanted()?, EmitClass::Subscription)),
         }
     }
 
@@ -116,11 +132,21 @@ impl SessionActor {
         let mut wanted = self.interest.spaces.clone();
         wanted.extend(self.heard_before());
         wanted.extend(self.listed.iter().filter(|space| self.interest_covers(space)).map(|space| space.id.clone()));
+        self.let_go_at = None;
         let needless = self.channels.spaces().filter(|space| !wanted.contains(*space) && !self.is_sending_to(space));
         for space in needless.cloned().collect::<Vec<_>>() {
+            let is_told = self.link.is_online() && self.channels.is_known_upstream(&space);
+            if is_told && !self.budget.take_for_subscription(now) {
+                self.let_go_at = Some(now + self.budget.wait(EmitClass::Subscription, now));
+                break;
+            }
             self.on_space_left(&space);
-            if self.channels.forget(&space) && self.link.is_online() && self.link.unsubscribe(&space).is_ok() {
-                self.count_emit();
+            self.channels.forget(&space);
+            if is_told {
+                match self.link.unsubscribe(&space) {
+                    Ok(()) => self.count_emit(),
+                    Err(_) => self.budget.give_back(EmitClass::Subscription),
+                }
             }
         }
         for space in &wanted {
@@ -132,12 +158,19 @@ impl SessionActor {
         self.channels_changed = true;
     }
 
+    /// Goes on letting go, once the budget allows it.
+    pub(super) fn let_go_if_due(&mut self, now: Instant) {
+        if self.let_go_at.is_some_and(|at| at <= now) {
+            self.want_spaces();
+        }
+    }
+
     pub(super) fn interest_covers(&self, space: &SpaceInfo) -> bool {
         if space.kind == Some(TopicType::Direct) { self.interest.direct } else { self.interest.all }
     }
 
     pub(super) fn is_sending_to(&self, space: &SpaceId) -> bool {
-        self.pending.contains_space(space) || self.queue.iter().any(|send| send.message.space == *space)
+        self.pending.contains_space(space) || self.queue.contains_space(space)
     }
 
     pub(super) fn is_direct(&self, space: &str) -> bool {
