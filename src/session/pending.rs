@@ -96,24 +96,40 @@ impl PendingSends {
         }
     }
 
-    /// Takes the send that a message of the history is, which was created `age` ago: one that nobody waits for any more and that was
-    /// handed over no later than that. A message that is older than the send is another one, though it may say the same.
+    /// Takes the send that a message of the history is, which was created `age` ago: one that nobody waits for any more. The echo of
+    /// one that somebody waits for may still come.
     pub(super) fn take_late(&mut self, trace: &Trace<'_>, age: Duration, now: Instant) -> Option<PendingSend> {
-        let is_late = |send: &PendingSend| send.late_until.is_some();
+        let number = self.of_history(trace, age, now, |send| send.late_until.is_some())?;
+        self.remove(number)
+    }
+
+    /// Whether a message of the history, which was created `age` ago, is one of these sends.
+    pub(super) fn contains(&self, trace: &Trace<'_>, age: Duration, now: Instant) -> bool {
+        self.of_history(trace, age, now, |_| true).is_some()
+    }
+
+    /// Finds a send that was handed over no later than `age` ago. A message that is older than a send is another one, though it may say
+    /// the same.
+    fn of_history(
+        &self,
+        trace: &Trace<'_>,
+        age: Duration,
+        now: Instant,
+        is_wanted: impl Fn(&PendingSend) -> bool,
+    ) -> Option<u64> {
         if let Some(loopback) = trace.loopback.filter(|loopback| loopback.reference.is_some()) {
             let ours = loopback.bridge.as_deref() == Some(LOOPBACK_BRIDGE);
             let reference = loopback.reference.as_deref().filter(|_| ours)?.parse().ok()?;
             let number = *self.numbers.get(&reference)?;
-            return self.by_number.get(&number).is_some_and(is_late).then(|| self.remove(number)).flatten();
+            return self.by_number.get(&number).is_some_and(is_wanted).then_some(number);
         }
         let text = plain_text(trace.html.unwrap_or_default());
-        let number = self.by_number.iter().find_map(|(number, send)| {
+        self.by_number.iter().find_map(|(number, send)| {
             let message = &send.message;
             let same_place = message.space.as_str() == trace.space && trace.category.is_none_or(|word| word == message.category);
             let in_time = now.saturating_duration_since(send.accepted_at) + CLOCKS_DIFFER >= age;
-            (is_late(send) && same_place && in_time && text == message.plain_text).then_some(*number)
-        })?;
-        self.remove(number)
+            (same_place && in_time && text == message.plain_text && is_wanted(send)).then_some(*number)
+        })
     }
 
     fn take_by_content(&mut self, trace: &Trace<'_>) -> Option<PendingSend> {
@@ -261,6 +277,8 @@ mod tests {
         tokio::time::advance(second * 10).await;
         let now = Instant::now();
         assert!(sends.take_late(&trace(None, "s1", "same"), second, now).is_none(), "its echo may still come");
+        assert!(sends.contains(&trace(None, "s1", "same"), second, now));
+        assert!(!sends.contains(&trace(None, "s1", "same"), second * 60, now));
         sends.stop_waiting(&given_up, now);
         for (space, text, age) in [("s1", "same", second * 60), ("s1", "other", second), ("s2", "same", second)] {
             assert!(sends.take_late(&trace(None, space, text), age, now).is_none(), "{space} {text} {age:?}");

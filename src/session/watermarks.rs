@@ -476,7 +476,7 @@ mod tests {
     use crate::domain::{Clock as _, SystemClock};
     use crate::store::MemoryStore;
 
-    const REACH: Reach = Reach { overlap: Duration::from_millis(100), limit: Duration::from_millis(1_000) };
+    const REACH: Reach = Reach { overlap: Duration::from_millis(100), limit: Duration::from_secs(1) };
 
     fn at(millis: i64) -> Timestamp {
         Timestamp::from_millis(millis)

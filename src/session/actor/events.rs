@@ -119,7 +119,7 @@ impl SessionActor {
     }
 
     /// Whether another session of the account sent the message.
-    fn is_of_sibling(&self, message: &ReceivedMessage<'_>) -> bool {
+    pub(super) fn is_of_sibling(&self, message: &ReceivedMessage<'_>) -> bool {
         let Some(own_sends) = self.own_sends.as_ref().filter(|own_sends| !own_sends.is_alone()) else { return false };
         let sender = message.sender.as_ref().and_then(|sender| sender.id.as_deref());
         if message.loopback.is_some() || sender.is_none() || sender != self.user_id.as_deref() {

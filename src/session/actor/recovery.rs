@@ -36,6 +36,9 @@ const NOTE_ONLINE: Duration = Duration::from_hours(1);
 /// How long an ending session waits for its watermarks to be stored.
 const LAST_STORE: Duration = Duration::from_secs(2);
 
+/// How old a message of the history may be that another session of the account is about to hear of.
+const OF_LATE: Duration = Duration::from_mins(1);
+
 /// Ids of messages of the session's user that are remembered.
 const OWN_IDS: usize = 512;
 
@@ -243,7 +246,7 @@ impl SessionActor {
         let Some(id) = message.id.as_deref() else { return marked };
         let sender = message.sender.as_ref().and_then(|sender| sender.id.as_deref());
         let by_us = marked || (self.user_id.is_some() && sender == self.user_id.as_deref());
-        if !by_us || self.pending.is_empty() || !self.history.own_ids.insert(id) {
+        if !by_us || !self.history.own_ids.insert(id) {
             return marked;
         }
         let (Some(space), Some(created)) = (message.topic_id.as_deref(), message.created.as_deref().and_then(Timestamp::parse))
@@ -256,10 +259,12 @@ impl SessionActor {
             category: message.category.as_deref(),
             html: message.content.as_ref().and_then(|content| content.body_text.as_deref()),
         };
-        let age = self.shared.clock.now().since(created);
-        let Some(send) = self.pending.take_late(&trace, age, Instant::now()) else { return marked };
-        self.confirm(id, send, message, raw);
-        true
+        let (age, now) = (self.shared.clock.now().since(created), Instant::now());
+        if let Some(send) = self.pending.take_late(&trace, age, now) {
+            self.confirm(id, send, message, raw);
+            return true;
+        }
+        marked || self.pending.contains(&trace, age, now) || (age < OF_LATE && self.is_of_sibling(message))
     }
 
     /// Notes a message that came in live, so that the history does not settle a later send with it.
@@ -416,7 +421,7 @@ impl SessionActor {
         } else if self.recovery.marks().has_new() {
             self.history.store_at = self.history.store_at.map(|at| at.min(now));
         }
-        if !self.history.store_at.is_some_and(|at| at <= now) {
+        if self.history.store_at.is_none_or(|at| at > now) {
             return;
         }
         let Some(account) = self.account() else { return };

@@ -1,6 +1,6 @@
 //! Connections that are cut, services that stop or are killed: everything is in the log once, in order, and reaches the webhooks.
 
-use fake_upstream::{ChangeStyle, EchoFault, Expiry, Fault, RestFault, SendFault, TokenKind, Who};
+use fake_upstream::{ChangeStyle, EchoFault, Expiry, Fault, Refusal, RestFault, SendFault, TokenKind, Who};
 use reqwest::StatusCode;
 use serde_json::json;
 
@@ -251,6 +251,25 @@ async fn a_fresh_token_closes_the_gap_that_a_refused_one_left() {
     let mut texts: Vec<String> = found.await.iter().map(text).collect();
     texts.sort();
     assert_eq!(texts, ["+missed", "I am back", "before"]);
+    talk.bridge.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_that_takes_over_closes_the_gap_of_the_one_before() {
+    let talk = Talk::start().await;
+    let (upstream, token) = (&talk.scene.upstream, &talk.scene.token);
+    talk.bo_says("before");
+    talk.texts(1).await;
+    upstream.script_for(token, |script| {
+        script.refuse.always(Refusal::Hangup);
+    });
+    upstream.fault(&Who::token(token), &Fault::Cut);
+    upstream.wait_until(DEADLINE, |seen| seen.open_now_with(token) == 0).await.expect("the connection ends");
+    talk.bo_says("missed");
+    let fresh = upstream.token_for(&talk.scene.ana, TokenKind::Jwt);
+    let path = format!("/spaces/{}/subscription", talk.scene.space.as_ref());
+    assert_eq!(talk.bridge.put(&path, &fresh).await.status, StatusCode::OK);
+    assert_eq!(talk.texts(2).await, ["before", "+missed"]);
     talk.bridge.stop().await;
 }
 
