@@ -153,14 +153,7 @@ impl App {
             Arc::clone(&metrics),
         ));
         let sends = Arc::new(SendLog::new(Arc::clone(&engine), Arc::clone(&clock)));
-        let outbox = Outbox::load(OutboxParts {
-            engine: Arc::clone(&engine),
-            sends: Arc::clone(&sends),
-            clock: Arc::clone(&clock),
-            metrics: Arc::clone(&metrics),
-            settings: outbox_settings(&config),
-        })
-        .await?;
+        let outbox = outbox(&config, (&engine, &sends), (&clock, &metrics)).await?;
         let rest_settings = RestSettings { url: urls.rest, timeout: Duration::from_secs(config.upstream.rest_timeout_seconds) };
         let rest = RestClient::new(&rest_settings, (*tls).clone()).map_err(|error| AppError::Tls(error.into()))?;
         let rest = rest.governed_by(Arc::new(Governors::new(limit_settings(&config), Arc::clone(&metrics))));
@@ -416,6 +409,21 @@ fn session_settings(config: &Config) -> SessionSettings {
         recovery_hold: Duration::from_secs(config.session.recovery_hold_seconds),
         gap_after: Duration::from_secs(config.session.gap_after_seconds),
     }
+}
+
+async fn outbox(
+    config: &Config,
+    (engine, sends): (&Arc<dyn Engine>, &Arc<SendLog>),
+    (clock, metrics): (&Arc<dyn Clock>, &Arc<Metrics>),
+) -> Result<Outbox, StoreError> {
+    Outbox::load(OutboxParts {
+        engine: Arc::clone(engine),
+        sends: Arc::clone(sends),
+        clock: Arc::clone(clock),
+        metrics: Arc::clone(metrics),
+        settings: outbox_settings(config),
+    })
+    .await
 }
 
 fn outbox_settings(config: &Config) -> OutboxSettings {

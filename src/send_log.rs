@@ -134,8 +134,8 @@ impl SendLog {
                     return Ok(true);
                 }
             }
-            let Some(last) = documents.last().filter(|_| documents.len() == PAGE) else { return Ok(false) };
-            after = Some(last.id.clone());
+            let Some(newest) = documents.last().filter(|_| documents.len() == PAGE) else { return Ok(false) };
+            after = Some(newest.id.clone());
         }
     }
 

@@ -21,7 +21,7 @@ pub(super) enum Begun {
     /// It was taken before.
     Known(Box<Ticket>),
     /// Through the outbox.
-    New(Place),
+    New(Box<Place>),
 }
 
 /// The right to take one message into the outbox.
@@ -35,7 +35,7 @@ pub(super) struct Place {
 pub(super) async fn begin(app: &AppState, caller: &AccountCaller, call: &Call, wait: Wait) -> Result<Begun, ApiError> {
     if !call.has_key() {
         let place = || Place { reference: MessageRef::random(), claim: None };
-        return Ok(if wait.respond_async { Begun::New(place()) } else { Begun::AtOnce });
+        return Ok(if wait.respond_async { Begun::New(Box::new(place())) } else { Begun::AtOnce });
     }
     let claim = match call.begin(app, &caller.scope(app).await?, app.settings.default_wait).await? {
         Some(idempotency::Begun::Run(claim)) => claim,
@@ -48,7 +48,7 @@ pub(super) async fn begin(app: &AppState, caller: &AccountCaller, call: &Call, w
     let known = if claim.is_repeat() { app.sends.get(&reference).await? } else { None };
     Ok(match known {
         Some(known) => Begun::Known(Box::new(app.outbox.attach(known))),
-        None => Begun::New(Place { reference, claim: Some(claim) }),
+        None => Begun::New(Box::new(Place { reference, claim: Some(claim) })),
     })
 }
 
@@ -56,13 +56,13 @@ pub(super) async fn begin(app: &AppState, caller: &AccountCaller, call: &Call, w
 pub(super) async fn submit(
     app: &AppState,
     caller: &AccountCaller,
-    place: Place,
+    place: Box<Place>,
     message: OutgoingMessage,
 ) -> Result<Ticket, ApiError> {
     let (session, identity) = caller.identity(app).await?;
     let (sessions, outbox) = (std::sync::Arc::clone(&app.sessions), app.outbox.clone());
     app.to_the_end(async move {
-        let Place { reference, claim } = place;
+        let Place { reference, claim } = *place;
         let is_served = sessions.of_account(&identity.account).is_some_and(|serving| serving.state().is_usable());
         if !is_served {
             sessions.keep(&session, &identity).await?;

@@ -332,7 +332,6 @@ impl ApiError {
             Self::WebhookTest(error) => test_kind(error),
             Self::DeliveryInFlight => (StatusCode::CONFLICT, "delivery_in_flight", "An attempt is under way"),
             Self::Submit(SubmitError::Full { .. }) => (StatusCode::TOO_MANY_REQUESTS, "outbox_full", "Too many messages wait"),
-            Self::Submit(SubmitError::Store(_)) | Self::Cancel(CancelError::Store(_)) => STORE,
             Self::Cancel(CancelError::NotQueued) => (StatusCode::CONFLICT, "message_not_queued", "The message has left"),
             Self::MessageCancelled => (StatusCode::CONFLICT, "message_cancelled", "The message was taken back"),
             Self::MessageNotTaken(_) => (StatusCode::BAD_GATEWAY, "message_not_taken", "Spaces did not take the message"),
@@ -344,7 +343,7 @@ impl ApiError {
             }
             // No 503, which would invite callers to send again.
             Self::SentUnrecorded(_) => (StatusCode::INTERNAL_SERVER_ERROR, "unconfirmed", "Sent, outcome unknown"),
-            Self::Store(_) => STORE,
+            Self::Store(_) | Self::Submit(SubmitError::Store(_)) | Self::Cancel(CancelError::Store(_)) => STORE,
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too many requests"),
             Self::TimedOut => (StatusCode::SERVICE_UNAVAILABLE, "timed_out", "Took too long"),
             Self::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready", "Not ready"),

@@ -153,8 +153,8 @@ impl Outbox {
         loop {
             let list = DocList { kind: DocKind::Outbox, account: None, after: after.take(), limit: PAGE };
             let documents = parts.engine.doc_list(list).await?;
-            let Some(last) = documents.last() else { break };
-            after = Some(last.id.clone());
+            let Some(newest) = documents.last() else { break };
+            after = Some(newest.id.clone());
             for document in &documents {
                 let record = OutboxRecord::read(&document.body)?;
                 let shown = parts.sends.get(&record.reference).await?.unwrap_or_else(|| record.send_record());
