@@ -24,6 +24,7 @@ use crate::idempotency::Idempotency;
 use crate::keys::KeyRegistry;
 use crate::master_key::{self, KeyError};
 use crate::metrics::Metrics;
+use crate::outbox::{Outbox, OutboxParts, OutboxSettings, OutboxWork};
 use crate::recovery::Recovery;
 use crate::replies::{Replies, ReplyParts, ReplySettings};
 use crate::seal::Keyring;
@@ -93,6 +94,8 @@ pub struct App {
     accounts: AccountRegistry,
     delivery: DeliveryParts,
     replies: Replies,
+    outbox: Outbox,
+    outbox_work: OutboxWork,
     state: AppState,
     readiness: Arc<Readiness>,
     http_tasks: TaskTracker,
@@ -106,16 +109,18 @@ impl std::fmt::Debug for App {
     }
 }
 
-/// What webhooks and subscriptions care about, together.
+/// What webhooks, subscriptions and messages that wait care about, together.
 struct Interests {
     webhooks: Arc<WebhookRegistry>,
     subscriptions: Arc<SubscriptionRegistry>,
+    outbox: Outbox,
 }
 
 impl InterestSource for Interests {
     fn interest(&self, account: &AccountId) -> Interest {
         let mut interest = self.webhooks.interest(account);
         interest.spaces.extend(self.subscriptions.of_account(account));
+        interest.spaces.extend(self.outbox.interest(account).spaces);
         interest
     }
 }
@@ -148,6 +153,14 @@ impl App {
             Arc::clone(&metrics),
         ));
         let sends = Arc::new(SendLog::new(Arc::clone(&engine), Arc::clone(&clock)));
+        let outbox = Outbox::load(OutboxParts {
+            engine: Arc::clone(&engine),
+            sends: Arc::clone(&sends),
+            clock: Arc::clone(&clock),
+            metrics: Arc::clone(&metrics),
+            settings: outbox_settings(&config),
+        })
+        .await?;
         let rest_settings = RestSettings { url: urls.rest, timeout: Duration::from_secs(config.upstream.rest_timeout_seconds) };
         let rest = RestClient::new(&rest_settings, (*tls).clone()).map_err(|error| AppError::Tls(error.into()))?;
         let rest = rest.governed_by(Arc::new(Governors::new(limit_settings(&config), Arc::clone(&metrics))));
@@ -171,7 +184,11 @@ impl App {
             event_log: Arc::clone(&event_log),
             engine: Arc::clone(&engine),
             sends: Arc::clone(&sends),
-            interests: Arc::new(Interests { webhooks: Arc::clone(&webhooks), subscriptions: Arc::clone(&subscriptions) }),
+            interests: Arc::new(Interests {
+                webhooks: Arc::clone(&webhooks),
+                subscriptions: Arc::clone(&subscriptions),
+                outbox: outbox.clone(),
+            }),
             tokens: Arc::new(accounts.clone()),
             keyring: Arc::clone(&keyring),
             clock: Arc::clone(&clock),
@@ -203,6 +220,8 @@ impl App {
             metrics: Arc::clone(&metrics),
         };
 
+        let outbox_work = OutboxWork { sessions: Arc::clone(&sessions), rest: rest.clone(), event_log: Arc::clone(&event_log) };
+
         let (readiness, http_tasks) = (Arc::new(Readiness::default()), TaskTracker::new());
         let state = AppState::new(AppParts {
             sessions: Arc::clone(&sessions),
@@ -210,6 +229,7 @@ impl App {
             webhooks,
             subscriptions,
             sends,
+            outbox: outbox.clone(),
             keys: Arc::new(KeyRegistry::load(Arc::clone(&engine), Arc::clone(&clock)).await?),
             idempotency: idempotency(&config, &engine, keyring, &clock),
             consumers: Arc::new(ConsumerRegistry::new(Arc::clone(&engine), Arc::clone(&clock))),
@@ -238,6 +258,8 @@ impl App {
             accounts,
             delivery,
             replies,
+            outbox,
+            outbox_work,
             state,
             readiness,
             http_tasks,
@@ -284,6 +306,7 @@ impl App {
         let restored = self.sessions.restore().await?;
         self.accounts.start();
         self.replies.start();
+        self.outbox.start(self.outbox_work.clone());
         self.readiness.set(ReadyState::Ready);
         info!(sessions = restored, "ready");
 
@@ -301,7 +324,8 @@ impl App {
             self.accounts.shut_down(left),
             self.sessions.shut_down(left),
             dispatcher.shutdown(left),
-            self.replies.shut_down(left)
+            self.replies.shut_down(left),
+            self.outbox.shut_down(left)
         );
         internal_stop.request();
         log_panic("the internal listener", internal.await);
@@ -391,6 +415,19 @@ fn session_settings(config: &Config) -> SessionSettings {
         recovery_limit: recovery_limit(config),
         recovery_hold: Duration::from_secs(config.session.recovery_hold_seconds),
         gap_after: Duration::from_secs(config.session.gap_after_seconds),
+    }
+}
+
+fn outbox_settings(config: &Config) -> OutboxSettings {
+    let rest_after = config.upstream.rest_fallback_seconds;
+    OutboxSettings {
+        max_per_account: config.outbox.max_per_account,
+        max_age: Duration::from_hours(config.outbox.max_age_hours),
+        confirmation: Duration::from_secs(config.outbox.confirm_seconds),
+        settle: Duration::from_secs(config.outbox.settle_seconds),
+        silence: Duration::from_secs(config.outbox.silence_seconds),
+        doubt: Duration::from_secs(config.outbox.doubt_seconds),
+        rest_after: (rest_after > 0).then(|| Duration::from_secs(rest_after)),
     }
 }
 

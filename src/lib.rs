@@ -18,6 +18,7 @@ pub mod idempotency;
 pub mod keys;
 pub mod master_key;
 pub mod metrics;
+pub mod outbox;
 pub mod recovery;
 mod rekey;
 pub mod replies;

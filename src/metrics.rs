@@ -75,6 +75,17 @@ pub struct Metrics {
     pub oldest_waiting: IntGauge,
     /// `spaces_bridge_settle_seconds`: one batch of settlements.
     pub settle_latency: Histogram,
+    /// `spaces_bridge_outbox_messages{state}`: messages that wait to leave (`queued`) or are looked for (`doubtful`), refreshed at each
+    /// scrape.
+    pub outbox_messages: IntGaugeVec,
+    /// `spaces_bridge_outbox_oldest_queued_seconds`: age of the oldest message that has not left, refreshed at each scrape.
+    pub outbox_oldest: IntGauge,
+    /// `spaces_bridge_outbox_outcomes_total{outcome}`: messages by outcome (`confirmed`, `failed`, `unconfirmed`, `cancelled`).
+    pub outbox_outcomes: IntCounterVec,
+    /// `spaces_bridge_outbox_looks_total{result}`: looks for a message in doubt (`found`, `absent`, `failed`, `impossible`).
+    pub outbox_looks: IntCounterVec,
+    /// `spaces_bridge_outbox_resends_total`: messages sent again because Spaces did not have them.
+    pub outbox_resends: IntCounter,
     /// `spaces_bridge_store_bytes`: space that the store takes.
     pub store_bytes: IntGauge,
     /// `spaces_bridge_event_listeners`: open event streams and long polls.
@@ -157,6 +168,11 @@ impl Metrics {
             delivery_queue: new.gauges("delivery_queue", "Deliveries by open state.", &["state"]),
             oldest_waiting: new.gauge("delivery_oldest_waiting_seconds", "Age of the oldest delivery that waits, in seconds."),
             settle_latency: new.histogram("settle_seconds", "One batch of settlements."),
+            outbox_messages: new.gauges("outbox_messages", "Messages of the outbox by state.", &["state"]),
+            outbox_oldest: new.gauge("outbox_oldest_queued_seconds", "Age of the oldest message that has not left, in seconds."),
+            outbox_outcomes: new.counters("outbox_outcomes_total", "Messages of the outbox by outcome.", &["outcome"]),
+            outbox_looks: new.counters("outbox_looks_total", "Looks for messages in doubt, by result.", &["result"]),
+            outbox_resends: new.counter("outbox_resends_total", "Messages sent again because Spaces did not have them."),
             store_bytes: new.gauge("store_bytes", "Space that the store takes, in bytes."),
             listeners: new.gauge("event_listeners", "Open event streams and long polls."),
             accounts: new.gauges("accounts", "Managed accounts by state.", &["state"]),

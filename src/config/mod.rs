@@ -11,8 +11,8 @@ use toml::{Table, Value};
 use url::Url;
 
 pub use sections::{
-    AccountsConfig, Backend, Config, Environment, HttpConfig, Protocol, SecurityConfig, SessionConfig, ShutdownConfig,
-    StoreConfig, UpstreamConfig, WebhooksConfig,
+    AccountsConfig, Backend, Config, Environment, HttpConfig, OutboxConfig, Protocol, SecurityConfig, SessionConfig,
+    ShutdownConfig, StoreConfig, UpstreamConfig, WebhooksConfig,
 };
 
 use crate::domain::Secret;
@@ -182,6 +182,7 @@ impl Config {
             ("webhooks.concurrency", self.webhooks.concurrency),
             ("webhooks.concurrency_per_webhook", self.webhooks.concurrency_per_webhook),
             ("webhooks.max_per_account", self.webhooks.max_per_account),
+            ("outbox.max_per_account", self.outbox.max_per_account),
             ("accounts.max_accounts", self.accounts.max_accounts),
         ];
         if let Some((name, _)) = at_least_one.into_iter().find(|(_, number)| *number == 0) {
@@ -199,6 +200,12 @@ impl Config {
             ("webhooks.timeout_seconds", self.webhooks.timeout_seconds, 60),
             ("accounts.file_check_seconds", self.accounts.file_check_seconds, 86_400),
             ("store.retention_days", self.store.retention_days, 36_500),
+            // Records of sends are kept for seven days.
+            ("outbox.max_age_hours", self.outbox.max_age_hours, 6 * 24),
+            ("outbox.confirm_seconds", self.outbox.confirm_seconds, 600),
+            ("outbox.settle_seconds", self.outbox.settle_seconds, 3600),
+            ("outbox.silence_seconds", self.outbox.silence_seconds, 3600),
+            ("outbox.doubt_seconds", self.outbox.doubt_seconds, 86_400),
         ];
         match seconds.into_iter().find(|(_, number, most)| !(1..=*most).contains(number)) {
             Some((name, _, most)) => Err(setting(name, format!("must be between 1 and {most}"))),
@@ -207,6 +214,9 @@ impl Config {
             }
             None if self.webhooks.metric_labels > MOST_LABELS => {
                 Err(setting("webhooks.metric_labels", format!("must be {MOST_LABELS} at most")))
+            }
+            None if self.upstream.rest_fallback_seconds > 3600 => {
+                Err(setting("upstream.rest_fallback_seconds", "must be 3600 at most"))
             }
             None if self.shutdown.grace_seconds > 3600 => Err(setting("shutdown.grace_seconds", "must be 3600 at most")),
             None => Ok(()),

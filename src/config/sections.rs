@@ -32,6 +32,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Shutting down.
     pub shutdown: ShutdownConfig,
+    /// The outbox.
+    pub outbox: OutboxConfig,
 }
 
 /// Settings of the HTTP listeners.
@@ -119,6 +121,8 @@ pub struct UpstreamConfig {
     pub emits_per_minute: Option<u32>,
     /// Largest Socket.IO event in bytes, if that is to be less than Spaces takes.
     pub max_event_bytes: Option<usize>,
+    /// How long a session may be away before plain chat messages go over REST, in seconds; 0 for ever.
+    pub rest_fallback_seconds: u64,
 }
 
 impl Default for UpstreamConfig {
@@ -135,6 +139,7 @@ impl Default for UpstreamConfig {
             connect_timeout_seconds: 10,
             emits_per_minute: None,
             max_event_bytes: None,
+            rest_fallback_seconds: 5,
         }
     }
 }
@@ -300,5 +305,36 @@ pub struct ShutdownConfig {
 impl Default for ShutdownConfig {
     fn default() -> Self {
         Self { grace_seconds: 20 }
+    }
+}
+
+/// Settings of the outbox.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OutboxConfig {
+    /// Most messages of an account that wait.
+    pub max_per_account: usize,
+    /// How long a message is tried while nothing of it has left, in hours.
+    pub max_age_hours: u64,
+    /// How long one try waits for the confirmation, in seconds.
+    pub confirm_seconds: u64,
+    /// How long after the end of its connection a message may still appear in Spaces, in seconds.
+    pub settle_seconds: u64,
+    /// How long a connection that is still there may keep a message from Spaces, in seconds.
+    pub silence_seconds: u64,
+    /// How long a message in doubt is looked for, in seconds.
+    pub doubt_seconds: u64,
+}
+
+impl Default for OutboxConfig {
+    fn default() -> Self {
+        Self {
+            max_per_account: 1_000,
+            max_age_hours: 24,
+            confirm_seconds: 20,
+            settle_seconds: 10,
+            silence_seconds: 90,
+            doubt_seconds: 600,
+        }
     }
 }

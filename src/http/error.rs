@@ -17,6 +17,7 @@ use crate::delivery::HandshakeError;
 use crate::event_log::TestError;
 use crate::idempotency::IdempotencyError;
 use crate::keys::{KeyError, KeyRefusal, KeyScope};
+use crate::outbox::{CancelError, SubmitError};
 use crate::session::SessionError;
 use crate::store::StoreError;
 use crate::upstream::RestError;
@@ -68,7 +69,7 @@ pub enum ApiError {
         detail: String,
     },
     /// Idempotency keys are not offered.
-    #[error("`Idempotency-Key` is not supported; without it the message would have been sent without that protection")]
+    #[error("`Idempotency-Key` is not supported; the call would have been made without that protection")]
     IdempotencyKeyUnsupported,
     /// The key of a call is none, or there are several.
     #[error("{0}")]
@@ -172,6 +173,18 @@ pub enum ApiError {
     /// An attempt of the delivery is under way.
     #[error("an attempt of the delivery is under way")]
     DeliveryInFlight,
+    /// A message could not be taken into the outbox.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// A message could not be taken back.
+    #[error(transparent)]
+    Cancel(#[from] CancelError),
+    /// The message that the call was made for before was taken back.
+    #[error("the message was taken back; a new message needs a new key")]
+    MessageCancelled,
+    /// Spaces did not take the message, and it is not there.
+    #[error("the message was not sent: {0}")]
+    MessageNotTaken(String),
     /// The message was emitted, nothing is known of it yet, and that could not be written down.
     #[error(
         "the message was sent, its outcome is not known and could not be recorded; look into the space before sending it again"
@@ -318,6 +331,11 @@ impl ApiError {
             Self::Handshake(_) => (StatusCode::UNPROCESSABLE_ENTITY, "handshake_failed", "The receiver could not be asked"),
             Self::WebhookTest(error) => test_kind(error),
             Self::DeliveryInFlight => (StatusCode::CONFLICT, "delivery_in_flight", "An attempt is under way"),
+            Self::Submit(SubmitError::Full { .. }) => (StatusCode::TOO_MANY_REQUESTS, "outbox_full", "Too many messages wait"),
+            Self::Submit(SubmitError::Store(_)) | Self::Cancel(CancelError::Store(_)) => STORE,
+            Self::Cancel(CancelError::NotQueued) => (StatusCode::CONFLICT, "message_not_queued", "The message has left"),
+            Self::MessageCancelled => (StatusCode::CONFLICT, "message_cancelled", "The message was taken back"),
+            Self::MessageNotTaken(_) => (StatusCode::BAD_GATEWAY, "message_not_taken", "Spaces did not take the message"),
             Self::AcknowledgementStale { .. } => (StatusCode::CONFLICT, "acknowledgement_stale", "The consumer stands elsewhere"),
             Self::TooManyConsumers => (StatusCode::CONFLICT, "consumer_limit_reached", "Too many consumers"),
             Self::ConsumerChanged => (StatusCode::CONFLICT, "consumer_changed", "The consumer moved meanwhile"),

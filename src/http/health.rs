@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use super::AppState;
 use super::auth::Operator;
 use super::error::ApiError;
+use crate::outbox::Depths;
 use crate::store::{Query, Rows};
 
 /// How long the store may take to show that it is there.
@@ -131,6 +132,12 @@ pub(super) async fn get_metrics_internally(State(app): State<AppState>) -> impl 
         // The other metrics are wanted most when the store is failing.
         Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "failed to read the depths of the delivery queue"),
     }
+    let Depths { queued, doubtful, oldest } = app.outbox.depths();
+    for (state, count) in [("queued", queued), ("doubtful", doubtful)] {
+        app.metrics.outbox_messages.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+    let age = oldest.map_or(Duration::ZERO, |since| app.clock.now().since(since));
+    app.metrics.outbox_oldest.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics.render())
 }
 

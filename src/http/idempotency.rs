@@ -76,6 +76,11 @@ impl FromRequest<AppState> for NoBody {
 }
 
 impl Call {
+    /// Whether the call has a key.
+    pub(super) fn has_key(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Begins the call if it has a key. Waits while the same call is being done, for `wait` at most.
     pub(super) async fn begin(
         &self,

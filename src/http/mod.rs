@@ -10,6 +10,7 @@ mod consumers;
 mod deliveries;
 mod direct;
 mod docs;
+mod durable;
 mod edge;
 mod error;
 mod event_stream;
@@ -26,6 +27,7 @@ mod keys;
 mod limits;
 mod listeners;
 mod message_body;
+mod message_view;
 mod messages;
 mod openapi;
 mod page;
@@ -33,6 +35,7 @@ mod problem;
 mod reach;
 mod recent;
 mod recovery;
+mod second_path;
 mod session_recovery;
 mod sessions;
 mod since;
@@ -68,7 +71,7 @@ fn public_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(openapi::base())
         .routes(routes!(messages::post_message))
         .routes(routes!(direct::post_direct_message))
-        .routes(routes!(messages::get_message))
+        .routes(routes!(messages::get_message, messages::cancel_message))
         .routes(routes!(spaces::get_me))
         .routes(routes!(spaces::list_spaces))
         .routes(routes!(subscriptions::put_subscription, subscriptions::delete_subscription))

@@ -23,6 +23,7 @@ use crate::event_log::EventLog;
 use crate::idempotency::Idempotency;
 use crate::keys::KeyRegistry;
 use crate::metrics::Metrics;
+use crate::outbox::Outbox;
 use crate::recovery::Recovery;
 use crate::replies::Replies;
 use crate::send_log::SendLog;
@@ -87,6 +88,8 @@ pub struct AppParts {
     pub keys: Arc<KeyRegistry>,
     /// Calls with idempotency keys.
     pub idempotency: Idempotency,
+    /// Carries sends that are on disk before they leave.
+    pub outbox: Outbox,
     /// How far named consumers have come.
     pub consumers: Arc<ConsumerRegistry>,
     /// The answers of receivers.

@@ -20,6 +20,7 @@ use crate::event_log::EventLog;
 use crate::idempotency::Idempotency;
 use crate::keys::KeyRegistry;
 use crate::metrics::Metrics;
+use crate::outbox::{Outbox, OutboxParts, OutboxSettings};
 use crate::recovery::Recovery;
 use crate::replies::{Replies, ReplyParts, ReplySettings};
 use crate::seal::Keyring;
@@ -127,6 +128,14 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
         metrics: Arc::clone(&metrics),
         settings: ReplySettings { per_minute: 20, kept: Duration::from_hours(1) },
     });
+    let outbox = Outbox::load(OutboxParts {
+        engine: Arc::clone(&engine),
+        sends: Arc::clone(&sends),
+        clock: Arc::clone(&clock),
+        metrics: Arc::clone(&metrics),
+        settings: OutboxSettings::default(),
+    });
+    let outbox = outbox.await.expect("an empty store");
     let mut settings = HttpSettings { admin_key: Some(Secret::new(ADMIN_KEY)), ..HttpSettings::default() };
     change(&mut settings);
     AppState::new(AppParts {
@@ -135,6 +144,7 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
         webhooks,
         subscriptions,
         sends,
+        outbox,
         keys: Arc::new(KeyRegistry::load(Arc::clone(&engine), Arc::clone(&clock)).await.expect("an empty store")),
         idempotency: Idempotency::new(Arc::clone(&engine), keyring, Arc::clone(&clock), Duration::from_hours(24)),
         consumers: Arc::new(ConsumerRegistry::new(Arc::clone(&engine), Arc::clone(&clock))),
@@ -367,13 +377,13 @@ async fn odd_paths_and_queries_are_refused() {
 }
 
 #[tokio::test]
-async fn idempotency_keys_are_not_silently_ignored() {
+async fn odd_idempotency_keys_are_not_silently_ignored() {
     let app = state(|_| {}).await;
     let mut request = post_json("/spaces/s1/messages", r#"{"text":"a"}"#);
-    request.headers_mut().insert("idempotency-key", "k1".parse().expect("a value"));
+    request.headers_mut().insert("idempotency-key", "k 1".parse().expect("a value"));
     let response = ask(&app, request).await;
     assert_eq!(response.status(), StatusCode::BAD_REQUEST);
-    assert_eq!(problem(response).await["code"], "idempotency_key_unsupported");
+    assert_eq!(problem(response).await["code"], "idempotency_key_invalid");
 }
 
 #[tokio::test]

@@ -125,6 +125,14 @@ impl SessionHandle {
         }
     }
 
+    /// Waits until the session has a connection, or can have none any more, for `wait` at most. Answers whether it has.
+    pub async fn comes_online(&self, wait: Duration) -> bool {
+        let mut status = self.0.status.clone();
+        let settled = status.wait_for(|status| status.state == SessionState::Online || !status.state.is_usable());
+        let settled = tokio::time::timeout(wait, settled).await;
+        matches!(settled, Ok(Ok(status)) if status.state == SessionState::Online)
+    }
+
     /// Sends a message and waits for its end, for `wait` at most.
     ///
     /// # Errors

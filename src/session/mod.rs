@@ -38,8 +38,8 @@ pub use registry::SessionRegistry;
 pub use renewal::{NoTokenSource, RenewalError, TokenSource};
 pub use shared::SessionDependencies;
 pub use types::{
-    ChannelState, Confirmed, Identity, OutgoingMessage, SendClass, SendOutcome, SessionError, SessionStatus, SpaceChannel,
-    Unconfirmed,
+    ChannelState, Confirmed, Identity, NO_ANSWER, OutgoingMessage, SendClass, SendOutcome, SessionError, SessionStatus,
+    SpaceChannel, Unconfirmed,
 };
 
 /// The settings of sessions.

@@ -72,6 +72,10 @@ impl PendingSends {
     }
 
     pub(super) fn insert(&mut self, message: Box<OutgoingMessage>, reply: Reply, accepted_at: Instant, resent: bool) {
+        // A message that was looked for in vain and is sent again is one send.
+        if let Some(before) = self.numbers.get(&message.reference).copied() {
+            self.remove(before);
+        }
         let number = self.next_number;
         self.next_number += 1;
         self.numbers.insert(message.reference.clone(), number);

@@ -72,6 +72,17 @@ impl OutgoingMessage {
     }
 }
 
+impl OutgoingMessage {
+    /// The same message under another reference.
+    #[must_use]
+    pub fn renamed(mut self, reference: MessageRef) -> Self {
+        // The old one was made for this message and stands in it once.
+        self.payload = self.payload.replace(self.reference.as_str(), reference.as_str()).into_boxed_str();
+        self.reference = reference;
+        self
+    }
+}
+
 /// The upstream's category of chat messages and comments.
 const CHAT: &str = "chat";
 
@@ -103,6 +114,19 @@ pub enum Unconfirmed {
     /// The connection ended before the echo came.
     ConnectionLost,
 }
+
+impl Unconfirmed {
+    /// The same in words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WaitEnded => "the time to wait ended before Spaces confirmed the message",
+            Self::ConnectionLost => "the connection to Spaces ended before Spaces confirmed the message",
+        }
+    }
+}
+
+/// What is said of a space whose subscription Spaces did not answer at all.
+pub const NO_ANSWER: &str = "no answer in time";
 
 /// Why a session could not do what it was asked. Nothing was sent, except where a variant says otherwise.
 #[derive(Debug, Clone, thiserror::Error)]

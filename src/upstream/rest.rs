@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -291,7 +291,7 @@ impl RestClient {
         method: Method,
         url: Url,
     ) -> Result<T, RestError> {
-        self.call_for(RestClass::Interactive, credential, method, url).await
+        self.exchange((RestClass::Interactive, credential), method, url, None).await
     }
 
     pub(super) async fn call_for<T: serde::de::DeserializeOwned>(
@@ -301,19 +301,28 @@ impl RestClient {
         method: Method,
         url: Url,
     ) -> Result<T, RestError> {
+        self.exchange((class, credential), method, url, None).await
+    }
+
+    /// One call, with a body of JSON if there is one.
+    pub(super) async fn exchange<T: serde::de::DeserializeOwned>(
+        &self,
+        (class, credential): (RestClass, &Credential),
+        method: Method,
+        url: Url,
+        body: Option<Vec<u8>>,
+    ) -> Result<T, RestError> {
         let governor = self.governors.of(credential, Instant::now());
         self.admit(&governor, class, &resource(&method, &url, &self.base)).await?;
         let scheme = credential.kind.rest_scheme();
         let mut authorization = HeaderValue::from_str(&format!("{scheme} {}", credential.token.expose()))
             .map_err(|_| RestError::Refused { status: 401, code: None, message: None, retry_after: None })?;
         authorization.set_sensitive(true);
-        let answer = self
-            .http
-            .request(method, url)
-            .header(AUTHORIZATION, authorization)
-            .send()
-            .await
-            .map_err(|error| RestError::Unreachable { detail: describe(&error) })?;
+        let mut request = self.http.request(method, url).header(AUTHORIZATION, authorization);
+        if let Some(body) = body {
+            request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json")).body(body);
+        }
+        let answer = request.send().await.map_err(|error| RestError::Unreachable { detail: describe(&error) })?;
         let status = answer.status();
         let retry_after = retry_after(&answer);
         let body = read_bounded(answer).await?;
@@ -350,12 +359,15 @@ impl RestClient {
     }
 }
 
+/// The word for a call that found no connection, so that nothing of it has left.
+pub(super) const NO_CONNECTION: &str = "no connection";
+
 /// What happened, in words that carry neither address nor token.
 fn describe(error: &reqwest::Error) -> &'static str {
     if error.is_timeout() {
         "no answer in time"
     } else if error.is_connect() {
-        "no connection"
+        NO_CONNECTION
     } else {
         "the connection broke"
     }

@@ -252,6 +252,6 @@ async fn what_is_no_key_is_refused_before_anything_is_done() {
         let twice = bridge.request(Method::POST, path, &scene.token).header("idempotency-key", "a");
         send(twice.header("idempotency-key", "a")).await.assert_problem(400, "idempotency_key_invalid");
     }
-    assert_eq!(scene.upstream.seen(|seen| seen.opened()), 0);
+    assert_eq!(scene.upstream.seen(fake_upstream::Seen::opened), 0);
     bridge.stop().await;
 }

@@ -11,6 +11,7 @@ mod http_api;
 mod idempotency;
 mod keys;
 mod limits;
+mod outbox;
 mod reading;
 mod real_socketio;
 mod recovery;

@@ -58,6 +58,23 @@ async fn add_hidden_headers(service: &Service, token: &str, webhook: &str) -> St
     changed.text
 }
 
+/// Makes a bridge key for the account of `token`, and uses it.
+async fn bridge_key(service: &Service, token: &str) -> String {
+    let account = service.get("/me", token).await.json()["account"].as_str().expect("an account").to_owned();
+    let operators = service.request(Method::POST, &format!("/accounts/{account}/keys"), &format!("Bearer {ADMIN_KEY}"));
+    let made = send(operators.json(&json!({"name": "a system", "scopes": ["read"]}))).await.json();
+    let key = made["key"].as_str().expect("a key").to_owned();
+    assert_eq!(send(service.request(Method::GET, "/events", &format!("Bearer {key}"))).await.status, 200);
+    key
+}
+
+/// A new secret of `webhook`, by a call whose answer is kept for who makes it again.
+async fn rotated_secret(service: &Service, token: &str, webhook: &str) -> String {
+    let rotation = service.request(Method::POST, &format!("/webhooks/{webhook}/rotate-secret"), &format!("jwt {token}"));
+    let rotated = send(rotation.header("idempotency-key", "rotate")).await.json();
+    rotated["secret"].as_str().expect("a secret").to_owned()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_in_logs_metrics_answers_or_files() {
     let upstream = FakeUpstream::start(Options::default()).await.expect("a fake upstream");
@@ -84,15 +101,7 @@ async fn no_secret_is_in_logs_metrics_answers_or_files() {
     let again = upstream.wait_until(Duration::from_secs(30), |seen| seen.opened_with(&token) == 2);
     again.await.expect("the session comes back");
 
-    let account = service.get("/me", &token).await.json()["account"].as_str().expect("an account").to_owned();
-    let operators = service.request(Method::POST, &format!("/accounts/{account}/keys"), &format!("Bearer {ADMIN_KEY}"));
-    let made = send(operators.json(&json!({"name": "a system", "scopes": ["read"]}))).await.json();
-    let key = made["key"].as_str().expect("a key").to_owned();
-    assert_eq!(send(service.request(Method::GET, "/events", &format!("Bearer {key}"))).await.status, 200);
-    // The answer that is kept for the same call again has a secret in it.
-    let rotation = service.request(Method::POST, &format!("/webhooks/{webhook}/rotate-secret"), &format!("jwt {token}"));
-    let rotated = send(rotation.header("idempotency-key", "rotate")).await.json();
-    let rotated = rotated["secret"].as_str().expect("a secret").to_owned();
+    let (key, rotated) = (bridge_key(&service, &token).await, rotated_secret(&service, &token, &webhook).await);
 
     let odd = "an-odd-token-ö-that-nobody-should-see";
     let unknown = "made.up.token-that-nobody-should-see";

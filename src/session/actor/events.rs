@@ -5,9 +5,9 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::{End, QueuedSend, SessionActor};
-use crate::domain::{ClosedReason, Timestamp};
+use crate::domain::{AccountId, ClosedReason, Timestamp};
 use crate::event_log::LoggedEvent;
-use crate::send_log::SendStatus;
+use crate::send_log::{SendFailure, SendStatus};
 use crate::session::inbox::{AppendStep, Confirm, Entry};
 use crate::session::own_sends::Whose;
 use crate::session::pending::{PendingSend, Trace};
@@ -67,7 +67,7 @@ impl SessionActor {
         }
         let echo = self.settle(&message, raw);
         self.note_own_id(&message);
-        let own = !matches!(echo, Echo::Foreign) || is_own(&message);
+        let own = !matches!(echo, Echo::Foreign) || is_own(&message) || self.is_known_own(&account, &message);
         let direct = message.topic_id.as_deref().is_some_and(|space| self.is_direct(space));
         let circumstances = Circumstances { account: &account, own, recovered: false, direct, received_at };
         let confirm = match echo {
@@ -93,6 +93,11 @@ impl SessionActor {
         self.notice_direct(&event);
         let confirm = confirm.and_then(|confirm| self.confirm_unless_delivered(&event, confirm));
         self.admit(Entry { event, confirm, recovered: false });
+    }
+
+    /// Whether the bridge sent it over REST, or found it in the history as its own.
+    pub(super) fn is_known_own(&self, account: &AccountId, message: &ReceivedMessage<'_>) -> bool {
+        message.id.as_deref().is_some_and(|id| self.shared.sends.is_own(account, id))
     }
 
     /// Who sent a message that nobody is to be told of learns at once that Spaces has it; else once its deliveries are durable.
@@ -195,7 +200,10 @@ impl SessionActor {
             None => {
                 self.count_send("refused");
                 self.tell_failed(&send.message, &refusal);
-                self.record(&send.message, SendStatus::Failed { code: refusal.code, message: refusal.message });
+                self.record(
+                    &send.message,
+                    SendStatus::Failed { kind: SendFailure::MessageRefused, code: refusal.code, message: refusal.message },
+                );
             }
         }
     }

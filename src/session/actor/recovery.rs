@@ -214,7 +214,7 @@ impl SessionActor {
             return;
         }
         let Some(account) = self.account() else { return };
-        let own = self.settle_recovered(&message, raw);
+        let own = self.settle_recovered(&message, raw) || self.is_known_own(&account, &message);
         let (direct, received_at) = (self.is_direct(read.space.as_str()), self.shared.clock.now());
         let circumstances = Circumstances { account: &account, own, recovered: true, direct, received_at };
         let Ok(event) = normalise(&message, raw, circumstances) else { return self.unreadable() };

@@ -241,15 +241,9 @@ impl SessionActor {
     pub(super) fn record(&self, message: &OutgoingMessage, status: SendStatus) {
         let now = self.shared.clock.now();
         let account = self.account().unwrap_or_else(|| AccountId::standing_in(&self.id));
-        let record = SendRecord {
-            reference: message.reference.clone(),
-            account,
-            space: message.space.clone(),
-            category: message.category.clone(),
-            status,
-            accepted_at: now,
-            updated_at: now,
-        };
+        let (reference, space, category) = (message.reference.clone(), message.space.clone(), message.category.clone());
+        let mut record = SendRecord::new(reference, account, space, category, now);
+        record.settle(status, now);
         let shared = Arc::clone(&self.shared);
         self.jobs.push(Box::pin(async move {
             for _ in 0..RECORD_TRIES {

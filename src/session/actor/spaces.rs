@@ -11,7 +11,7 @@ use super::{Job, SessionActor};
 use crate::domain::SpaceId;
 use crate::governor::EmitClass;
 use crate::session::channels::{AfterRefusal, Readiness};
-use crate::session::types::SessionError;
+use crate::session::types::{NO_ANSWER, SessionError};
 use crate::upstream::{Refusal, RestError, SpaceInfo, TopicType};
 
 /// When the user's spaces are listed again, after a success and after a failure.
@@ -79,7 +79,7 @@ impl SessionActor {
             return;
         }
         while let Some(space) = self.channels.overdue(now) {
-            self.on_subscription_refused(Some(space), Refusal { code: None, message: Some("no answer in time".to_owned()) });
+            self.on_subscription_refused(Some(space), Refusal { code: None, message: Some(NO_ANSWER.to_owned()) });
         }
         while let Some((space, class)) = self.next_subscription() {
             let may = self.budget.take(class, now);
