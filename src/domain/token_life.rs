@@ -37,7 +37,7 @@ impl TokenLife {
     }
 }
 
-/// A NumericDate: seconds since 1970, which may have a fraction.
+/// A time as JWTs have it: seconds since 1970, which may have a fraction.
 fn moment(seconds: &serde_json::Number) -> Option<Timestamp> {
     /// The end of the year 9999, beyond which a claim is no time.
     const LAST: f64 = 253_402_300_799.0;

@@ -40,10 +40,11 @@ pub(super) enum Next {
 /// Decides by how both stand.
 pub(super) fn next(before: Before, own: Own) -> Next {
     match (before, own) {
-        // Nobody listens but the new one, or nobody at all.
-        (Before::Ended, _) | (Before::Offline, Own::Online { .. }) => Next::TakeOver,
-        // There is no room beside the old one, so that it has to go first; what falls between is found in the history.
-        (Before::Online | Before::Offline, Own::Limited) | (Before::Online, Own::Online { missing: 0 }) => Next::TakeOver,
+        // Nobody listens but the new one, or nobody at all; or the new one hears as much; or there is no room beside the old one, so that
+        // it has to go first, and what falls between is found in the history.
+        (Before::Ended, _)
+        | (Before::Offline, Own::Online { .. } | Own::Limited)
+        | (Before::Online, Own::Online { missing: 0 } | Own::Limited) => Next::TakeOver,
         (Before::Online, Own::Online { .. }) | (Before::Online | Before::Offline, Own::Offline) => Next::Wait,
     }
 }

@@ -163,8 +163,8 @@ impl LinkHealth {
     /// Notes a failed attempt. `trusted` tells that Spaces has accepted the token at some time, so that a failure without a word
     /// says nothing against it.
     pub(super) fn failed(&mut self, error: &ConnectError, trusted: bool) -> AfterFailure {
-        if let Some(retry_after) = connection_limit(error) {
-            return self.limited(retry_after);
+        if is_connection_limit(error) {
+            return self.limited(error.retry_after());
         }
         if is_silent_refusal(error) && !trusted && !self.was_online {
             self.silent_refusals += 1;
@@ -215,15 +215,14 @@ fn is_silent_refusal(error: &ConnectError) -> bool {
     matches!(error, ConnectError::Kicked | ConnectError::Closed { .. } | ConnectError::Timeout { phase: ConnectPhase::Join, .. })
 }
 
-/// Whether the upstream has nothing against the token but lets its user have no further connection; if so, what wait it asks for.
-fn connection_limit(error: &ConnectError) -> Option<Option<Duration>> {
-    let limited = match error {
+/// Whether the upstream has nothing against the token but lets its user have no further connection.
+fn is_connection_limit(error: &ConnectError) -> bool {
+    match error {
         ConnectError::Unavailable { status: Some(429), .. } => true,
         ConnectError::Refused(refusal) => is_limit(refusal),
         ConnectError::Closed { reason, .. } => names_limit(reason),
         _ => false,
-    };
-    limited.then(|| error.retry_after())
+    }
 }
 
 fn is_limit(refusal: &Refusal) -> bool {
@@ -262,7 +261,7 @@ pub(super) fn draw() -> f64 {
 
 /// The class of a failure, for metrics.
 pub(super) fn class_name(error: &ConnectError) -> &'static str {
-    if connection_limit(error).is_some() {
+    if is_connection_limit(error) {
         return "limit";
     }
     match error.class() {

@@ -12,6 +12,18 @@ use crate::domain::{AccountId, SessionId};
 #[derive(Debug, Default)]
 pub(super) struct Serving(RwLock<HashMap<AccountId, Account>>);
 
+/// What is known against an account's token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Trouble {
+    /// Nothing.
+    #[default]
+    None,
+    /// It is refused and being renewed.
+    Renewing,
+    /// No token is good, and the account has been told.
+    Told,
+}
+
 #[derive(Debug, Default)]
 struct Account {
     /// The session that serves the account; its token is stored.
@@ -22,10 +34,8 @@ struct Account {
     managed: bool,
     /// When its token was renewed last because Spaces had refused the one before.
     renewed_at: Option<Instant>,
-    /// Whether the token of the session that serves it is refused and being renewed.
-    refused: bool,
-    /// Whether the account has been told that no token of it is good.
-    told: bool,
+    /// What is known against the token of the session that serves it.
+    trouble: Trouble,
     /// Whether a refused token is being given another try.
     reviving: bool,
 }
@@ -44,7 +54,7 @@ impl Serving {
     pub(super) fn set_kept(&self, account: &AccountId, session: &SessionId) {
         self.change(account, |known| {
             known.kept = Some(session.clone());
-            known.refused = false;
+            known.trouble = if known.trouble == Trouble::Renewing { Trouble::None } else { known.trouble };
             known.successor.take_if(|successor| successor == session);
         });
     }
@@ -94,24 +104,28 @@ impl Serving {
 
     /// Notes that the token of the session that serves `account` is refused and being renewed.
     pub(super) fn note_refusal(&self, account: &AccountId) {
-        self.change(account, |known| known.refused = true);
+        self.change(account, |known| {
+            if known.trouble == Trouble::None {
+                known.trouble = Trouble::Renewing;
+            }
+        });
     }
 
     /// Whether that is so still.
     pub(super) fn is_refused(&self, account: &AccountId) -> bool {
-        self.read().get(account).is_some_and(|known| known.refused)
+        self.read().get(account).is_some_and(|known| known.trouble == Trouble::Renewing)
     }
 
     /// Notes that the account is told that no token of it is good. `false` if it has been, by another of its sessions.
     pub(super) fn tell_failure(&self, account: &AccountId) -> bool {
-        self.change(account, |known| !std::mem::replace(&mut known.told, true))
+        self.change(account, |known| std::mem::replace(&mut known.trouble, Trouble::Told) != Trouble::Told)
     }
 
     /// Notes that a token of the account is good.
     pub(super) fn note_success(&self, account: &AccountId) {
-        let told = self.read().get(account).is_some_and(|known| known.told);
+        let told = self.read().get(account).is_some_and(|known| known.trouble == Trouble::Told);
         if told {
-            self.change(account, |known| known.told = false);
+            self.change(account, |known| known.trouble = Trouble::None);
         }
     }
 
