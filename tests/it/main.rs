@@ -12,6 +12,7 @@ mod keys;
 mod reading;
 mod real_socketio;
 mod recovery;
+mod rejoin;
 mod secrets;
 mod sending;
 mod session_tasks;
