@@ -1,6 +1,7 @@
 //! Integration tests: one file per subject, against the real parts.
 
 mod bad_input;
+mod chaos;
 mod command_line;
 mod delivery;
 mod demo;
