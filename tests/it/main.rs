@@ -1,6 +1,7 @@
 //! Integration tests: one file per subject, against the real parts.
 
 mod bad_input;
+mod chaos;
 mod command_line;
 mod delivery;
 mod demo;
@@ -13,6 +14,7 @@ mod outbox;
 mod reading;
 mod real_socketio;
 mod recovery;
+mod rejoin;
 mod secrets;
 mod sending;
 mod session_tasks;

@@ -7,9 +7,12 @@ use crate::session::watermarks::Stored;
 
 const OVERLAP: Duration = Duration::from_millis(3);
 
+/// The longest wait between tries.
+const LAST_RETRY: Duration = Duration::from_mins(1);
+
 fn settings(hold: Duration) -> RecoverySettings {
     let reach = Reach { overlap: OVERLAP, limit: Duration::from_hours(1) };
-    RecoverySettings { reach, hold, tell_after: Duration::from_secs(30) }
+    RecoverySettings { reach, hold, tell_after: Duration::from_secs(30), longest_wait: LAST_RETRY }
 }
 
 fn space(id: &str) -> SpaceId {
