@@ -2,6 +2,7 @@
 
 mod accounts;
 mod bad_input;
+mod chaos;
 mod command_line;
 mod delivery;
 mod demo;
@@ -15,6 +16,7 @@ mod outbox;
 mod reading;
 mod real_socketio;
 mod recovery;
+mod rejoin;
 mod secrets;
 mod sending;
 mod session_tasks;
