@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use crate::config::{Config, ConfigError, Protocol};
+use crate::accounts::{AccountParts, AccountRegistry, AccountSettings, TokenSources};
+use crate::config::{Config, ConfigError, ENV_PREFIX, Protocol};
 use crate::consumers::ConsumerRegistry;
 use crate::delivery::{
     AddressGuard, AllowList, ClientSettings, DeliveryDispatcher, DeliveryParts, DeliverySettings, SystemResolver, WebhookClient,
@@ -28,11 +29,11 @@ use crate::replies::{Replies, ReplyParts, ReplySettings};
 use crate::seal::Keyring;
 use crate::send_log::SendLog;
 use crate::server::Listener;
-use crate::session::{InterestSource, NoTokenSource, SessionDependencies, SessionRegistry, SessionSettings};
+use crate::session::{InterestSource, SessionDependencies, SessionRegistry, SessionSettings};
 use crate::shutdown::Shutdown;
 use crate::store::{EmbeddedSettings, EmbeddedStore, Engine, Heartbeat, Incarnation, Maintenance, StoreError};
 use crate::subscriptions::SubscriptionRegistry;
-use crate::upstream::{Connector, RestClient, RestSettings, SocketSettings};
+use crate::upstream::{Connector, RestClient, RestSettings, SocketSettings, TokenServer, TokenServerSettings};
 use crate::webhooks::WebhookRegistry;
 
 /// How long a membership of the store holds without a heartbeat; heartbeats come at a third of it.
@@ -89,6 +90,7 @@ pub struct App {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     sessions: Arc<SessionRegistry>,
+    accounts: AccountRegistry,
     delivery: DeliveryParts,
     replies: Replies,
     state: AppState,
@@ -149,6 +151,19 @@ impl App {
         let rest = RestClient::new(&rest_settings, (*tls).clone()).map_err(|error| AppError::Tls(error.into()))?;
         let rest = rest.governed_by(Arc::new(Governors::new(limit_settings(&config), Arc::clone(&metrics))));
         let connector = Connector::new(socket_settings(&config, urls.socket, Arc::clone(&tls))).map_err(AppError::Upstream)?;
+        let token_server =
+            TokenServerSettings { accounts: urls.accounts, rest: rest_settings.url, timeout: rest_settings.timeout };
+        let accounts = AccountRegistry::load(AccountParts {
+            engine: Arc::clone(&engine),
+            keyring: Arc::clone(&keyring),
+            event_log: Arc::clone(&event_log),
+            rest: rest.clone(),
+            sources: token_sources(&config, token_server, &tls).map_err(|error| AppError::Tls(error.into()))?,
+            clock: Arc::clone(&clock),
+            metrics: Arc::clone(&metrics),
+            settings: account_settings(&config),
+        })
+        .await?;
         let sessions = Arc::new(SessionRegistry::new(SessionDependencies {
             connector,
             rest: rest.clone(),
@@ -156,7 +171,7 @@ impl App {
             engine: Arc::clone(&engine),
             sends: Arc::clone(&sends),
             interests: Arc::new(Interests { webhooks: Arc::clone(&webhooks), subscriptions: Arc::clone(&subscriptions) }),
-            tokens: Arc::new(NoTokenSource),
+            tokens: Arc::new(accounts.clone()),
             keyring: Arc::clone(&keyring),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
@@ -189,6 +204,7 @@ impl App {
         let (readiness, http_tasks) = (Arc::new(Readiness::default()), TaskTracker::new());
         let state = AppState::new(AppParts {
             sessions: Arc::clone(&sessions),
+            accounts: accounts.clone(),
             webhooks,
             subscriptions,
             sends,
@@ -222,6 +238,7 @@ impl App {
             clock,
             metrics,
             sessions,
+            accounts,
             delivery,
             replies,
             state,
@@ -268,6 +285,7 @@ impl App {
         let (public, internal) = (tokio::spawn(public), tokio::spawn(internal));
         let dispatcher = DeliveryDispatcher::spawn(self.delivery, delivery_settings(&self.config));
         let restored = self.sessions.restore().await?;
+        self.accounts.start(Arc::clone(&self.sessions) as _);
         self.replies.start();
         self.readiness.set(ReadyState::Ready);
         info!(sessions = restored, "ready");
@@ -282,7 +300,12 @@ impl App {
         }
         // Both at once, so that each has the whole of what is left.
         let left = deadline.saturating_duration_since(Instant::now()).max(LAST_GRACE);
-        tokio::join!(self.sessions.shut_down(left), dispatcher.shutdown(left), self.replies.shut_down(left));
+        tokio::join!(
+            self.accounts.shut_down(left),
+            self.sessions.shut_down(left),
+            dispatcher.shutdown(left),
+            self.replies.shut_down(left)
+        );
         internal_stop.request();
         log_panic("the internal listener", internal.await);
         background.cancel();
@@ -357,6 +380,25 @@ fn session_settings(config: &Config) -> SessionSettings {
         max_sessions: config.session.max_sessions,
         limit_wait: Duration::from_secs(config.session.limit_retry_seconds),
     }
+}
+
+fn account_settings(config: &Config) -> AccountSettings {
+    AccountSettings {
+        allow_commands: config.accounts.allow_commands,
+        token_directories: config.accounts.token_directories.clone(),
+        file_check: Duration::from_secs(config.accounts.file_check_seconds),
+        max_accounts: config.accounts.max_accounts,
+        timeout: Duration::from_secs(config.upstream.rest_timeout_seconds),
+        hidden_variables: ENV_PREFIX,
+    }
+}
+
+fn token_sources(
+    config: &Config,
+    server: TokenServerSettings,
+    tls: &rustls::ClientConfig,
+) -> Result<TokenSources, reqwest::Error> {
+    TokenSources::new(TokenServer::new(server, tls.clone())?, account_settings(config), tls.clone())
 }
 
 fn delivery_settings(config: &Config) -> DeliverySettings {

@@ -1,5 +1,6 @@
 //! spaces-bridge: HTTP in front of Avaya Spaces, whose messaging speaks Socket.IO only.
 
+pub mod accounts;
 pub mod app;
 pub mod catalogue;
 pub mod cli;
@@ -18,6 +19,7 @@ pub mod keys;
 pub mod master_key;
 pub mod metrics;
 pub mod recovery;
+mod rekey;
 pub mod replies;
 pub mod seal;
 pub mod send_log;

@@ -69,6 +69,13 @@ pub struct Metrics {
     pub store_bytes: IntGauge,
     /// `spaces_bridge_event_listeners`: open event streams and long polls.
     pub listeners: IntGauge,
+    /// `spaces_bridge_accounts{state}`: managed accounts by state, refreshed at each scrape.
+    pub accounts: IntGaugeVec,
+    /// `spaces_bridge_account_renewals_total{result}`: renewals of their tokens (`renewed`, `unchanged`, `refused`, `failed`,
+    /// `unavailable`).
+    pub account_renewals: IntCounterVec,
+    /// `spaces_bridge_account_soonest_expiry_seconds`: until the first of their tokens ends, refreshed at each scrape.
+    pub account_soonest_expiry: IntGauge,
     /// `spaces_bridge_http_requests_total{method,route,status}`: answers by route template.
     pub http_requests: IntCounterVec,
     /// `spaces_bridge_idempotent_calls_total{result}`: calls with an idempotency key: the `first` with its key, made `again` because the
@@ -136,6 +143,16 @@ impl Metrics {
             settle_latency: new.histogram("settle_seconds", "One batch of settlements."),
             store_bytes: new.gauge("store_bytes", "Space that the store takes, in bytes."),
             listeners: new.gauge("event_listeners", "Open event streams and long polls."),
+            accounts: new.gauges("accounts", "Managed accounts by state.", &["state"]),
+            account_renewals: new.counters(
+                "account_renewals_total",
+                "Renewals of the tokens of managed accounts, by result.",
+                &["result"],
+            ),
+            account_soonest_expiry: new.gauge(
+                "account_soonest_expiry_seconds",
+                "Until the first token of a managed account ends, in seconds; 0 if no end is known.",
+            ),
             http_requests: new.counters("http_requests_total", "HTTP answers.", &["method", "route", "status"]),
             idempotent_calls: new.counters(
                 "idempotent_calls_total",

@@ -92,15 +92,25 @@ pub enum Purpose {
     WebhookHeader,
     /// An answer that is given again to who makes the same call again.
     Answer,
+    /// What the bridge gets an account's tokens with.
+    AccountCredential,
+    /// The token that an account holds.
+    AccountToken,
 }
 
 impl Purpose {
+    /// Every purpose.
+    pub const ALL: [Self; 6] =
+        [Self::Token, Self::WebhookSecret, Self::WebhookHeader, Self::Answer, Self::AccountCredential, Self::AccountToken];
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Token => "token",
             Self::WebhookSecret => "webhook-secret",
             Self::WebhookHeader => "webhook-header",
             Self::Answer => "answer",
+            Self::AccountCredential => "account-credential",
+            Self::AccountToken => "account-token",
         }
     }
 }
@@ -156,6 +166,19 @@ impl Keyring {
         Zeroizing::new(mac.finalize().into_bytes().into())
     }
 
+    /// The same keyring with a new random key to seal with. Sessions keep their names.
+    pub fn with_new_sealing_key(&self) -> Self {
+        Self { sealing: Key::random(), naming: self.naming.clone() }
+    }
+
+    /// What this keyring sealed, sealed by `other` for the same purpose. `None` if this keyring did not seal it.
+    pub fn reseal(&self, sealed: &Sealed, other: &Self) -> Option<Sealed> {
+        Purpose::ALL.into_iter().find_map(|purpose| {
+            let plain = self.sealing.unseal(purpose.as_str(), sealed).ok()?;
+            Some(other.sealing.seal(purpose.as_str(), &plain))
+        })
+    }
+
     /// The session that `credential` belongs to.
     pub fn session_id(&self, credential: &Credential) -> SessionId {
         let mut mac = Hmac::<Sha256>::new_from_slice(self.naming.expose()).expect("HMAC takes a key of any length");
@@ -177,7 +200,8 @@ mod tests {
         let keyring = Keyring::random();
         let sealed = keyring.seal(Purpose::Token, &Secret::new("tok"));
         assert_eq!(keyring.unseal(Purpose::Token, &sealed), Ok(Secret::new("tok")));
-        for other in [Purpose::WebhookSecret, Purpose::WebhookHeader, Purpose::Answer] {
+        let others = Purpose::ALL.into_iter().filter(|purpose| *purpose != Purpose::Token);
+        for other in others {
             assert_eq!(keyring.unseal(other, &sealed), Err(UnsealError));
         }
         assert_eq!(Keyring::random().unseal(Purpose::Token, &sealed), Err(UnsealError));
@@ -204,6 +228,20 @@ mod tests {
             assert_eq!(keyring.unseal(Purpose::Token, &Sealed::from_bytes(bytes)), Err(UnsealError));
         }
         assert_eq!(keyring.unseal(Purpose::Token, &Sealed::from_bytes(Vec::new())), Err(UnsealError));
+    }
+
+    #[test]
+    fn what_another_key_seals_keeps_its_purpose_and_its_text() {
+        let old = Keyring::random();
+        let new = old.with_new_sealing_key();
+        for purpose in Purpose::ALL {
+            let sealed = old.seal(purpose, &Secret::new("tok"));
+            let again = old.reseal(&sealed, &new).expect("the old keyring sealed it");
+            assert_eq!((new.unseal(purpose, &again), old.unseal(purpose, &again)), (Ok(Secret::new("tok")), Err(UnsealError)));
+            assert_eq!(old.reseal(&again, &new), None, "what is sealed anew is not the old keyring's");
+        }
+        let credential = Credential { kind: TokenKind::Jwt, token: Secret::new("tok") };
+        assert_eq!(new.session_id(&credential), old.session_id(&credential));
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// Webhooks and their delivery.
     pub webhooks: WebhooksConfig,
+    /// Accounts whose tokens the bridge gets by itself.
+    pub accounts: AccountsConfig,
     /// Keys.
     pub security: SecurityConfig,
     /// The log.
@@ -238,6 +240,26 @@ impl Default for WebhooksConfig {
             replies_per_minute: 20,
             origin: "spaces-bridge".to_owned(),
         }
+    }
+}
+
+/// Settings of managed accounts.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccountsConfig {
+    /// Whether the operator may give commands of this machine as credentials.
+    pub allow_commands: bool,
+    /// The directories below which credentials may be files.
+    pub token_directories: Vec<PathBuf>,
+    /// How often such files are looked at for another token, in seconds.
+    pub file_check_seconds: u64,
+    /// Most accounts.
+    pub max_accounts: usize,
+}
+
+impl Default for AccountsConfig {
+    fn default() -> Self {
+        Self { allow_commands: false, token_directories: Vec::new(), file_check_seconds: 5, max_accounts: 10_000 }
     }
 }
 

@@ -246,6 +246,11 @@ impl AccountId {
         format!("{}{user_id}", Self::PREFIX).parse()
     }
 
+    /// A new random id, for an account whose user cannot be asked for.
+    pub fn random() -> Self {
+        Self(format!("{}{}", Self::PREFIX, random_hex()).into())
+    }
+
     /// The account that `session` stands for while its user is not known.
     pub fn standing_in(session: &SessionId) -> Self {
         Self(format!("{}{}", Self::PREFIX, session.as_str()).into())

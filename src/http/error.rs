@@ -11,6 +11,7 @@ use http::{HeaderValue, StatusCode};
 
 use super::limits::{self, Standing};
 use super::problem::{FieldError, Problem};
+use crate::accounts::{AccountError, MintError};
 use crate::consumers::MAX_CONSUMERS;
 use crate::delivery::HandshakeError;
 use crate::event_log::TestError;
@@ -138,6 +139,9 @@ pub enum ApiError {
     /// A call of Spaces' REST API failed.
     #[error(transparent)]
     Rest(#[from] RestError),
+    /// A managed account could not be made, found or changed.
+    #[error(transparent)]
+    Account(#[from] AccountError),
     /// A webhook could not be registered, found or changed.
     #[error(transparent)]
     Webhook(#[from] WebhookError),
@@ -306,6 +310,7 @@ impl ApiError {
             Self::MessageTooLarge { .. } => TOO_LARGE,
             Self::Session(error) => session_kind(error),
             Self::Rest(error) => rest_kind(error),
+            Self::Account(error) => account_kind(error),
             Self::Webhook(error) => webhook_kind(error),
             Self::Handshake(error) if error.is_refusal() => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "handshake_refused", "The receiver permits no deliveries")
@@ -338,7 +343,10 @@ impl ApiError {
                 | SessionError::RateLimited { retry_after, .. },
             )
             | Self::Rest(RestError::Refused { retry_after: Some(retry_after), .. } | RestError::Limited { retry_after, .. })
-            | Self::KeyRateLimited { retry_after, .. } => Some(*retry_after),
+            | Self::KeyRateLimited { retry_after, .. }
+            | Self::Account(AccountError::Mint(MintError::Unavailable { retry_after: Some(retry_after), .. })) => {
+                Some(*retry_after)
+            }
             Self::Overloaded
             | Self::TimedOut
             | Self::Session(SessionError::Closed)
@@ -483,6 +491,29 @@ fn rest_kind(error: &RestError) -> Kind {
         }
         RestError::Refused { .. } | RestError::Unreadable { .. } => (StatusCode::BAD_GATEWAY, "upstream_error", "Spaces failed"),
         RestError::Unreachable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "upstream_unreachable", "Spaces is out of reach"),
+    }
+}
+
+fn account_kind(error: &AccountError) -> Kind {
+    match error {
+        AccountError::NotFound => (StatusCode::NOT_FOUND, "account_not_found", "Not found"),
+        AccountError::Exists(_) => (StatusCode::CONFLICT, "account_exists", "The user has an account"),
+        AccountError::TooMany { .. } => (StatusCode::CONFLICT, "account_limit_reached", "Too many accounts"),
+        AccountError::OtherUser => (StatusCode::CONFLICT, "other_user", "Another user's credential"),
+        AccountError::NotAllowed(_) => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "credential_not_allowed", "The settings do not allow the credential")
+        }
+        AccountError::Mint(MintError::Refused(_)) => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "credential_refused", "The credential was refused")
+        }
+        AccountError::Mint(MintError::Failed(_)) => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "credential_failed", "The credential gives no token")
+        }
+        AccountError::Mint(MintError::Unavailable { .. }) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "credential_unavailable", "The credential cannot be used now")
+        }
+        AccountError::Session(error) => session_kind(error),
+        AccountError::Store(_) => STORE,
     }
 }
 

@@ -118,6 +118,7 @@ pub(super) async fn get_metrics(_: Operator, app: State<AppState>) -> impl IntoR
 /// The metrics without a key.
 pub(super) async fn get_metrics_internally(State(app): State<AppState>) -> impl IntoResponse {
     show_token_ends(&app);
+    app.accounts.observe();
     match app.engine.query(Query::Depths).await.map(|page| page.rows) {
         Ok(Rows::Depths { waiting, in_flight, dead, oldest_waiting }) => {
             let age = oldest_waiting.map_or(Duration::ZERO, |since| app.clock.now().since(since));

@@ -3,6 +3,8 @@
 //! A handler takes (extractors: who calls, what is asked), calls (sessions, registries, the store) and answers; whatever fails is an
 //! [`ApiError`], which becomes problem details. The `OpenAPI` document is made from the same handlers that serve.
 
+mod account_credential;
+mod accounts;
 mod auth;
 mod consumers;
 mod deliveries;
@@ -90,6 +92,7 @@ fn public_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(consumers::list_consumer_events))
         .merge(session_routes())
         .merge(key_routes())
+        .merge(account_routes())
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(health::get_metrics))
@@ -109,10 +112,19 @@ fn key_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(keys::create_key, keys::list_keys)).routes(routes!(keys::get_key, keys::delete_key))
 }
 
-/// The routes of the internal listener: health, metrics without a key, and the sessions and bridge keys for the operator.
+fn account_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(accounts::create_account, accounts::list_accounts))
+        .routes(routes!(accounts::get_account, accounts::delete_account))
+        .routes(routes!(accounts::replace_credential))
+        .routes(routes!(accounts::renew_account))
+}
+
+/// The routes of the internal listener: health, metrics without a key, and the sessions, accounts and bridge keys for the operator.
 fn internal_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .merge(session_routes())
+        .merge(account_routes())
         .merge(key_routes())
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))

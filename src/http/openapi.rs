@@ -40,6 +40,7 @@ use super::problem::{FieldError, Problem};
         (name = "Caller", description = "Who the caller is and which spaces there are."),
         (name = "Bridge keys", description = "Keys for systems that are not to have a Spaces token."),
         (name = "Sessions", description = "The connections to Spaces, one per token."),
+        (name = "Accounts", description = "Accounts whose tokens the bridge gets by itself; for the operator."),
         (name = "Health", description = "Whether the service is well."),
         (name = "Documentation", description = "This document."),
     ),

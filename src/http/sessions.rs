@@ -85,6 +85,19 @@ pub(super) enum SessionStateName {
     Closed,
 }
 
+/// The kinds of token.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case", as = TokenKind)]
+#[expect(dead_code, reason = "the domain's kinds as the document shows them")]
+pub(super) enum TokenKindName {
+    /// An OAuth access token.
+    Oauth,
+    /// A user's or guest's JWT.
+    Jwt,
+    /// A JWT of a service application.
+    ServiceApp,
+}
+
 impl Session {
     fn new(status: SessionStatus, now: Timestamp) -> Self {
         let (account, user_id, display_name) = match status.identity {

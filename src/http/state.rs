@@ -15,6 +15,7 @@ use super::health::Readiness;
 use super::html::Sanitizer;
 use super::listeners::Listeners;
 use super::recent::RecentSends;
+use crate::accounts::AccountRegistry;
 use crate::consumers::ConsumerRegistry;
 use crate::delivery::{AddressGuard, WebhookClient};
 use crate::domain::{Clock, Secret};
@@ -71,6 +72,8 @@ impl Default for HttpSettings {
 pub struct AppParts {
     /// Finds and opens sessions.
     pub sessions: Arc<SessionRegistry>,
+    /// The accounts whose tokens the bridge gets by itself.
+    pub accounts: AccountRegistry,
     /// The webhooks.
     pub webhooks: Arc<WebhookRegistry>,
     /// The subscriptions.

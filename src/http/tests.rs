@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::accounts::{AccountParts, AccountRegistry, AccountSettings, TokenSources};
 use crate::consumers::ConsumerRegistry;
 use crate::delivery::{AddressGuard, DeliverySettings, SystemResolver, WebhookClient};
 use crate::domain::{AccountId, Clock, Interest, Secret, SystemClock};
@@ -23,10 +24,10 @@ use crate::recovery::Recovery;
 use crate::replies::{Replies, ReplyParts, ReplySettings};
 use crate::seal::Keyring;
 use crate::send_log::SendLog;
-use crate::session::{InterestSource, NoTokenSource, SessionDependencies, SessionRegistry, SessionSettings};
+use crate::session::{InterestSource, SessionDependencies, SessionRegistry, SessionSettings};
 use crate::store::{Engine, MemoryStore};
 use crate::subscriptions::SubscriptionRegistry;
-use crate::upstream::{Connector, RestClient, RestSettings, SocketSettings};
+use crate::upstream::{Connector, RestClient, RestSettings, SocketSettings, TokenServer, TokenServerSettings};
 use crate::webhooks::WebhookRegistry;
 
 const ADMIN_KEY: &str = "admin-key-of-24-characters-or-more";
@@ -63,6 +64,7 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
     let receivers = WebhookClient::new(receivers, Arc::clone(&guard), Arc::new(SystemResolver), Arc::clone(&tls));
     let rest = RestSettings { url: nowhere(), timeout: Duration::from_secs(1) };
     let rest = RestClient::new(&rest, (*tls).clone()).expect("a client");
+    let account_tls = (*tls).clone();
     let socket = SocketSettings {
         url: nowhere(),
         protocol: socketio_client::Protocol::EngineIo3,
@@ -71,6 +73,27 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
         connect_timeout: Duration::from_secs(1),
         tls,
     };
+    let account_settings = AccountSettings {
+        allow_commands: false,
+        token_directories: Vec::new(),
+        file_check: Duration::from_secs(5),
+        max_accounts: 10,
+        timeout: Duration::from_secs(1),
+        hidden_variables: "SPACES_BRIDGE_",
+    };
+    let token_server = TokenServerSettings { accounts: None, rest: nowhere(), timeout: Duration::from_secs(1) };
+    let token_server = TokenServer::new(token_server, account_tls.clone()).expect("a client");
+    let accounts = AccountRegistry::load(AccountParts {
+        engine: Arc::clone(&engine),
+        keyring: Arc::clone(&keyring),
+        event_log: Arc::clone(&event_log),
+        rest: rest.clone(),
+        sources: TokenSources::new(token_server, account_settings.clone(), account_tls).expect("a client"),
+        clock: Arc::clone(&clock),
+        metrics: Arc::clone(&metrics),
+        settings: account_settings,
+    });
+    let accounts = accounts.await.expect("loaded");
     let sessions = Arc::new(SessionRegistry::new(SessionDependencies {
         connector: Connector::new(socket).expect("a connector"),
         rest: rest.clone(),
@@ -78,7 +101,7 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
         engine: Arc::clone(&engine),
         sends: Arc::clone(&sends),
         interests: Arc::new(NoInterest),
-        tokens: Arc::new(NoTokenSource),
+        tokens: Arc::new(accounts.clone()),
         keyring: Arc::clone(&keyring),
         clock: Arc::clone(&clock),
         metrics: Arc::clone(&metrics),
@@ -103,6 +126,7 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
     change(&mut settings);
     AppState::new(AppParts {
         sessions,
+        accounts,
         webhooks,
         subscriptions,
         sends,
@@ -504,7 +528,7 @@ fn every_call_is_documented_with_its_failures_and_headers() {
     };
     let mut ids = std::collections::BTreeSet::new();
     let paths = document["paths"].as_object().expect("paths");
-    assert_eq!(paths.len(), 37);
+    assert_eq!(paths.len(), 41);
     for (path, item) in paths {
         for (method, operation) in item.as_object().expect("calls") {
             let call = format!("{method} {path}");

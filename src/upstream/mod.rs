@@ -9,6 +9,7 @@ mod event;
 mod history;
 mod limits;
 mod message;
+mod oauth;
 mod rest;
 mod socket;
 mod text;
@@ -22,6 +23,8 @@ pub use message::{
     ReceivedParent, Sender, TopicType,
 };
 pub(crate) use message::{lenient, lenient_text};
+pub use oauth::{Grant, GrantError, OauthApplication, TokenServer, TokenServerSettings};
+pub(crate) use oauth::{describe, is_passing, read_at_most, retry_after};
 pub use rest::{DirectKind, Profile, RestClient, RestError, RestSettings, SpaceInfo, SpacePage};
 pub use socket::{Connector, Refusal, RefusedMessage, SUBSCRIPTION_REQUIRED, Socket, SocketEvent, SocketSettings};
 pub use text::plain_text;
