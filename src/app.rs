@@ -343,6 +343,12 @@ fn retention(config: &Config) -> Duration {
     DAY.saturating_mul(u32::try_from(config.store.retention_days).unwrap_or(u32::MAX))
 }
 
+/// How far back gaps are closed: not beyond what is kept, since what has gone from the log would come again.
+fn recovery_limit(config: &Config) -> Duration {
+    let hours = u32::try_from(config.session.recovery_limit_hours).unwrap_or(u32::MAX);
+    Duration::from_hours(1).saturating_mul(hours).min(retention(config))
+}
+
 async fn bind(setting: &'static str, address: SocketAddr, config: &Config) -> Result<Listener, AppError> {
     let listener = Listener::bind(address).await.map_err(|source| AppError::Listen { setting, address, source })?;
     Ok(listener.with_patience(Duration::from_secs(config.http.write_timeout_seconds)))
@@ -379,6 +385,10 @@ fn session_settings(config: &Config) -> SessionSettings {
         connects_per_second: config.session.connects_per_second,
         max_sessions: config.session.max_sessions,
         limit_wait: Duration::from_secs(config.session.limit_retry_seconds),
+        recovery_overlap: Duration::from_secs(config.session.recovery_overlap_seconds),
+        recovery_limit: recovery_limit(config),
+        recovery_hold: Duration::from_secs(config.session.recovery_hold_seconds),
+        gap_after: Duration::from_secs(config.session.gap_after_seconds),
     }
 }
 
@@ -433,6 +443,7 @@ fn http_settings(config: &Config) -> HttpSettings {
         admin_key: config.security.admin_key.clone(),
         max_in_flight: config.http.max_requests,
         max_listeners: config.http.max_listeners_per_account,
+        recovery_limit: recovery_limit(config),
         ..HttpSettings::default()
     }
 }

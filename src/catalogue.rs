@@ -90,9 +90,15 @@ pub const KINDS: &[EventKind] = &[
     ),
     kind(
         EventType::SESSION_DISCONNECTED,
-        "A session has lost or closed its connection. What happens in Spaces meanwhile may be missed.",
+        "A session has lost or closed its connection. What happens in Spaces meanwhile is read from the history when it is back.",
         data::session_disconnected,
         examples::session_disconnected,
+    ),
+    kind(
+        EventType::SESSION_GAP,
+        "Events of a space may be missing: a session was not connected, and the history could not be read. Told once of each gap.",
+        data::session_gap,
+        examples::session_gap,
     ),
     kind(
         EventType::SPACE_UPDATED,

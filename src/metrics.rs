@@ -38,6 +38,16 @@ pub struct Metrics {
     pub send_latency: Histogram,
     /// `spaces_bridge_events_total{result}`: events from the upstream (`appended`, `repeated`, `unreadable`).
     pub events: IntCounterVec,
+    /// `spaces_bridge_events_recovered_total`: events that no connection saw and that were found in the history.
+    pub events_recovered: IntCounter,
+    /// `spaces_bridge_recoveries_total{result}`: gaps of spaces that were `closed` or `given_up`.
+    pub recoveries: IntCounterVec,
+    /// `spaces_bridge_recoveries_open`: spaces whose history is still to be read.
+    pub recoveries_open: IntGauge,
+    /// `spaces_bridge_recovery_seconds`: from the beginning of a gap's recovery to its end, by space.
+    pub recovery_latency: Histogram,
+    /// `spaces_bridge_gaps_total{reason}`: gaps that were told of as `session.gap`.
+    pub gaps: IntCounterVec,
     /// `spaces_bridge_append_failures_total`: appends that the store refused and that are tried again.
     pub append_failures: IntCounter,
     /// `spaces_bridge_append_seconds`: one durable append.
@@ -119,6 +129,12 @@ impl Metrics {
             sends: new.counters("sends_total", "Sends by outcome.", &["outcome"]),
             send_latency: new.histogram("send_confirmation_seconds", "From taking a send from its queue to its confirmation."),
             events: new.counters("events_total", "Events from the upstream, by what became of them.", &["result"]),
+            events_recovered: new
+                .counter("events_recovered_total", "Events that no connection saw and that were found in the history."),
+            recoveries: new.counters("recoveries_total", "Gaps of spaces that were closed or given up, by result.", &["result"]),
+            recoveries_open: new.gauge("recoveries_open", "Spaces whose history is still to be read."),
+            recovery_latency: new.histogram("recovery_seconds", "The recovery of a space's gap."),
+            gaps: new.counters("gaps_total", "Gaps that could not be closed, by reason.", &["reason"]),
             append_failures: new.counter("append_failures_total", "Appends that the store refused and that are tried again."),
             append_latency: new.histogram("append_seconds", "One durable append."),
             deliveries: new.counters("deliveries_total", "Deliveries settled, by outcome.", &["outcome"]),

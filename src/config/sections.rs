@@ -153,6 +153,14 @@ pub struct SessionConfig {
     pub max_sessions: usize,
     /// How long a session waits to try again when Spaces lets its user have no further connection, unless Spaces says how long.
     pub limit_retry_seconds: u64,
+    /// So many seconds before the last known event the history is read again after a gap.
+    pub recovery_overlap_seconds: u64,
+    /// How far back the history is read at most, in hours.
+    pub recovery_limit_hours: u64,
+    /// How long live events wait at most for the history before them, in seconds.
+    pub recovery_hold_seconds: u64,
+    /// How long the history may fail until that is told as a gap, in seconds.
+    pub gap_after_seconds: u64,
 }
 
 impl Default for SessionConfig {
@@ -163,6 +171,10 @@ impl Default for SessionConfig {
             connects_per_second: 50,
             max_sessions: 20_000,
             limit_retry_seconds: 300,
+            recovery_overlap_seconds: 120,
+            recovery_limit_hours: 168,
+            recovery_hold_seconds: 60,
+            gap_after_seconds: 600,
         }
     }
 }

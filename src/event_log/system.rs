@@ -8,7 +8,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 
-use super::{EventLog, Logged, LoggedEvent, with_targets};
+use super::{EventLog, LoggedEvent, with_targets};
 use crate::domain::{
     AccountId, Envelope, EventId, EventType, MessageRef, SessionId, SpaceId, Timestamp, WebhookId, WebhookStatus,
 };
@@ -45,6 +45,19 @@ pub enum SystemEvent {
         session_id: SessionId,
         /// What Spaces said, without the token.
         reason: String,
+    },
+    /// `session.gap`.
+    SessionGap {
+        /// The session.
+        session_id: SessionId,
+        /// The space.
+        space_id: SpaceId,
+        /// From when on something may be missing.
+        from: Timestamp,
+        /// Until when, if it has ended.
+        to: Option<Timestamp>,
+        /// Why the history does not close it, in one word.
+        reason: &'static str,
     },
     /// `send.failed`.
     SendFailed {
@@ -120,6 +133,7 @@ impl SystemEvent {
             Self::SessionConnected { .. } => EventType::SESSION_CONNECTED,
             Self::SessionDisconnected { .. } => EventType::SESSION_DISCONNECTED,
             Self::SessionAuthFailed { .. } => EventType::SESSION_AUTH_FAILED,
+            Self::SessionGap { .. } => EventType::SESSION_GAP,
             Self::SendFailed { .. } => EventType::SEND_FAILED,
             Self::WebhookDisabled { .. } => EventType::WEBHOOK_DISABLED,
             Self::WebhookTest { .. } => EventType::WEBHOOK_TEST,
@@ -145,6 +159,9 @@ impl SystemEvent {
             Self::SendFailed { reference, .. } => derived_id(account, &self.event_type(), &[reference.as_str()]),
             Self::WebhookDisabled { webhook_id, reason, opened_at, .. } => {
                 derived_id(account, &self.event_type(), &[webhook_id.as_str(), reason, &opened_at.as_millis().to_string()])
+            }
+            Self::SessionGap { space_id, from, reason, .. } => {
+                derived_id(account, &self.event_type(), &[space_id.as_str(), reason, &from.as_millis().to_string()])
             }
             Self::SessionConnected { .. }
             | Self::SessionDisconnected { .. }
@@ -241,8 +258,8 @@ impl EventLog {
         for _ in 0..2 {
             let Some(fence) = self.system.fence(&*self.engine).await? else { return Err(SystemEventError::Fenced) };
             match self.write(fence.clone(), vec![event.clone()]).await? {
-                Logged::Durable => return Ok(()),
-                Logged::Fenced => self.system.forget(&fence).await,
+                Some(_) => return Ok(()),
+                None => self.system.forget(&fence).await,
             }
         }
         Err(SystemEventError::Fenced)

@@ -12,6 +12,7 @@ use super::error::{ApiError, Resource};
 use super::extract::{ApiPath, ApiQuery};
 use super::limits::LimitsView;
 use super::page::{Page, PageQuery};
+use super::session_recovery::RecoveryView;
 use super::subscriptions::Subscription;
 use crate::domain::{AccountId, SessionId, SessionState, Timestamp};
 use crate::session::{SessionHandle, SessionStatus};
@@ -64,6 +65,8 @@ pub(super) struct Session {
     /// When its token ends; `null` if the token does not say so.
     #[schema(value_type = Option<String>, format = DateTime, required)]
     token_expires_at: Option<Timestamp>,
+    /// How it closes the gaps that lost connections have left.
+    recovery: RecoveryView,
 }
 
 /// Where a session stands.
@@ -121,6 +124,7 @@ impl Session {
             limits: LimitsView::new(&status.governor, now),
             spaces: status.channels.into_iter().map(Subscription::from).collect(),
             token_expires_at: status.token_expires_at,
+            recovery: status.recovery.into(),
         }
     }
 }

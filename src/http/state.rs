@@ -51,6 +51,8 @@ pub struct HttpSettings {
     pub max_listeners: usize,
     /// How long a direct space once found is remembered.
     pub direct_ttl: Duration,
+    /// How far back the history can be read.
+    pub recovery_limit: Duration,
 }
 
 impl Default for HttpSettings {
@@ -64,6 +66,7 @@ impl Default for HttpSettings {
             max_in_flight: 10_000,
             max_listeners: 10,
             direct_ttl: Duration::from_hours(1),
+            recovery_limit: Duration::from_hours(168),
         }
     }
 }

@@ -20,6 +20,7 @@ use super::filter_schema::FilterShape;
 use super::idempotency::{IdempotencyHeader, Keyed, NoBody};
 use super::page::{Page, PageQuery};
 use super::reach::Reach;
+use super::since::checked_since;
 use super::webhook_pace::{RateLimitForm, RetryPolicyForm, checked_rate, checked_retry, checked_timeout};
 use super::webhook_request::{AuthorizationBody, AuthorizationName, FormatName, SigningName, checked_headers};
 use super::webhook_secret::WebhookSecret;
@@ -244,6 +245,11 @@ pub(super) struct WebhookCreation {
     #[serde(default)]
     #[schema(value_type = SigningName, default = "hmac")]
     signing: Signing,
+    /// From when on it wants what happened before, as far as the spaces' history tells and the log does not have it yet. Not in the
+    /// future; without it, the webhook begins now.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime, example = "2026-11-20T00:00:00Z")]
+    since: Option<Timestamp>,
 }
 
 pub(super) fn all_messages() -> Vec<EventPattern> {
@@ -352,7 +358,8 @@ pub(super) struct WebhookTest {
 ///
 /// Events of the spaces that it wants are posted to its address, signed as Standard Webhooks says, at least once each. The caller's
 /// token is stored, sealed, so that the session listens on without the caller, also after a restart; a later call with a fresher
-/// token of the same user takes its place. The answer alone, and `GET /webhooks/{id}/secret`, show the signing secret or public key.
+/// token of the same user takes its place. With `since`, the history of its spaces from then on is read once; what the log does not have
+/// yet comes as events with `recovered: true`. The answer alone, and `GET /webhooks/{id}/secret`, show the signing secret or public key.
 #[utoipa::path(
     post,
     path = "/webhooks",
@@ -371,14 +378,23 @@ pub(super) async fn create_webhook(
     MayUseWebhooks(caller): MayUseWebhooks,
     Keyed(call, ApiJson(creation)): Keyed<ApiJson<WebhookCreation>>,
 ) -> Result<Response, ApiError> {
+    let since = checked_since(creation.since, &app)?;
+    if since.is_some() && !creation.enabled {
+        return Err(ApiError::field("/since", "it is for a webhook that is enabled"));
+    }
     let new = creation.checked(&app)?;
     caller.reach(&app).await?.check_selectors(&new.spaces)?;
     let scope = caller.scope(&app).await?;
-    call.once(&app, &scope, |seed| create(app.clone(), caller, WebhookId::of_seed(&seed), new)).await
+    call.once(&app, &scope, |seed| create(app.clone(), caller, WebhookId::of_seed(&seed), (new, since))).await
 }
 
 /// Registers a webhook under this id, to the end. If it is registered already, that is the answer.
-async fn create(app: AppState, caller: AccountCaller, id: WebhookId, new: NewWebhook) -> Result<Response, ApiError> {
+async fn create(
+    app: AppState,
+    caller: AccountCaller,
+    id: WebhookId,
+    (new, since): (NewWebhook, Option<Timestamp>),
+) -> Result<Response, ApiError> {
     let (session, identity) = caller.identity(&app).await?;
     if new.handshake {
         ask_permission(&app.receivers, &new.url, new.pace.rate_limit).await?;
@@ -388,9 +404,14 @@ async fn create(app: AppState, caller: AccountCaller, id: WebhookId, new: NewWeb
         async move {
             // The token first: a webhook whose session does not come back after a restart would be a broken promise.
             app.sessions.keep(&session, &identity).await?;
+            let spaces = new.spaces.clone();
             let created = app.webhooks.create_once(id, identity.account.clone(), new).await;
             app.sessions.interest_changed(&identity.account).await?;
-            Ok(created?)
+            let created = created?;
+            if let Some(since) = since {
+                app.sessions.read_back(&identity.account, spaces, since).await?;
+            }
+            Ok(created)
         }
     };
     let webhook = app.to_the_end(work).await?;

@@ -3,11 +3,13 @@
 //! heartbeats go on whatever the store, the REST API or the callers do.
 
 mod connection;
+mod direct;
 mod ending;
 mod events;
 mod handover;
 mod limits;
 mod news;
+mod recovery;
 mod renewal;
 mod sends;
 mod spaces;
@@ -29,22 +31,24 @@ use super::budget::EmitBudget;
 use super::channels::Channels;
 use super::handle::{Command, SessionHandle};
 use super::handover::Handover;
-use super::inbox::{AppendStep, Inbox};
+use super::inbox::{AppendStep, Entry, Inbox};
 use super::link::{Link, LinkHealth, LinkStep};
 use super::news::News;
 use super::own_sends::Member;
 use super::pending::PendingSends;
 use super::queue::{QueuedSend, SendQueue};
+use super::recovery::{Recovery, RecoverySettings};
 use super::renewal::RenewalError;
 use super::renewing::Renewal;
 use super::shared::Shared;
 use super::types::{Identity, SessionStatus};
+use super::watermarks::Reach;
 use crate::domain::{
     AccountId, ClosedReason, Credential, Interest, SessionId, SessionState, SpaceId, Timestamp, TokenKind, TokenLife,
 };
 use crate::governor::ReportedLimits;
 use crate::store::{Fence, Wanted};
-use crate::upstream::{Profile, RestError, SpaceInfo};
+use crate::upstream::{Profile, RestError, SpaceInfo, TopicType};
 
 /// Commands a session may have waiting; a caller beyond that is told `Busy`.
 const COMMAND_QUEUE: usize = 64;
@@ -85,6 +89,7 @@ pub(super) fn new(shared: Arc<Shared>, known: Known) -> (SessionHandle, impl Fut
         channels: Vec::new(),
         token_expires_at: TokenLife::read(&known.credential).expires_at,
         limited_until: None,
+        recovery: super::RecoveryStatus::default(),
         governor,
     };
     let (status, watch) = watch::channel(status);
@@ -105,6 +110,8 @@ enum Job {
     Recorded,
     Renewed(Result<(), RenewalError>),
     Verified(Result<Profile, RestError>),
+    Marks(recovery::MarksJob),
+    LookedUp(SpaceId, Result<Option<TopicType>, RestError>),
 }
 
 /// How a session ends.
@@ -120,6 +127,7 @@ enum Step {
     Append(AppendStep),
     Job(Job),
     Handover,
+    Page(recovery::PageRead),
     Timer,
 }
 
@@ -152,6 +160,9 @@ struct SessionActor {
     identify_at: Option<Instant>,
     list_at: Option<Instant>,
     jobs: FuturesUnordered<BoxFuture<'static, Job>>,
+    recovery: Recovery<Entry>,
+    history: recovery::History,
+    look_ups: direct::LookUps,
     needed_at: Instant,
     /// Whether it lives without anyone who uses it, because the account's token is managed.
     pinned: bool,
@@ -175,6 +186,12 @@ impl SessionActor {
     ) -> Self {
         let now = Instant::now();
         let (known, governor) = (status.borrow().identity.clone(), Arc::clone(&status.borrow().governor));
+        let settings = &shared.settings;
+        let recovery = Recovery::new(RecoverySettings {
+            reach: Reach { overlap: settings.recovery_overlap, limit: settings.recovery_limit },
+            hold: settings.recovery_hold,
+            tell_after: settings.gap_after,
+        });
         Self {
             link: Link::idle(),
             health: LinkHealth::new(shared.settings.limit_wait),
@@ -201,6 +218,9 @@ impl SessionActor {
             listed: Vec::new(),
             list_at: None,
             jobs: FuturesUnordered::new(),
+            recovery,
+            history: recovery::History::new(now),
+            look_ups: direct::LookUps::default(),
             needed_at: now,
             pinned: false,
             own_sends: None,
@@ -239,6 +259,7 @@ impl SessionActor {
                 step = self.inbox.next(), if self.inbox.is_appending() => Step::Append(step),
                 Some(job) = self.jobs.next(), if !self.jobs.is_empty() => Step::Job(job),
                 () = Handover::changed(&mut self.handover) => Step::Handover,
+                Some(page) = self.history.reads.next(), if !self.history.reads.is_empty() => Step::Page(page),
                 () = &mut self.timer, if self.timer_at.is_some() => Step::Timer,
             };
             match step {
@@ -248,6 +269,7 @@ impl SessionActor {
                 Step::Append(step) => self.on_append(step),
                 Step::Job(job) => self.on_job(job),
                 Step::Handover => self.on_handover(),
+                Step::Page(page) => self.on_page(page),
                 Step::Timer => self.on_timer(),
             }
             self.pump();
@@ -264,6 +286,7 @@ impl SessionActor {
         self.advance_handover();
         self.end_retirement(now);
         self.tell_news(now);
+        self.recover(now);
         if let Some(fence) = &self.fence {
             self.inbox.start(&self.shared.event_log, fence, now);
         }
@@ -283,7 +306,7 @@ impl SessionActor {
             let (shared, credential) = (Arc::clone(shared), credential.clone());
             self.jobs.push(Box::pin(async move { Job::Identified(shared.rest.me(&credential).await) }));
         }
-        if self.list_at.is_some_and(|at| at <= now) {
+        if self.list_at.is_some_and(|at| at <= now) && !self.history.is_loading() {
             self.list_at = None;
             let (shared, credential) = (Arc::clone(shared), credential.clone());
             self.jobs.push(Box::pin(async move { Job::Listed(shared.rest.spaces(&credential).await) }));
@@ -300,6 +323,8 @@ impl SessionActor {
             Job::Recorded => {}
             Job::Renewed(renewed) => self.on_renewed(renewed),
             Job::Verified(profile) => self.on_verified(profile),
+            Job::Marks(job) => self.on_marks(job),
+            Job::LookedUp(space, kind) => self.on_looked_up(space, kind),
         }
     }
 
@@ -371,7 +396,8 @@ impl SessionActor {
             self.inbox.retry_at(),
             self.news_at(),
             self.identify_at,
-            self.list_at,
+            self.list_at.filter(|_| !self.history.is_loading()),
+            self.recover_at(now),
             self.idle_at(),
             self.renewal.next_at(),
             self.retire_until,

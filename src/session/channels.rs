@@ -112,6 +112,11 @@ impl Channels {
         }
     }
 
+    /// Whether `space` is wanted or had.
+    pub(super) fn has(&self, space: &SpaceId) -> bool {
+        self.channels.contains_key(space)
+    }
+
     /// Whether the upstream has the word: `space` was asked for, or is being joined.
     pub(super) fn is_asked(&self, space: &SpaceId) -> bool {
         let progress = self.channels.get(space).map(|channel| &channel.progress);

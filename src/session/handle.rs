@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::renewal::RenewalError;
 use super::types::{Identity, OutgoingMessage, SendOutcome, SessionError, SessionStatus, Unconfirmed};
+use super::watermarks::Wish;
 use crate::domain::{AccountId, ClosedReason, Credential, MessageRef, SessionId, SessionState, SpaceId, Timestamp, TokenKind};
 use crate::governor::Allowance;
 
@@ -33,6 +34,8 @@ pub(super) enum Command {
     Retire,
     /// Give up the connection, if there is one, and make another at once.
     Restart,
+    /// Someone wants the history of spaces; the wish is stored under this id.
+    Wish(String, Wish),
     /// End.
     Close(ClosedReason),
 }
@@ -212,6 +215,12 @@ impl SessionHandle {
     pub(super) fn token_end(&self) -> Option<(TokenKind, Timestamp)> {
         let status = self.0.status.borrow();
         status.token_expires_at.filter(|_| status.state.is_usable()).map(|at| (status.token_kind, at))
+    }
+
+    /// Tells the session of a wish that is stored.
+    pub(super) async fn wish(&self, id: String, wish: Wish) {
+        // A session that has ended leaves it to the next one.
+        let _ = self.0.commands.send(Command::Wish(id, wish)).await;
     }
 
     /// Ends the session and waits until its connection is closed.

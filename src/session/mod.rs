@@ -8,6 +8,7 @@ mod actor;
 mod budget;
 mod channels;
 mod freshness;
+mod gaps;
 mod handle;
 mod handover;
 mod inbox;
@@ -19,15 +20,18 @@ mod opening;
 mod own_sends;
 mod pending;
 mod queue;
+mod recovery;
 mod registry;
 mod renewal;
 mod renewing;
 mod serving;
 mod shared;
 mod types;
+mod watermarks;
 
 use std::time::Duration;
 
+pub use gaps::{Gap, GapReason, RecoveryState, RecoveryStatus};
 pub use handle::SessionHandle;
 pub use interest::InterestSource;
 pub use registry::SessionRegistry;
@@ -51,4 +55,12 @@ pub struct SessionSettings {
     pub max_sessions: usize,
     /// How long a session waits to try again when Spaces lets its user have no further connection.
     pub limit_wait: Duration,
+    /// So much before the last known event the history is read again after a gap.
+    pub recovery_overlap: Duration,
+    /// How far back the history is read at most.
+    pub recovery_limit: Duration,
+    /// How long live events wait at most for the history before them.
+    pub recovery_hold: Duration,
+    /// How long the history may fail until that is told as a gap.
+    pub gap_after: Duration,
 }

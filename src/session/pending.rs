@@ -19,6 +19,9 @@ const LATE_ECHO: Duration = Duration::from_mins(10);
 /// Most sends of one session that nobody waits for; beyond it the oldest are looked out for no longer.
 const MAX_LATE: usize = 256;
 
+/// How far the clocks of Spaces and of this machine may differ for a message of the history to be taken for a send.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(2);
+
 /// Where the end of a send is told.
 pub(super) type Reply = oneshot::Sender<Result<SendOutcome, SessionError>>;
 
@@ -87,6 +90,26 @@ impl PendingSends {
             Some(loopback) if loopback.reference.is_some() => None,
             _ => self.take_by_content(trace),
         }
+    }
+
+    /// Takes the send that a message of the history is, which was created `age` ago: one that nobody waits for any more and that was
+    /// handed over no later than that. A message that is older than the send is another one, though it may say the same.
+    pub(super) fn take_late(&mut self, trace: &Trace<'_>, age: Duration, now: Instant) -> Option<PendingSend> {
+        let is_late = |send: &PendingSend| send.late_until.is_some();
+        if let Some(loopback) = trace.loopback.filter(|loopback| loopback.reference.is_some()) {
+            let ours = loopback.bridge.as_deref() == Some(LOOPBACK_BRIDGE);
+            let reference = loopback.reference.as_deref().filter(|_| ours)?.parse().ok()?;
+            let number = *self.numbers.get(&reference)?;
+            return self.by_number.get(&number).is_some_and(is_late).then(|| self.remove(number)).flatten();
+        }
+        let text = plain_text(trace.html.unwrap_or_default());
+        let number = self.by_number.iter().find_map(|(number, send)| {
+            let message = &send.message;
+            let same_place = message.space.as_str() == trace.space && trace.category.is_none_or(|word| word == message.category);
+            let in_time = now.saturating_duration_since(send.accepted_at) + CLOCKS_DIFFER >= age;
+            (is_late(send) && same_place && in_time && text == message.plain_text).then_some(*number)
+        })?;
+        self.remove(number)
     }
 
     fn take_by_content(&mut self, trace: &Trace<'_>) -> Option<PendingSend> {
@@ -224,6 +247,26 @@ mod tests {
         assert!(!sends.is_empty());
         sends.expire(expiry);
         assert!(sends.is_empty() && sends.next_expiry().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_of_the_history_is_only_a_send_that_was_given_up_and_is_no_older_than_it() {
+        let mut sends = PendingSends::default();
+        let (given_up, awaited) = (pending(&mut sends, "s1", "same"), pending(&mut sends, "s1", "same"));
+        let second = Duration::from_secs(1);
+        tokio::time::advance(second * 10).await;
+        let now = Instant::now();
+        assert!(sends.take_late(&trace(None, "s1", "same"), second, now).is_none(), "its echo may still come");
+        sends.stop_waiting(&given_up, now);
+        for (space, text, age) in [("s1", "same", second * 60), ("s1", "other", second), ("s2", "same", second)] {
+            assert!(sends.take_late(&trace(None, space, text), age, now).is_none(), "{space} {text} {age:?}");
+        }
+        assert!(sends.take_late(&trace(Some(&loopback(&awaited)), "s1", "same"), second, now).is_none());
+        let taken = sends.take_late(&trace(None, "s1", "<p>same</p>"), second * 9, now);
+        assert_eq!(taken.map(|send| send.message.reference), Some(given_up));
+        sends.connection_lost(now);
+        let taken = sends.take_late(&trace(Some(&loopback(&awaited)), "s1", "other words"), second * 60, now);
+        assert_eq!(taken.map(|send| send.message.reference), Some(awaited), "the reference decides");
     }
 
     #[tokio::test(start_paused = true)]

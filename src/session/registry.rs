@@ -7,8 +7,9 @@ use tracing::{error, warn};
 
 use super::opening::Refused;
 use super::shared::{SessionDependencies, Shared};
+use super::watermarks::{self, Wish};
 use super::{Identity, SessionError, SessionHandle};
-use crate::domain::{AccountId, ClosedReason, Credential, SessionId, Timestamp, TokenKind};
+use crate::domain::{AccountId, ClosedReason, Credential, SessionId, SpaceSelector, Timestamp, TokenKind};
 use crate::store::{Result as StoreResult, Wanted};
 
 /// Sessions taken from the store at a time at the start.
@@ -134,10 +135,29 @@ impl SessionRegistry {
         let Some(kept) = self.shared.serving.kept(account) else { return Ok(()) };
         if !self.shared.is_needed(account) {
             self.forget(account, &kept).await?;
+            watermarks::forget(&*self.shared.engine, account).await.map_err(|error| {
+                error!(error = &error as &dyn std::error::Error, "failed to remove the watermarks of an account");
+                SessionError::Store
+            })?;
         }
         let successor = self.shared.serving.successor(account);
         for handle in [Some(kept), successor].into_iter().flatten().filter_map(|id| self.get(&id)) {
             handle.interest_changed().await;
+        }
+        Ok(())
+    }
+
+    /// Has the history of spaces read from `since` on, once, by the session that serves `account`: now, or when there is one. Events
+    /// that are not in the log yet go into it.
+    pub async fn read_back(&self, account: &AccountId, spaces: Vec<SpaceSelector>, since: Timestamp) -> Result<(), SessionError> {
+        let (wish, now) = (Wish { spaces, since }, self.shared.clock.now());
+        let stored = watermarks::store_wish(&*self.shared.engine, account, &wish, now).await;
+        let id = stored.map_err(|error| {
+            error!(error = &error as &dyn std::error::Error, "failed to store a wish for history");
+            SessionError::Store
+        })?;
+        if let Some(handle) = self.of_account(account) {
+            handle.wish(id, wish).await;
         }
         Ok(())
     }

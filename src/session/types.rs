@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
+use super::gaps::RecoveryStatus;
 use super::handle::NOT_CONNECTED_RETRY;
 use crate::domain::{AccountId, MessageRef, SessionId, SessionState, SpaceId, Timestamp, TokenKind};
 use crate::governor::{Allowance, Governor};
@@ -197,6 +198,8 @@ pub struct SessionStatus {
     pub token_expires_at: Option<Timestamp>,
     /// Set while Spaces lets the user have no further connection: when another attempt is made.
     pub limited_until: Option<Instant>,
+    /// How it closes the gaps that lost connections have left.
+    pub recovery: RecoveryStatus,
     /// What Spaces allows its user, and what is left of it.
     pub governor: Arc<Governor>,
 }

@@ -12,6 +12,7 @@ mod message;
 mod oauth;
 mod rest;
 mod socket;
+mod space;
 mod text;
 
 pub use activity::{ActivityKind, ReceivedActivity};

@@ -12,6 +12,7 @@ mod keys;
 mod limits;
 mod reading;
 mod real_socketio;
+mod recovery;
 mod secrets;
 mod sending;
 mod session_tasks;

@@ -28,7 +28,9 @@ impl SessionActor {
                 if self.health.connected(Instant::now()) {
                     self.shared.metrics.reconnects.inc();
                     self.status.send_modify(|status| status.reconnects += 1);
+                    self.list_after_gap();
                 }
+                self.on_new_connection();
                 self.channels.retry_refused();
                 self.channels_changed = true;
                 self.news.connected();
@@ -45,6 +47,7 @@ impl SessionActor {
                 let now = Instant::now();
                 self.lose_pending(now);
                 self.channels.connection_lost();
+                self.on_connection_lost();
                 self.channels_changed = true;
                 let (after, reason) = (self.health.lost(&disconnect, now), disconnect.to_string());
                 self.news.lost(&reason);

@@ -40,8 +40,11 @@ impl SessionActor {
         self.commands.close();
         self.answer_all(&end);
         self.lose_pending(Instant::now());
+        self.end_look_ups();
+        self.release_held();
         self.tell_end(&end);
         self.append_last().await;
+        self.end_recovery().await;
         self.end_jobs().await;
         self.link.close().await;
         if state == SessionState::Closed {
@@ -76,7 +79,12 @@ impl SessionActor {
                 Command::Send { reply, .. } => drop(reply.send(Err(error()))),
                 Command::Subscribe { reply, .. } | Command::Explain { reply, .. } => drop(reply.send(Err(error()))),
                 Command::StopWaiting { reference, reply } => drop(reply.send(self.stop_waiting(&reference))),
-                Command::InterestChanged | Command::Serve(_) | Command::Retire | Command::Restart | Command::Close(_) => {}
+                Command::InterestChanged
+                | Command::Serve(_)
+                | Command::Retire
+                | Command::Restart
+                | Command::Wish(..)
+                | Command::Close(_) => {}
             }
         }
     }

@@ -36,6 +36,7 @@ impl SessionActor {
             SocketEvent::Subscribed(space) => {
                 self.channels.confirmed(&space);
                 self.channels_changed = true;
+                self.on_subscribed(&space);
             }
             SocketEvent::SubscribeFailed { space, refusal } => self.on_subscription_refused(space, refusal),
             SocketEvent::Activity(kind, raw) => self.on_activity(kind, &raw),
@@ -61,7 +62,11 @@ impl SessionActor {
     pub(super) fn take_message(&mut self, raw: &RawValue, received_at: Timestamp) {
         let Ok(message) = serde_json::from_str::<ReceivedMessage<'_>>(raw.get()) else { return self.unreadable() };
         let Some(account) = self.account() else { return };
+        if self.look_up_first(&message, raw, received_at) {
+            return;
+        }
         let echo = self.settle(&message, raw);
+        self.note_own_id(&message);
         let own = !matches!(echo, Echo::Foreign) || is_own(&message);
         let direct = message.topic_id.as_deref().is_some_and(|space| self.is_direct(space));
         let circumstances = Circumstances { account: &account, own, recovered: false, direct, received_at };
@@ -85,8 +90,9 @@ impl SessionActor {
             occurred_at: event.occurred_at,
             body: event.body,
         };
+        self.notice_direct(&event);
         let confirm = confirm.and_then(|confirm| self.confirm_unless_delivered(&event, confirm));
-        self.inbox.push(Entry { event, confirm });
+        self.admit(Entry { event, confirm, recovered: false });
     }
 
     /// Who sent a message that nobody is to be told of learns at once that Spaces has it; else once its deliveries are durable.
@@ -139,7 +145,7 @@ impl SessionActor {
         Some((id, send))
     }
 
-    fn confirm(&self, id: &str, send: PendingSend, message: &ReceivedMessage<'_>, raw: &RawValue) -> Echo {
+    pub(super) fn confirm(&self, id: &str, send: PendingSend, message: &ReceivedMessage<'_>, raw: &RawValue) -> Echo {
         self.shared.metrics.send_latency.observe(send.accepted_at.elapsed().as_secs_f64());
         self.count_send("confirmed");
         if let Some(own_sends) = &self.own_sends {
@@ -178,6 +184,7 @@ impl SessionActor {
         match send.reply {
             Some(reply) if refusal.wants_subscription() && !send.resent => {
                 self.channels.lost(&send.message.space);
+                self.recovery.lost(&send.message.space, Instant::now());
                 self.queue.push(QueuedSend { message: send.message, reply, accepted_at: send.accepted_at, resent: true });
             }
             Some(reply) => {
@@ -201,6 +208,7 @@ impl SessionActor {
     pub(super) fn on_append(&mut self, step: AppendStep) {
         match step {
             AppendStep::Durable => {
+                self.note_durable();
                 if self.status.borrow().store_failing_since.is_some() {
                     info!("the store takes the events of session `{}` again", self.id);
                     self.status.send_modify(|status| status.store_failing_since = None);
@@ -219,6 +227,6 @@ impl SessionActor {
 }
 
 /// Whether the bridge sent it over this connection.
-fn is_own(message: &ReceivedMessage<'_>) -> bool {
+pub(super) fn is_own(message: &ReceivedMessage<'_>) -> bool {
     message.loopback.as_ref().is_some_and(|loopback| loopback.bridge.as_deref() == Some(LOOPBACK_BRIDGE))
 }

@@ -69,9 +69,9 @@ impl SessionActor {
         self.tell(account, &event);
     }
 
-    fn tell(&mut self, account: AccountId, event: &SystemEvent) {
+    pub(super) fn tell(&mut self, account: AccountId, event: &SystemEvent) {
         let event = event.happened(account, self.shared.clock.now());
-        self.inbox.push(Entry { event, confirm: None });
+        self.inbox.push(Entry { event, confirm: None, recovered: false });
     }
 
     /// Presence and media go into the log only if a webhook asks for them: they are frequent, and few want them.
@@ -96,7 +96,7 @@ impl SessionActor {
             body: event.body,
         };
         if self.shared.event_log.may_have_targets(&event) {
-            self.inbox.push(Entry { event, confirm: None });
+            self.inbox.push(Entry { event, confirm: None, recovered: false });
         }
     }
 }

@@ -43,7 +43,10 @@ impl SessionActor {
                     Job::Joined(space, joined)
                 }));
             }
-            Some(AfterRefusal::Refused(space)) => warn!(space.id = %space, "Spaces refuses the subscription to space `{space}`"),
+            Some(AfterRefusal::Refused(space)) => {
+                warn!(space.id = %space, "Spaces refuses the subscription to space `{space}`");
+                self.on_space_refused(&space);
+            }
             None => debug!("a subscription was refused that nobody asked for"),
         }
     }
@@ -63,7 +66,12 @@ impl SessionActor {
                 None
             }
         };
-        self.channels_changed |= self.channels.joined(space, refusal, Instant::now());
+        let is_refused = refusal.is_some();
+        let changed = self.channels.joined(space, refusal, Instant::now());
+        self.channels_changed |= changed;
+        if is_refused && changed {
+            self.on_space_refused(space);
+        }
     }
 
     pub(super) fn subscribe_wanted(&mut self, now: Instant) {
@@ -104,6 +112,7 @@ impl SessionActor {
         self.status.send_if_modified(|status| std::mem::replace(&mut status.durable, kept.is_some()) != kept.is_some());
         let serves = account.as_ref().filter(|_| kept.is_some() || self.is_preparing());
         let interest = serves.map(|account| self.shared.interests.interest(account)).unwrap_or_default();
+        let kept = kept.is_some();
         if interest.needs_list() && !self.interest.needs_list() {
             self.list_at = Some(Instant::now());
         }
@@ -113,6 +122,7 @@ impl SessionActor {
         }
         self.pinned = pinned;
         self.interest = interest;
+        self.follow_marks(kept);
         self.want_spaces();
     }
 
@@ -130,6 +140,7 @@ impl SessionActor {
                 self.let_go_at = Some(now + self.budget.wait(EmitClass::Subscription, now));
                 break;
             }
+            self.on_space_left(&space);
             self.channels.forget(&space);
             if is_told {
                 match self.link.unsubscribe(&space) {
@@ -169,8 +180,10 @@ impl SessionActor {
     pub(super) fn on_listed(&mut self, spaces: Result<Vec<SpaceInfo>, RestError>) {
         let again = match spaces {
             Ok(spaces) => {
+                self.note_listed(&spaces);
                 self.listed = spaces;
                 self.want_spaces();
+                self.after_listing();
                 LIST_AGAIN
             }
             Err(error) => {

@@ -98,6 +98,20 @@ impl Answer {
     }
 }
 
+/// A service that stands still.
+#[derive(Debug)]
+pub(crate) struct Stopped {
+    config: Config,
+    data: Arc<TempDir>,
+}
+
+impl Stopped {
+    /// Starts it again on the same store.
+    pub(crate) async fn start(self) -> Bridge {
+        Bridge::run(self.config, self.data).await
+    }
+}
+
 impl Bridge {
     /// A service with an empty store.
     pub(crate) async fn start(upstream: &FakeUpstream) -> Self {
@@ -156,6 +170,13 @@ impl Bridge {
         self.stop().await;
         change(data.path());
         Self::run(config, data).await
+    }
+
+    /// Stops the service until [`Stopped::start`].
+    pub(crate) async fn stop_for_now(self) -> Stopped {
+        let (config, data) = (self.config.clone(), Arc::clone(&self.data));
+        self.stop().await;
+        Stopped { config, data }
     }
 
     /// The same with other settings.
