@@ -122,6 +122,7 @@ impl InterestSource for Interests {
 
 impl App {
     /// Binds the listeners, opens the store and puts everything together. Nothing runs yet.
+    #[expect(clippy::too_many_lines, reason = "the list of all parts, in the order in which they need each other")]
     pub async fn build(config: Config) -> Result<Self, AppError> {
         let public = bind("http.listen", config.http.listen, &config).await?;
         let internal = bind("http.internal_listen", config.http.internal_listen, &config).await?;
@@ -178,6 +179,7 @@ impl App {
             settings: session_settings(&config),
             incarnation: member.incarnation,
         }));
+        accounts.meet(&(Arc::clone(&sessions) as _));
 
         let listeners = vec![public.address(), internal.address()];
         let guard = Arc::new(AddressGuard::new(AllowList::new(config.webhooks.allow_networks.clone()), listeners));
@@ -209,12 +211,7 @@ impl App {
             subscriptions,
             sends,
             keys: Arc::new(KeyRegistry::load(Arc::clone(&engine), Arc::clone(&clock)).await?),
-            idempotency: Idempotency::new(
-                Arc::clone(&engine),
-                keyring,
-                Arc::clone(&clock),
-                Duration::from_hours(config.http.idempotency_hours),
-            ),
+            idempotency: idempotency(&config, &engine, keyring, &clock),
             consumers: Arc::new(ConsumerRegistry::new(Arc::clone(&engine), Arc::clone(&clock))),
             replies: replies.clone(),
             event_log,
@@ -285,7 +282,7 @@ impl App {
         let (public, internal) = (tokio::spawn(public), tokio::spawn(internal));
         let dispatcher = DeliveryDispatcher::spawn(self.delivery, delivery_settings(&self.config));
         let restored = self.sessions.restore().await?;
-        self.accounts.start(Arc::clone(&self.sessions) as _);
+        self.accounts.start();
         self.replies.start();
         self.readiness.set(ReadyState::Ready);
         info!(sessions = restored, "ready");
@@ -336,6 +333,11 @@ async fn keyring(config: &Config, engine: &Arc<dyn Engine>) -> Result<Arc<Keyrin
         None => master_key::find_or_generate(&config.store.path)?,
     };
     Ok(Arc::new(master_key::open_keyring(engine, &master).await?))
+}
+
+fn idempotency(config: &Config, engine: &Arc<dyn Engine>, keyring: Arc<Keyring>, clock: &Arc<dyn Clock>) -> Idempotency {
+    let kept = Duration::from_hours(config.http.idempotency_hours);
+    Idempotency::new(Arc::clone(engine), keyring, Arc::clone(clock), kept)
 }
 
 /// How long events and their settled deliveries are kept.

@@ -167,6 +167,7 @@ impl Keyring {
     }
 
     /// The same keyring with a new random key to seal with. Sessions keep their names.
+    #[must_use]
     pub fn with_new_sealing_key(&self) -> Self {
         Self { sealing: Key::random(), naming: self.naming.clone() }
     }

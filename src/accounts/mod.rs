@@ -35,7 +35,7 @@ pub use record::{Failure, Standing};
 pub use registry::{AccountParts, AccountRegistry, AccountView};
 pub use source::{MintError, TokenSources};
 
-use crate::domain::{AccountId, Credential, SessionId};
+use crate::domain::{AccountId, Credential, SessionId, SessionState};
 use crate::session::{Identity, SessionError, SessionRegistry};
 use crate::store::StoreError;
 
@@ -62,6 +62,9 @@ pub trait AccountSessions: Send + Sync + 'static {
     /// Lets the account go over to this token, and keeps its session from now on. A repeat changes nothing.
     async fn adopt(&self, identity: Identity, credential: Credential) -> Result<SessionId, SessionError>;
 
+    /// Whether Spaces refused the token of this session.
+    fn is_refused(&self, session: &SessionId) -> bool;
+
     /// The account is not managed any more.
     async fn release(&self, account: &AccountId) -> Result<(), SessionError>;
 }
@@ -70,6 +73,10 @@ pub trait AccountSessions: Send + Sync + 'static {
 impl AccountSessions for SessionRegistry {
     async fn adopt(&self, identity: Identity, credential: Credential) -> Result<SessionId, SessionError> {
         self.adopt(identity, credential).await.map(|handle| handle.id().clone())
+    }
+
+    fn is_refused(&self, session: &SessionId) -> bool {
+        self.get(session).is_some_and(|handle| handle.state() == SessionState::AuthFailed)
     }
 
     async fn release(&self, account: &AccountId) -> Result<(), SessionError> {

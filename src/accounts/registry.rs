@@ -1,7 +1,7 @@
 //! [`AccountRegistry`]: all managed accounts, in memory and in the store, and what the operator does with them.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
@@ -61,8 +61,8 @@ impl std::fmt::Debug for AccountRegistry {
 
 pub(super) struct Inner {
     pub(super) parts: AccountParts,
-    /// Set when the accounts start; sessions are made after them.
-    pub(super) sessions: OnceLock<Arc<dyn AccountSessions>>,
+    /// Set once; sessions are made after accounts, and know them.
+    pub(super) sessions: OnceLock<Weak<dyn AccountSessions>>,
     entries: RwLock<BTreeMap<AccountId, Arc<Entry>>>,
     pub(super) queue: Mutex<RenewalQueue>,
     /// Rung when the earliest time of the queue may have changed.
@@ -199,7 +199,7 @@ impl AccountRegistry {
         }
         inner.parts.sources.check(&credential)?;
         let prepared = inner.prepare(&credential).await?;
-        let account = inner.account_of(&prepared)?;
+        let account = account_of(prepared.user.as_ref())?;
         let now = inner.parts.clock.now();
         let record = Record {
             account: account.clone(),
@@ -282,7 +282,7 @@ impl AccountRegistry {
         inner.entries.write().expect(LOCK).remove(account);
         inner.queue.lock().expect(LOCK).set(account, None);
         info!(account.id = %account, "account `{account}` is not managed any more");
-        if let Some(sessions) = inner.sessions.get() {
+        if let Some(sessions) = inner.sessions() {
             sessions.release(account).await?;
         }
         Ok(())
@@ -309,6 +309,10 @@ impl AccountRegistry {
 impl Inner {
     pub(super) fn entry(&self, account: &AccountId) -> Option<Arc<Entry>> {
         self.entries.read().expect(LOCK).get(account).cloned()
+    }
+
+    pub(super) fn sessions(&self) -> Option<Arc<dyn AccountSessions>> {
+        self.sessions.get().and_then(Weak::upgrade)
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Entry>> {
@@ -382,20 +386,15 @@ impl Inner {
         }
     }
 
-    fn account_of(&self, prepared: &Prepared) -> Result<AccountId, AccountError> {
-        match &prepared.user {
-            Some(user) => {
-                AccountId::of_user(&user.id).map_err(|_| MintError::Refused("Spaces gives the user an odd id".to_owned()).into())
-            }
-            None => Ok(AccountId::random()),
-        }
-    }
-
     /// Lets the sessions have a token that was just stored. What fails is tried again by schedule.
     async fn settle_in(self: &Arc<Self>, entry: &Arc<Entry>) {
-        if self.sessions.get().is_some() {
-            // The outcome stands in the record.
-            let _ = self.attempt(entry, Cause::Settling).await;
-        }
+        // The outcome stands in the record.
+        let _ = self.attempt(entry, Cause::Settling).await;
     }
+}
+
+/// The account of a user. Who is not known gets one of its own.
+fn account_of(user: Option<&Profile>) -> Result<AccountId, MintError> {
+    let Some(user) = user else { return Ok(AccountId::random()) };
+    AccountId::of_user(&user.id).map_err(|_| MintError::Refused("Spaces gives the user an odd id".to_owned()))
 }

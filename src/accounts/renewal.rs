@@ -66,8 +66,10 @@ impl TokenSource for AccountRegistry {
             let mut live = entry.live();
             if live.attempt.is_none() {
                 let (token, now) = (&live.record.token, inner.parts.clock.now());
-                let is_newer = token.session(&inner.parts.keyring) != *refused;
-                if is_newer && token.in_use && !token.has_ended(now) {
+                let session = token.session(&inner.parts.keyring);
+                let is_newer = session != *refused;
+                let is_good = !inner.sessions().is_some_and(|sessions| sessions.is_refused(&session));
+                if is_newer && is_good && token.in_use && !token.has_ended(now) {
                     return Ok(token.credential.clone());
                 }
                 // Asked at each refusal, a server that said no would be asked all the time.
@@ -247,7 +249,7 @@ impl Inner {
     }
 
     async fn hand_over(&self, record: &Record) -> Result<(), MintError> {
-        let sessions = self.sessions.get().ok_or_else(stopping)?;
+        let sessions = self.sessions().ok_or_else(stopping)?;
         let adopted = sessions.adopt(record.identity(), record.token.credential.clone()).await;
         adopted.map(|_| ()).map_err(|error| match error {
             // A server would give another one; what is fixed, or lies somewhere, stays what it is.

@@ -15,11 +15,13 @@ use super::{AccountCredential, AccountRegistry, AccountSessions, file, found};
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 
 impl AccountRegistry {
+    /// Says which sessions get the tokens. Only the first word counts.
+    pub fn meet(&self, sessions: &Arc<dyn AccountSessions>) {
+        self.0.sessions.get_or_init(|| Arc::downgrade(sessions));
+    }
+
     /// Lets the sessions have the tokens of all accounts, and renews from now on.
-    pub fn start(&self, sessions: Arc<dyn AccountSessions>) {
-        if self.0.sessions.set(sessions).is_err() {
-            return;
-        }
+    pub fn start(&self) {
         let inner = &self.0;
         let until_stop = || inner.stop.clone();
         inner.tasks.spawn(until_stop().run_until_cancelled_owned(Arc::clone(inner).keep_time()));
@@ -54,7 +56,7 @@ impl Inner {
 
     /// The sessions usually have the token already.
     async fn keep_going(&self, record: &Record) {
-        let Some(sessions) = self.sessions.get() else { return };
+        let Some(sessions) = self.sessions() else { return };
         if let Err(error) = sessions.adopt(record.identity(), record.token.credential.clone()).await {
             let account = &record.account;
             warn!(account.id = %account, error = &error as &dyn std::error::Error, "account `{account}` could not go on with its token");

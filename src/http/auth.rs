@@ -71,7 +71,7 @@ impl AccountCaller {
     pub(super) fn session(&self, app: &AppState) -> Result<SessionHandle, ApiError> {
         match &self.0 {
             Proof::Token(credential) => Ok(app.sessions.open(credential.clone())?),
-            Proof::Key(key) => app.sessions.of_account(&key.account).ok_or(ApiError::AccountHasNoSession),
+            Proof::Key(key) => app.sessions.of_account(&key.account).ok_or_else(|| app.once_ready(ApiError::AccountHasNoSession)),
         }
     }
 

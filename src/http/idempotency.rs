@@ -169,7 +169,60 @@ pub(super) fn mark_replayed(response: &mut Response) {
 
 #[cfg(test)]
 mod tests {
+    use axum::response::IntoResponse as _;
+    use tokio::sync::oneshot;
+
+    use super::super::tests::state;
     use super::*;
+
+    fn call() -> Call {
+        Call(Some((IdempotencyKey::read(b"k").expect("a key"), Fingerprint::of(&[b"a"]))))
+    }
+
+    async fn text(response: Response) -> String {
+        let bytes = response.into_body().collect().await.expect("a whole answer").to_bytes();
+        String::from_utf8(bytes.to_vec()).expect("a text")
+    }
+
+    #[tokio::test]
+    async fn work_goes_to_its_end_also_if_its_caller_goes_away() {
+        let app = state(|_| {}).await;
+        let (begun, has_begun) = oneshot::channel();
+        let (go_on, may_go_on) = oneshot::channel::<()>();
+        let caller = tokio::spawn({
+            let app = app.clone();
+            async move {
+                let work = |seed: Seed| async move {
+                    begun.send(seed.clone()).expect("someone waits");
+                    may_go_on.await.expect("it may");
+                    Ok(seed.as_str().to_owned().into_response())
+                };
+                call().once(&app, &Scope::Operator, work).await
+            }
+        });
+        let seed = has_begun.await.expect("it begins");
+        caller.abort();
+        assert!(caller.await.is_err(), "nobody waits for the answer");
+        go_on.send(()).expect("the work still waits");
+        let never = |_| async { Err(ApiError::Internal("it was done again".to_owned())) };
+        let answer = call().once(&app, &Scope::Operator, never).await.expect("the answer of the first time");
+        assert_eq!(answer.headers().get(REPLAYED).map(HeaderValue::as_bytes), Some(&b"true"[..]));
+        assert_eq!(text(answer).await, seed.as_str());
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_tried_again_with_the_same_seed() {
+        let app = state(|_| {}).await;
+        let mut seeds = Vec::new();
+        for fails in [true, true, false] {
+            let work = |seed: Seed| {
+                seeds.push(seed);
+                async move { if fails { Err(ApiError::Overloaded) } else { Ok("done".into_response()) } }
+            };
+            assert_eq!(call().once(&app, &Scope::Operator, work).await.is_err(), fails);
+        }
+        assert!(seeds.iter().all(|seed| *seed == seeds[0]) && seeds.len() == 3);
+    }
 
     fn headers(values: &[&'static str]) -> HeaderMap {
         let mut headers = HeaderMap::new();

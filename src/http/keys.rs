@@ -33,7 +33,7 @@ const MAX_SPACES: usize = 1_000;
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = BridgeKey)]
-pub(super) struct Key {
+pub(super) struct ShownKey {
     /// Its id.
     #[schema(value_type = String, example = "key_7d1c0b4a5e6f48a9b2c3d4e5f6a7b8c9")]
     id: KeyId,
@@ -80,7 +80,7 @@ pub(super) enum KeyScopeName {
     Webhooks,
 }
 
-impl From<&KnownKey> for Key {
+impl From<&KnownKey> for ShownKey {
     fn from(key: &KnownKey) -> Self {
         Self {
             id: key.id.clone(),
@@ -157,15 +157,15 @@ impl KeyCreation {
 /// shows the key; the service keeps only a hash of it.
 #[utoipa::path(
     post,
-    path = "/accounts/{accountId}/keys",
+    path = "/accounts/{id}/keys",
     tag = "Bridge keys",
     params(
-        ("accountId" = String, Path, description = "The account.", pattern = "^acc_[A-Za-z0-9_-]{1,128}$", example = "acc_5a0b1c2d3e4f506172839405"),
+        ("id" = String, Path, description = "The account.", pattern = "^acc_[A-Za-z0-9_-]{1,128}$", example = "acc_5a0b1c2d3e4f506172839405"),
         IdempotencyHeader,
     ),
     request_body(content = KeyCreation, content_type = "application/json"),
     responses(
-        (status = 201, description = "The key, this once.", body = Key, headers(("Location" = String, description = "The key's address."))),
+        (status = 201, description = "The key, this once.", body = ShownKey, headers(("Location" = String, description = "The key's address."))),
         (status = 403, description = "`operator_required`: this call needs the admin key."),
         (status = 404, description = "`account_not_found`: the service holds no token of such an account and gets none by itself."),
         (status = 409, description = "`key_limit_reached`: the account has as many keys as it may have."),
@@ -185,7 +185,7 @@ pub(super) async fn create_key(
         async move {
             let (key, secret) = app.keys.create(KeyId::of_seed(&seed), account, new).await?;
             let location = HeaderValue::from_str(&path_of(&key)).expect("ids are safe in headers");
-            let body = Key { key: Some(secret.expose().to_owned()), ..Key::from(&*key) };
+            let body = ShownKey { key: Some(secret.expose().to_owned()), ..ShownKey::from(&*key) };
             Ok((StatusCode::CREATED, [(LOCATION, location), (CACHE_CONTROL, NO_STORE)], Json(body)).into_response())
         }
     };
@@ -197,14 +197,14 @@ pub(super) async fn create_key(
 /// In the order of their ids, without the keys themselves.
 #[utoipa::path(
     get,
-    path = "/accounts/{accountId}/keys",
+    path = "/accounts/{id}/keys",
     tag = "Bridge keys",
     params(
-        ("accountId" = String, Path, description = "The account.", pattern = "^acc_[A-Za-z0-9_-]{1,128}$", example = "acc_5a0b1c2d3e4f506172839405"),
+        ("id" = String, Path, description = "The account.", pattern = "^acc_[A-Za-z0-9_-]{1,128}$", example = "acc_5a0b1c2d3e4f506172839405"),
         PageQuery,
     ),
     responses(
-        (status = 200, description = "A page of keys.", body = Page<Key>),
+        (status = 200, description = "A page of keys.", body = Page<ShownKey>),
         (status = 403, description = "`operator_required`: this call needs the admin key."),
         (status = 404, description = "`account_not_found`: there is no such account, and no key of one."),
     ),
@@ -215,8 +215,8 @@ pub(super) async fn list_keys(
     _: Operator,
     ApiPath(account): ApiPath<AccountId>,
     ApiQuery(query): ApiQuery<PageQuery>,
-) -> Result<Json<Page<Key>>, ApiError> {
-    let all: Vec<Key> = app.keys.of_account(&account).iter().map(|key| Key::from(&**key)).collect();
+) -> Result<Json<Page<ShownKey>>, ApiError> {
+    let all: Vec<ShownKey> = app.keys.of_account(&account).iter().map(|key| ShownKey::from(&**key)).collect();
     if all.is_empty() {
         known(&app, &account)?;
     }
@@ -228,14 +228,14 @@ pub(super) async fn list_keys(
 /// Without the key itself.
 #[utoipa::path(
     get,
-    path = "/accounts/{accountId}/keys/{keyId}",
+    path = "/accounts/{id}/keys/{keyId}",
     tag = "Bridge keys",
     params(
-        ("accountId" = String, Path, description = "The account.", pattern = "^acc_[A-Za-z0-9_-]{1,128}$", example = "acc_5a0b1c2d3e4f506172839405"),
+        ("id" = String, Path, description = "The account.", pattern = "^acc_[A-Za-z0-9_-]{1,128}$", example = "acc_5a0b1c2d3e4f506172839405"),
         ("keyId" = String, Path, description = "The key.", pattern = "^key_[A-Za-z0-9_-]{1,128}$", example = "key_7d1c0b4a5e6f48a9b2c3d4e5f6a7b8c9"),
     ),
     responses(
-        (status = 200, description = "The key.", body = Key),
+        (status = 200, description = "The key.", body = ShownKey),
         (status = 403, description = "`operator_required`: this call needs the admin key."),
         (status = 404, description = "`key_not_found`: there is none, or not of this account."),
     ),
@@ -245,9 +245,9 @@ pub(super) async fn get_key(
     State(app): State<AppState>,
     _: Operator,
     ApiPath((account, id)): ApiPath<(AccountId, KeyId)>,
-) -> Result<Json<Key>, ApiError> {
+) -> Result<Json<ShownKey>, ApiError> {
     let key = app.keys.get(&account, &id).ok_or(KeyError::NotFound)?;
-    Ok(Json(Key::from(&*key)))
+    Ok(Json(ShownKey::from(&*key)))
 }
 
 /// Revoke a bridge key
@@ -255,10 +255,10 @@ pub(super) async fn get_key(
 /// From now on nobody gets in with it, and the streams of events that were opened with it end.
 #[utoipa::path(
     delete,
-    path = "/accounts/{accountId}/keys/{keyId}",
+    path = "/accounts/{id}/keys/{keyId}",
     tag = "Bridge keys",
     params(
-        ("accountId" = String, Path, description = "The account.", pattern = "^acc_[A-Za-z0-9_-]{1,128}$", example = "acc_5a0b1c2d3e4f506172839405"),
+        ("id" = String, Path, description = "The account.", pattern = "^acc_[A-Za-z0-9_-]{1,128}$", example = "acc_5a0b1c2d3e4f506172839405"),
         ("keyId" = String, Path, description = "The key.", pattern = "^key_[A-Za-z0-9_-]{1,128}$", example = "key_7d1c0b4a5e6f48a9b2c3d4e5f6a7b8c9"),
     ),
     responses(
@@ -287,5 +287,5 @@ fn path_of(key: &KnownKey) -> String {
 
 /// Whether there is such an account.
 fn known(app: &AppState, account: &AccountId) -> Result<(), ApiError> {
-    if app.sessions.stands_for(account) { Ok(()) } else { Err(ApiError::NotFound(Resource::Account)) }
+    if app.sessions.stands_for(account) { Ok(()) } else { Err(app.once_ready(ApiError::NotFound(Resource::Account))) }
 }

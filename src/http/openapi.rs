@@ -192,8 +192,14 @@ fn complete_keyed(responses: &mut BTreeMap<String, RefOr<Response>>, has_body: b
     for (status, otherwise, words) in [("409", "", KEY_IN_PROGRESS), ("422", otherwise, KEY_REUSED)] {
         let response = responses.entry(status.to_owned()).or_insert_with(|| Response::new(otherwise).into());
         if let RefOr::T(response) = response {
-            response.description = format!("{} {words}", response.description).trim_start().to_owned();
+            let before = std::mem::take(&mut response.description);
+            response.description = if before.is_empty() { words.to_owned() } else { format!("{before} {words}") };
         }
+    }
+    // The body is part of what was asked, so it is read, also where there should be none.
+    for failure in [Failure::RequestTimeout, Failure::BodyTooLarge] {
+        let status = failure.status().as_str().to_owned();
+        responses.entry(status).or_insert_with(|| RefOr::Ref(Ref::from_response_name(failure.name())));
     }
     for (status, response) in responses {
         let RefOr::T(response) = response else { continue };
@@ -317,8 +323,8 @@ impl Failure {
     fn description(self) -> &'static str {
         match self {
             Self::BadRequest => {
-                "`invalid_path`, `invalid_query`, `malformed_json`, `body_unreadable`, `idempotency_key_invalid`: the request is \
-                 not well formed."
+                "`invalid_path`, `invalid_query`, `malformed_json`, `body_unreadable`, `idempotency_key_invalid`, \
+                 `idempotency_key_unsupported`: the request is not well formed."
             }
             Self::Unauthenticated => {
                 "`credentials_missing`, `credentials_invalid`: no usable `Authorization` header. `token_refused`: Spaces refused the \
@@ -342,7 +348,8 @@ impl Failure {
             }
             Self::Unavailable => {
                 "`not_connected`, `session_closed`, `store_unavailable`, `overloaded`, `timed_out`: not now; try again. \
-                 `account_has_no_session`, `account_token_refused`: the account of the bridge key needs a token first."
+                 `not_ready`: the service is starting. `account_has_no_session`, `account_token_refused`: the account of the bridge \
+                 key needs a token first."
             }
         }
     }

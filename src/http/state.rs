@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::direct::DirectSpaces;
 use super::edge::RequestIds;
 use super::error::ApiError;
-use super::health::Readiness;
+use super::health::{Readiness, ReadyState};
 use super::html::Sanitizer;
 use super::listeners::Listeners;
 use super::recent::RecentSends;
@@ -159,6 +159,14 @@ impl AppState {
 
     pub(super) fn internals(&self) -> &Internals {
         &self.0.internals
+    }
+
+    /// `error`, which says that something is not there; while the service is starting, that it may come yet.
+    pub(super) fn once_ready(&self, error: ApiError) -> ApiError {
+        match self.readiness.get() {
+            ReadyState::Starting => ApiError::NotReady("it is starting"),
+            ReadyState::Ready | ReadyState::Stopping => error,
+        }
     }
 
     /// Carries out `work` that takes a while without waiting for anything, apart from what serves other requests.

@@ -41,6 +41,7 @@ impl InterestSource for NoInterest {
 }
 
 /// An API whose upstream is out of reach.
+#[expect(clippy::too_many_lines, reason = "the list of all parts, in the order in which they need each other")]
 pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let engine: Arc<dyn Engine> = Arc::new(MemoryStore::new(Arc::clone(&clock)));

@@ -1,4 +1,7 @@
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
+
+use proptest::prelude::*;
 
 use super::*;
 use crate::store::MemoryStore;
@@ -181,5 +184,78 @@ fn parts_of_a_request_do_not_run_into_each_other() {
         for other in &parts[index + 1..] {
             assert_ne!(Fingerprint::of(one), Fingerprint::of(other));
         }
+    }
+}
+
+/// What happens to calls with one of three keys, each of which comes with one of two requests.
+#[derive(Debug, Clone)]
+enum Happening {
+    /// A call that succeeds.
+    Succeeds(u8, bool),
+    /// A call that ends without an answer.
+    Fails(u8, bool),
+    /// A call that is made while another one with the key is being done.
+    Overlaps(u8, bool),
+    Restart,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let call = || (0..3_u8, any::<bool>());
+    prop_oneof![
+        call().prop_map(|(key, asked)| Happening::Succeeds(key, asked)),
+        call().prop_map(|(key, asked)| Happening::Fails(key, asked)),
+        call().prop_map(|(key, asked)| Happening::Overlaps(key, asked)),
+        Just(Happening::Restart),
+    ]
+}
+
+/// What is known of a key.
+struct Known {
+    asked: bool,
+    seed: Seed,
+    answered: bool,
+}
+
+proptest! {
+    #[test]
+    fn a_key_has_one_request_one_seed_and_one_success(happenings in proptest::collection::vec(happening(), 1..40)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
+        runtime.block_on(async {
+            let (mut rig, mut keys) = (Rig::new(), HashMap::<u8, Known>::new());
+            for happening in happenings {
+                let (number, asked) = match happening {
+                    Happening::Succeeds(key, asked) | Happening::Fails(key, asked) | Happening::Overlaps(key, asked) => (key, asked),
+                    Happening::Restart => {
+                        rig = rig.restarted();
+                        continue;
+                    }
+                };
+                let (name, request) = (format!("k{number}"), format!("{asked}"));
+                let known = keys.get(&number);
+                match rig.begin("acc_1", &name, &request).await {
+                    Err(IdempotencyError::Reused) => prop_assert!(known.is_some_and(|known| known.asked != asked)),
+                    Ok(Begun::Answered(found)) => {
+                        let known = known.expect("it was begun");
+                        prop_assert!(known.answered && known.asked == asked && found.body == known.seed.as_str());
+                    }
+                    Ok(Begun::Run(claim)) => {
+                        prop_assert!(known.is_none_or(|known| !known.answered && known.asked == asked && known.seed == *claim.seed()));
+                        prop_assert_eq!(claim.is_repeat(), known.is_some());
+                        let seed = claim.seed().clone();
+                        if matches!(happening, Happening::Overlaps(..)) {
+                            let meanwhile = rig.begin("acc_1", &name, &request).await;
+                            prop_assert!(matches!(meanwhile, Err(IdempotencyError::InProgress)));
+                        }
+                        let answered = matches!(happening, Happening::Succeeds(..));
+                        if answered {
+                            rig.idempotency.finish(claim, &answer(seed.as_str())).await;
+                        }
+                        keys.insert(number, Known { asked, seed, answered });
+                    }
+                    Err(error) => prop_assert!(false, "{error}"),
+                }
+            }
+            Ok(())
+        })?;
     }
 }

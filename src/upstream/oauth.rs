@@ -130,7 +130,7 @@ impl TokenServer {
         form.extend(application.scope.iter().map(|scope| ("scope", scope.as_str())));
         let form = Serializer::new(String::new()).extend_pairs(form).finish();
         let request = self.http.post(below(accounts, &["oauth2", "access_token"])).body(form);
-        let answer: AccessToken = self.post(request.header(CONTENT_TYPE, "application/x-www-form-urlencoded")).await?;
+        let answer: Tokens = self.post(request.header(CONTENT_TYPE, "application/x-www-form-urlencoded")).await?;
         let expires_in = answer.expires_in.as_ref().and_then(serde_json::Value::as_f64);
         Ok(Grant {
             access_token: answer.access_token,
@@ -213,7 +213,7 @@ fn below(base: &Url, segments: &[&str]) -> Url {
 }
 
 #[derive(Deserialize)]
-struct AccessToken {
+struct Tokens {
     access_token: Secret,
     #[serde(default)]
     refresh_token: Option<Secret>,

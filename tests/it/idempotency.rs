@@ -151,10 +151,16 @@ async fn what_a_webhook_is_asked_to_do_is_done_once() {
 
 #[tokio::test]
 async fn a_process_that_ends_before_its_answer_leaves_nothing_to_be_made_twice() {
+    for signing in ["hmac", "ed25519"] {
+        nothing_is_made_twice(signing).await;
+    }
+}
+
+async fn nothing_is_made_twice(signing: &str) {
     let scene = Scene::new().await;
     let bridge = Bridge::start(&scene.upstream).await;
     let receiver = Receiver::start(Reply::status(204)).await;
-    let body = json!({"url": receiver.url()});
+    let body = json!({"url": receiver.url(), "signing": signing});
     let created = keyed(&bridge, "/webhooks", &scene.token, "create", &body).await;
     let webhook = id_of(&created);
     let (test, rotate) = (format!("/webhooks/{webhook}/test"), format!("/webhooks/{webhook}/rotate-secret"));

@@ -395,6 +395,7 @@ async fn a_key_asked_for_again_is_the_same_key_and_one_that_was_never_told_opens
     let again = ask(&office).await;
     assert_eq!((again.header("idempotency-replayed"), &again.text), ("true", &first.text));
     office.bridge = office.bridge.restart_after(|data| assert_eq!(super::idempotency::forget_answers(data), 1)).await;
+    eventually("the session", async || (office.bridge.session().await["state"] == "online").then_some(())).await;
     let anew = ask(&office).await;
     let (lost, told) = (made(&first), made(&anew));
     assert_eq!(lost.id, told.id);

@@ -1,5 +1,6 @@
 //! Integration tests: one file per subject, against the real parts.
 
+mod accounts;
 mod bad_input;
 mod command_line;
 mod delivery;

@@ -84,6 +84,16 @@ async fn no_secret_is_in_logs_metrics_answers_or_files() {
     let again = upstream.wait_until(Duration::from_secs(30), |seen| seen.opened_with(&token) == 2);
     again.await.expect("the session comes back");
 
+    let account = service.get("/me", &token).await.json()["account"].as_str().expect("an account").to_owned();
+    let operators = service.request(Method::POST, &format!("/accounts/{account}/keys"), &format!("Bearer {ADMIN_KEY}"));
+    let made = send(operators.json(&json!({"name": "a system", "scopes": ["read"]}))).await.json();
+    let key = made["key"].as_str().expect("a key").to_owned();
+    assert_eq!(send(service.request(Method::GET, "/events", &format!("Bearer {key}"))).await.status, 200);
+    // The answer that is kept for the same call again has a secret in it.
+    let rotation = service.request(Method::POST, &format!("/webhooks/{webhook}/rotate-secret"), &format!("jwt {token}"));
+    let rotated = send(rotation.header("idempotency-key", "rotate")).await.json();
+    let rotated = rotated["secret"].as_str().expect("a secret").to_owned();
+
     let odd = "an-odd-token-ö-that-nobody-should-see";
     let unknown = "made.up.token-that-nobody-should-see";
     let authorizations = [
@@ -97,6 +107,9 @@ async fn no_secret_is_in_logs_metrics_answers_or_files() {
         ("odd", format!("Bearer {odd}")),
         ("operator", format!("Bearer {ADMIN_KEY}")),
         ("almost the operator", format!("Bearer {ADMIN_KEY}x")),
+        ("bridge key", format!("Bearer {key}")),
+        ("almost a bridge key", format!("Bearer {key}x")),
+        ("bridge key as jwt", format!("jwt {key}")),
         ("operator as jwt", format!("jwt {ADMIN_KEY}")),
     ];
     let paths = ["/me", "/spaces", "/sessions", "/webhooks", "/subscriptions", "/nothing"].map(str::to_owned);
@@ -149,6 +162,8 @@ async fn no_secret_is_in_logs_metrics_answers_or_files() {
         ("the unknown token", unknown),
         ("the odd token", odd),
         ("the signing secret", &secret),
+        ("the next signing secret", &rotated),
+        ("the bridge key", &key),
         ("the admin key", ADMIN_KEY),
         ("the password in a URL", "hidden-password"),
         ("a header's value", "hidden-header-value"),

@@ -127,6 +127,7 @@ impl Bridge {
         config.upstream.environment = Environment::Custom;
         config.upstream.rest_url = Some(upstream.rest_url().parse().expect("an address"));
         config.upstream.socket_url = Some(upstream.socket_url().parse().expect("an address"));
+        config.upstream.accounts_url = Some(upstream.accounts_url().parse().expect("an address"));
         config.session.connects_per_second = 1_000;
         config.webhooks.allow_networks = vec!["127.0.0.0/8".parse().expect("a network")];
         config.security.admin_key = Some(Secret::new(ADMIN_KEY));

@@ -90,9 +90,10 @@ impl World {
         self.oauth_life_ms = i64::try_from(life.as_millis()).unwrap_or(OAUTH_LIFE_MS);
     }
 
-    /// How many refresh tokens of `user` were not used yet.
-    pub fn unused_refresh_tokens(&self, user: &User) -> usize {
-        self.refresh_tokens.values().filter(|token| token.user == user.id && !token.used).count()
+    /// The refresh tokens of `user` that were not used yet.
+    pub fn unused_refresh_tokens(&self, user: &User) -> Vec<String> {
+        let unused = self.refresh_tokens.iter().filter(|(_, token)| token.user == user.id && !token.used);
+        unused.map(|(value, _)| value.clone()).collect()
     }
 
     /// Makes a token of the kind with the life that the documentation gives it.
