@@ -123,7 +123,7 @@ async fn a_send_under_way_is_finished_by_the_session_that_began_it() {
     });
     let sending = tokio::spawn({
         let (before, message) = (before.clone(), message(&rig, "slow"));
-        async move { before.send(message, Duration::from_secs(60)).await }
+        async move { before.send(message, Duration::from_mins(1)).await }
     });
     rig.seen(|seen| seen.sends().len() == 1).await;
     let newer = rig.another_token();

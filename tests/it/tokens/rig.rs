@@ -137,7 +137,7 @@ impl Rig {
             clock,
             metrics: Arc::clone(&metrics),
             settings: SessionSettings {
-                idle_timeout: Duration::from_secs(600),
+                idle_timeout: Duration::from_mins(10),
                 refusal_stands: Duration::from_mins(1),
                 connects_per_second: 1_000,
                 max_sessions: 100,
@@ -202,9 +202,8 @@ impl Rig {
     }
 
     pub(super) async fn seen(&self, what: impl FnMut(&Seen) -> bool) {
-        if self.scene.upstream.wait_until(SOON, what).await.is_err() {
-            panic!("not seen: {}", self.scene.upstream.seen(Seen::summary));
-        }
+        let seen = self.scene.upstream.wait_until(SOON, what).await;
+        assert!(seen.is_ok(), "not seen: {}", self.scene.upstream.seen(Seen::summary));
     }
 
     /// The events of Ana's account of this type, as the log has them.
