@@ -404,6 +404,8 @@ fn session_settings(config: &Config) -> SessionSettings {
         connects_per_second: config.session.connects_per_second,
         max_sessions: config.session.max_sessions,
         limit_wait: Duration::from_secs(config.session.limit_retry_seconds),
+        probe: Duration::from_secs(config.session.probe_seconds),
+        compare: Duration::from_secs(config.session.compare_seconds),
         recovery_overlap: Duration::from_secs(config.session.recovery_overlap_seconds),
         recovery_limit: recovery_limit(config),
         recovery_hold: Duration::from_secs(config.session.recovery_hold_seconds),

@@ -48,6 +48,12 @@ pub struct Metrics {
     pub recovery_latency: Histogram,
     /// `spaces_bridge_gaps_total{reason}`: gaps that were told of as `session.gap`.
     pub gaps: IntCounterVec,
+    /// `spaces_bridge_probes_total{result}`: questions for a sign of life, `answered` or `unanswered`.
+    pub probes: IntCounterVec,
+    /// `spaces_bridge_comparisons_total{result}`: comparisons of what was heard with the history: `complete`, `missing` or `unknown`.
+    pub comparisons: IntCounterVec,
+    /// `spaces_bridge_degraded_total{reason}`: sessions that were found to be deaf and connected anew.
+    pub degraded: IntCounterVec,
     /// `spaces_bridge_append_failures_total`: appends that the store refused and that are tried again.
     pub append_failures: IntCounter,
     /// `spaces_bridge_append_seconds`: one durable append.
@@ -146,6 +152,13 @@ impl Metrics {
             recoveries_open: new.gauge("recoveries_open", "Spaces whose history is still to be read."),
             recovery_latency: new.histogram("recovery_seconds", "The recovery of a space's gap."),
             gaps: new.counters("gaps_total", "Gaps that could not be closed, by reason.", &["reason"]),
+            probes: new.counters("probes_total", "Questions for a sign of life, by result.", &["result"]),
+            comparisons: new.counters(
+                "comparisons_total",
+                "Comparisons of what was heard with the history, by result.",
+                &["result"],
+            ),
+            degraded: new.counters("degraded_total", "Sessions that were deaf and were connected anew, by reason.", &["reason"]),
             append_failures: new.counter("append_failures_total", "Appends that the store refused and that are tried again."),
             append_latency: new.histogram("append_seconds", "One durable append."),
             deliveries: new.counters("deliveries_total", "Deliveries settled, by outcome.", &["outcome"]),

@@ -103,6 +103,22 @@ pub(super) fn session_disconnected() -> Value {
     data
 }
 
+/// A session that was deaf.
+pub(super) fn session_degraded() -> Value {
+    let mut data = of_account(json!({
+        "sessionId": session_id(),
+        "reason": {
+            "enum": ["probe_unanswered", "events_missing"],
+            "description": "`probe_unanswered`: Spaces kept the connection and answered nothing. `events_missing`: the history shows a \
+                message that never came.",
+        },
+        "spaceId": text_or_null("The space whose message never came, if that showed it."),
+        "since": {"type": "string", "format": "date-time", "description": "When the session last heard something of its spaces."},
+    }));
+    require(&mut data, &["sessionId", "reason", "spaceId", "since"]);
+    data
+}
+
 /// A gap that was not closed.
 pub(super) fn session_gap() -> Value {
     let mut data = of_account(json!({

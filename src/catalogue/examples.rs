@@ -112,6 +112,10 @@ pub(super) fn session_auth_failed() -> Value {
     with(json!({"sessionId": SESSION, "reason": "the server refused the connection"}))
 }
 
+pub(super) fn session_degraded() -> Value {
+    with(json!({"sessionId": SESSION, "reason": "events_missing", "spaceId": SPACE, "since": CREATED}))
+}
+
 pub(super) fn session_gap() -> Value {
     with(json!({"sessionId": SESSION, "spaceId": SPACE, "from": CREATED, "to": TIME, "reason": "history_refused"}))
 }

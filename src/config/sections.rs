@@ -158,6 +158,10 @@ pub struct SessionConfig {
     pub max_sessions: usize,
     /// How long a session waits to try again when Spaces lets its user have no further connection, unless Spaces says how long.
     pub limit_retry_seconds: u64,
+    /// After how long without a word from Spaces a session is asked for a sign of life, in seconds; 0 for never.
+    pub probe_seconds: u64,
+    /// How often what a session heard is compared with the history of one of its spaces, in seconds; 0 for never.
+    pub compare_seconds: u64,
     /// So many seconds before the last known event the history is read again after a gap.
     pub recovery_overlap_seconds: u64,
     /// How far back the history is read at most, in hours.
@@ -178,6 +182,8 @@ impl Default for SessionConfig {
             connects_per_second: 50,
             max_sessions: 20_000,
             limit_retry_seconds: 300,
+            probe_seconds: 300,
+            compare_seconds: 600,
             recovery_overlap_seconds: 120,
             recovery_limit_hours: 168,
             recovery_hold_seconds: 60,

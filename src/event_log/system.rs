@@ -46,6 +46,17 @@ pub enum SystemEvent {
         /// What Spaces said, without the token.
         reason: String,
     },
+    /// `session.degraded`.
+    SessionDegraded {
+        /// The session.
+        session_id: SessionId,
+        /// What showed it: `probe_unanswered` or `events_missing`.
+        reason: &'static str,
+        /// The space whose messages did not come, if that showed it.
+        space_id: Option<SpaceId>,
+        /// When the session last heard something of its spaces.
+        since: Timestamp,
+    },
     /// `session.gap`.
     SessionGap {
         /// The session.
@@ -133,6 +144,7 @@ impl SystemEvent {
             Self::SessionConnected { .. } => EventType::SESSION_CONNECTED,
             Self::SessionDisconnected { .. } => EventType::SESSION_DISCONNECTED,
             Self::SessionAuthFailed { .. } => EventType::SESSION_AUTH_FAILED,
+            Self::SessionDegraded { .. } => EventType::SESSION_DEGRADED,
             Self::SessionGap { .. } => EventType::SESSION_GAP,
             Self::SendFailed { .. } => EventType::SEND_FAILED,
             Self::WebhookDisabled { .. } => EventType::WEBHOOK_DISABLED,
@@ -166,6 +178,7 @@ impl SystemEvent {
             Self::SessionConnected { .. }
             | Self::SessionDisconnected { .. }
             | Self::SessionAuthFailed { .. }
+            | Self::SessionDegraded { .. }
             | Self::WebhookTest { .. } => EventId::random(),
         }
     }

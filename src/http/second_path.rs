@@ -59,7 +59,7 @@ fn patience(app: &AppState, session: &SessionHandle, message: &OutgoingMessage, 
 
 fn is_away(state: SessionState) -> bool {
     match state {
-        SessionState::Connecting | SessionState::Reconnecting => true,
+        SessionState::Connecting | SessionState::Reconnecting | SessionState::Degraded => true,
         SessionState::Online | SessionState::AuthFailed | SessionState::Closing | SessionState::Closed => false,
     }
 }

@@ -67,6 +67,12 @@ pub(super) struct Session {
     token_expires_at: Option<Timestamp>,
     /// How it closes the gaps that lost connections have left.
     recovery: RecoveryView,
+    /// When Spaces was last asked for a sign of life because the session was quiet; `null` if it never was.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    last_probe_at: Option<Timestamp>,
+    /// Whether the last one that has ended was answered; `null` if none has.
+    #[schema(required)]
+    last_probe_ok: Option<bool>,
 }
 
 /// Where a session stands.
@@ -80,6 +86,8 @@ pub(super) enum SessionStateName {
     Online,
     /// The connection was lost and is being made again.
     Reconnecting,
+    /// It was connected and heard nothing; another connection is being made.
+    Degraded,
     /// Spaces refused the token.
     AuthFailed,
     /// Being closed on purpose.
@@ -125,6 +133,8 @@ impl Session {
             spaces: status.channels.into_iter().map(Subscription::from).collect(),
             token_expires_at: status.token_expires_at,
             recovery: status.recovery.into(),
+            last_probe_at: status.last_probe_at,
+            last_probe_ok: status.last_probe_ok,
         }
     }
 }

@@ -113,6 +113,8 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
             connects_per_second: 10,
             max_sessions: 10,
             limit_wait: Duration::from_mins(5),
+            probe: Duration::ZERO,
+            compare: Duration::ZERO,
             recovery_overlap: Duration::from_mins(2),
             recovery_limit: Duration::from_hours(168),
             recovery_hold: Duration::from_mins(1),

@@ -165,7 +165,7 @@ impl Inner {
         let status = session.status();
         match status.state {
             SessionState::Online => Some(Via::Socket),
-            SessionState::Connecting | SessionState::Reconnecting => {
+            SessionState::Connecting | SessionState::Reconnecting | SessionState::Degraded => {
                 let away = self.parts.clock.now().since(status.since);
                 let is_over = self.parts.settings.rest_after.is_some_and(|patience| away >= patience);
                 (is_over && ChatBody::of(&record.payload).is_some()).then_some(Via::Rest)

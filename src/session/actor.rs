@@ -9,6 +9,7 @@ mod events;
 mod handover;
 mod identity;
 mod limits;
+mod liveness;
 mod news;
 mod recovery;
 mod renewal;
@@ -33,7 +34,8 @@ use super::channels::Channels;
 use super::handle::{Command, SessionHandle};
 use super::handover::Handover;
 use super::inbox::{AppendStep, Entry, Inbox};
-use super::link::{Link, LinkHealth, LinkStep};
+use super::link::{Link, LinkHealth, LinkStep, draw};
+use super::liveness::{Liveness, LivenessSettings};
 use super::news::News;
 use super::own_sends::Member;
 use super::pending::PendingSends;
@@ -86,6 +88,8 @@ pub(super) fn new(shared: Arc<Shared>, known: Known) -> (SessionHandle, impl Fut
         token_expires_at: TokenLife::read(&known.credential).expires_at,
         limited_until: None,
         recovery: super::RecoveryStatus::default(),
+        last_probe_at: None,
+        last_probe_ok: None,
         governor,
     };
     let (status, watch) = watch::channel(status);
@@ -109,6 +113,7 @@ enum Job {
     Verified(Result<Profile, RestError>),
     Marks(recovery::MarksJob),
     LookedUp(SpaceId, Result<Option<TopicType>, RestError>),
+    Compared(Box<liveness::HistoryRead>),
 }
 
 /// How a session ends.
@@ -157,6 +162,7 @@ struct SessionActor {
     identify_at: Option<Instant>,
     list_at: Option<Instant>,
     jobs: FuturesUnordered<BoxFuture<'static, Job>>,
+    liveness: Liveness,
     recovery: Recovery<Entry>,
     history: recovery::History,
     look_ups: direct::LookUps,
@@ -190,6 +196,8 @@ impl SessionActor {
             tell_after: settings.gap_after,
             longest_wait: settings.longest_wait,
         });
+        let (probe, compare) = (settings.probe, settings.compare);
+        let liveness = Liveness::new(LivenessSettings { probe, compare, spread: draw() }, now);
         Self {
             link: Link::idle(),
             health: LinkHealth::new(shared.settings.longest_wait, shared.settings.limit_wait),
@@ -216,6 +224,7 @@ impl SessionActor {
             listed: Vec::new(),
             list_at: None,
             jobs: FuturesUnordered::new(),
+            liveness,
             recovery,
             history: recovery::History::new(now),
             look_ups: direct::LookUps::default(),
@@ -281,6 +290,7 @@ impl SessionActor {
         self.start_jobs(now);
         self.subscribe_wanted(now);
         self.emit_queued(now);
+        self.watch_liveness(now);
         self.advance_handover();
         self.end_retirement(now);
         self.tell_news(now);
@@ -323,6 +333,7 @@ impl SessionActor {
             Job::Verified(profile) => self.on_verified(profile),
             Job::Marks(job) => self.on_marks(job),
             Job::LookedUp(space, kind) => self.on_looked_up(space, kind),
+            Job::Compared(read) => self.on_compared(*read),
         }
     }
 
@@ -357,6 +368,7 @@ impl SessionActor {
             self.recover_at(now),
             self.idle_at(),
             self.renewal.next_at(),
+            self.liveness.next_at(),
             self.retire_until,
             self.limits_at,
             self.budget_at(now),

@@ -86,7 +86,7 @@ impl Handover {
     pub(super) fn stand(&self) -> Before {
         match self.other.state() {
             SessionState::Online => Before::Online,
-            SessionState::Connecting | SessionState::Reconnecting => Before::Offline,
+            SessionState::Connecting | SessionState::Reconnecting | SessionState::Degraded => Before::Offline,
             SessionState::AuthFailed | SessionState::Closing | SessionState::Closed => Before::Ended,
         }
     }

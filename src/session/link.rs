@@ -90,6 +90,11 @@ impl Link {
         self.socket()?.unsubscribe(space)
     }
 
+    /// Asks Spaces for a sign of life.
+    pub(super) fn probe(&mut self) -> Result<(), EmitError> {
+        self.socket()?.probe()
+    }
+
     pub(super) fn send_message(&mut self, payload: &str) -> Result<(), EmitError> {
         self.socket()?.send_message(payload)
     }

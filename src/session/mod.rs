@@ -15,6 +15,7 @@ mod inbox;
 mod interest;
 mod limiter;
 mod link;
+mod liveness;
 mod news;
 mod opening;
 mod own_sends;
@@ -53,6 +54,10 @@ pub struct SessionSettings {
     pub connects_per_second: u32,
     /// Most live sessions.
     pub max_sessions: usize,
+    /// After how long without a word a session is probed; zero for never.
+    pub probe: Duration,
+    /// How often what a session heard is compared with the history; zero for never.
+    pub compare: Duration,
     /// How long a session waits to try again when Spaces lets its user have no further connection.
     pub limit_wait: Duration,
     /// So much before the last known event the history is read again after a gap.

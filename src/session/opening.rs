@@ -62,7 +62,7 @@ impl Shared {
     fn still_stands(&self, handle: &SessionHandle, refused: Refused) -> bool {
         let status = handle.status();
         match status.state {
-            SessionState::Connecting | SessionState::Online | SessionState::Reconnecting => true,
+            SessionState::Connecting | SessionState::Online | SessionState::Reconnecting | SessionState::Degraded => true,
             SessionState::AuthFailed => {
                 refused == Refused::Stands && self.clock.now().since(status.since) < self.settings.refusal_stands
             }

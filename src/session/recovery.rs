@@ -537,6 +537,11 @@ impl<T> Recovery<T> {
         self.recovered += 1;
     }
 
+    /// Whether no gap is being closed.
+    pub(super) fn is_idle(&self) -> bool {
+        self.left() == 0
+    }
+
     /// What the API shows.
     pub(super) fn status(&self) -> RecoveryStatus {
         let spaces_left = self.left();

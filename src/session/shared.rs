@@ -55,6 +55,8 @@ pub struct SessionDependencies {
 /// What all actors share.
 pub(super) struct Shared {
     pub(super) given: SessionDependencies,
+    /// Whether Spaces has ever answered a probe, so that one without an answer means something.
+    pub(super) probes_are_answered: std::sync::atomic::AtomicBool,
     pub(super) limiter: ConnectLimiter,
     /// Which session serves each account; its token is stored.
     pub(super) serving: Serving,
@@ -82,6 +84,7 @@ impl Shared {
         let limiter = ConnectLimiter::new(given.settings.connects_per_second);
         Self {
             given,
+            probes_are_answered: std::sync::atomic::AtomicBool::new(false),
             limiter,
             serving: Serving::default(),
             storing: tokio::sync::Mutex::default(),

@@ -224,6 +224,10 @@ pub struct SessionStatus {
     pub limited_until: Option<Instant>,
     /// How it closes the gaps that lost connections have left.
     pub recovery: RecoveryStatus,
+    /// When Spaces was last asked for a sign of life.
+    pub last_probe_at: Option<Timestamp>,
+    /// Whether the last such question that has ended was answered.
+    pub last_probe_ok: Option<bool>,
     /// What Spaces allows its user, and what is left of it.
     pub governor: Arc<Governor>,
 }

@@ -12,6 +12,7 @@ mod http_api;
 mod idempotency;
 mod keys;
 mod limits;
+mod liveness;
 mod outbox;
 mod reading;
 mod real_socketio;

@@ -34,6 +34,8 @@ impl SessionActor {
                     self.list_after_gap();
                 }
                 self.on_new_connection();
+                let answers_known = self.shared.probes_are_answered.load(std::sync::atomic::Ordering::Relaxed);
+                self.liveness.connected(answers_known, Instant::now());
                 self.channels.retry_refused();
                 self.channels_changed = true;
                 self.news.connected();
@@ -84,7 +86,7 @@ impl SessionActor {
         self.set_state(state, Some(reason));
     }
 
-    fn limit_until(&self, until: Option<Instant>) {
+    pub(super) fn limit_until(&self, until: Option<Instant>) {
         self.status.send_if_modified(|status| std::mem::replace(&mut status.limited_until, until) != until);
     }
 
@@ -101,6 +103,7 @@ impl SessionActor {
         self.lose_pending(Instant::now());
         self.channels.connection_lost();
         self.on_connection_lost();
+        self.liveness.disconnected();
         self.channels_changed = true;
         self.news.lost(reason);
     }

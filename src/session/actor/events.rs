@@ -30,6 +30,7 @@ pub(super) enum Echo {
 
 impl SessionActor {
     pub(super) fn on_event(&mut self, event: SocketEvent) {
+        self.on_heard();
         match event {
             SocketEvent::Message(raw) => self.on_message(raw),
             SocketEvent::SendFailed(raw) => self.on_send_failed(&raw),
@@ -37,7 +38,9 @@ impl SessionActor {
                 self.channels.confirmed(&space);
                 self.channels_changed = true;
                 self.on_subscribed(&space);
+                self.liveness.subscribed(&space, self.shared.clock.now());
             }
+            SocketEvent::SubscribeFailed { space: None, .. } if self.liveness.take_refusal() => self.on_probe_refused(),
             SocketEvent::SubscribeFailed { space, refusal } => self.on_subscription_refused(space, refusal),
             SocketEvent::Activity(kind, raw) => self.on_activity(kind, &raw),
             SocketEvent::Other => {}
@@ -67,6 +70,9 @@ impl SessionActor {
         }
         let echo = self.settle(&message, raw);
         self.note_own_id(&message);
+        if let Some(id) = message.id.as_deref() {
+            self.liveness.saw(id, received_at);
+        }
         let own = !matches!(echo, Echo::Foreign) || is_own(&message) || self.is_known_own(&account, &message);
         let direct = message.topic_id.as_deref().is_some_and(|space| self.is_direct(space));
         let circumstances = Circumstances { account: &account, own, recovered: false, direct, received_at };

@@ -212,6 +212,9 @@ impl SessionActor {
         if *topic_id != read.space.as_str() {
             return self.unreadable();
         }
+        if let Some(id) = message.id.as_deref() {
+            self.liveness.saw(id, self.shared.clock.now());
+        }
         let time = message.modified.as_deref().or(message.created.as_deref()).and_then(Timestamp::parse);
         if time.is_some_and(|time| time < read.from) {
             return;
@@ -302,6 +305,7 @@ impl SessionActor {
 
     /// The session does not listen to a space any more.
     pub(super) fn on_space_left(&mut self, space: &SpaceId) {
+        self.liveness.left(space);
         let released = if self.interest.needs_list() {
             self.recovery.missing(space, self.shared.clock.now())
         } else {

@@ -143,6 +143,8 @@ impl Rig {
                 max_sessions: 100,
                 limit_wait: Duration::from_secs(1),
                 longest_wait: Duration::from_mins(1),
+                probe: Duration::ZERO,
+                compare: Duration::ZERO,
                 recovery_overlap: Duration::from_mins(2),
                 recovery_limit: Duration::from_hours(168),
                 recovery_hold: Duration::from_mins(1),
