@@ -408,6 +408,7 @@ fn session_settings(config: &Config) -> SessionSettings {
         recovery_limit: recovery_limit(config),
         recovery_hold: Duration::from_secs(config.session.recovery_hold_seconds),
         gap_after: Duration::from_secs(config.session.gap_after_seconds),
+        longest_wait: Duration::from_secs(config.session.longest_wait_seconds),
     }
 }
 

@@ -197,6 +197,7 @@ impl Config {
             ("session.idle_timeout_seconds", self.session.idle_timeout_seconds, 30 * 86_400),
             ("session.refusal_seconds", self.session.refusal_seconds, 86_400),
             ("session.limit_retry_seconds", self.session.limit_retry_seconds, 86_400),
+            ("session.longest_wait_seconds", self.session.longest_wait_seconds, 3600),
             ("webhooks.timeout_seconds", self.webhooks.timeout_seconds, 60),
             ("accounts.file_check_seconds", self.accounts.file_check_seconds, 86_400),
             ("store.retention_days", self.store.retention_days, 36_500),

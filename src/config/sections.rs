@@ -166,6 +166,8 @@ pub struct SessionConfig {
     pub recovery_hold_seconds: u64,
     /// How long the history may fail until that is told as a gap, in seconds.
     pub gap_after_seconds: u64,
+    /// The longest wait between two attempts to connect, or to read a history, in seconds.
+    pub longest_wait_seconds: u64,
 }
 
 impl Default for SessionConfig {
@@ -180,6 +182,7 @@ impl Default for SessionConfig {
             recovery_limit_hours: 168,
             recovery_hold_seconds: 60,
             gap_after_seconds: 600,
+            longest_wait_seconds: 60,
         }
     }
 }

@@ -188,10 +188,11 @@ impl SessionActor {
             reach: Reach { overlap: settings.recovery_overlap, limit: settings.recovery_limit },
             hold: settings.recovery_hold,
             tell_after: settings.gap_after,
+            longest_wait: settings.longest_wait,
         });
         Self {
             link: Link::idle(),
-            health: LinkHealth::new(shared.settings.limit_wait),
+            health: LinkHealth::new(shared.settings.longest_wait, shared.settings.limit_wait),
             budget: EmitBudget::new(governor),
             budget_awaited: false,
             limits_at: None,

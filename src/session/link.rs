@@ -15,9 +15,8 @@ use crate::upstream::{Socket, SocketEvent};
 /// How long a connection has to last before earlier failures are forgotten.
 const STABLE: Duration = Duration::from_secs(30);
 
-/// Waits between attempts: a random part of a time that doubles from the first to the last.
+/// The first wait between attempts. Each is a random part of a time that doubles up to the setting.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LAST_WAIT: Duration = Duration::from_mins(1);
 
 /// Wait after a failure that points to a wrong setting, which time alone does not mend.
 const MISCONFIGURED_WAIT: Duration = Duration::from_secs(30);
@@ -143,9 +142,10 @@ pub(super) struct LinkHealth {
 }
 
 impl LinkHealth {
-    /// A connection that is yet to be made; `limit_wait` is the wait where Spaces lets the user have no further one.
-    pub(super) fn new(limit_wait: Duration) -> Self {
-        let backoff = Backoff::new(FIRST_WAIT, LAST_WAIT, STABLE);
+    /// A connection that is yet to be made; `longest_wait` is the longest wait between attempts, `limit_wait` the one where Spaces lets
+    /// the user have no further connection.
+    pub(super) fn new(longest_wait: Duration, limit_wait: Duration) -> Self {
+        let backoff = Backoff::new(FIRST_WAIT.min(longest_wait), longest_wait, STABLE);
         Self { backoff, silent_refusals: 0, online_since: None, was_online: false, limit_wait }
     }
 
@@ -278,6 +278,7 @@ mod tests {
 
     use super::*;
 
+    const LONGEST_WAIT: Duration = Duration::from_mins(1);
     const LIMIT_WAIT: Duration = Duration::from_mins(5);
 
     fn refused(payload: &str) -> ConnectError {
@@ -308,12 +309,12 @@ mod tests {
             (ConnectError::Unavailable { status: Some(503), retry_after: None, source: None }, "unavailable"),
         ] {
             assert_eq!(class_name(&error), class, "{error:?}");
-            let after = LinkHealth::new(LIMIT_WAIT).failed(&error, true);
+            let after = LinkHealth::new(LONGEST_WAIT, LIMIT_WAIT).failed(&error, true);
             assert_eq!(matches!(after, AfterFailure::Limited(_)), class == "limit", "{error:?}: {after:?}");
         }
         let asked = Duration::from_secs(40);
         for (error, least) in [(too_many(Some(asked)), asked), (too_many(None), LIMIT_WAIT), (closed("too many"), LIMIT_WAIT)] {
-            let AfterFailure::Limited(wait) = LinkHealth::new(LIMIT_WAIT).failed(&error, false) else { panic!("{error:?}") };
+            let AfterFailure::Limited(wait) = LinkHealth::new(LONGEST_WAIT, LIMIT_WAIT).failed(&error, false) else { panic!("{error:?}") };
             assert!(wait >= least && wait <= least.mul_f64(1.25), "{error:?}: {wait:?}");
         }
     }
@@ -325,14 +326,14 @@ mod tests {
             Disconnect::Refused(refusal),
             Disconnect::ServerClosed { code: Some(4029), reason: "connection limit exceeded".to_owned() },
         ] {
-            let after = LinkHealth::new(LIMIT_WAIT).lost(&disconnect, Instant::now());
+            let after = LinkHealth::new(LONGEST_WAIT, LIMIT_WAIT).lost(&disconnect, Instant::now());
             assert!(matches!(after, AfterFailure::Limited(_)), "{disconnect:?}: {after:?}");
         }
     }
 
     #[test]
     fn a_token_that_was_accepted_once_is_asked_about_after_each_third_silence() {
-        let mut health = LinkHealth::new(LIMIT_WAIT);
+        let mut health = LinkHealth::new(LONGEST_WAIT, LIMIT_WAIT);
         let mut doubts = 0;
         for attempt in 1..=9 {
             match health.failed(&ConnectError::Kicked, true) {

@@ -63,4 +63,6 @@ pub struct SessionSettings {
     pub recovery_hold: Duration,
     /// How long the history may fail until that is told as a gap.
     pub gap_after: Duration,
+    /// The longest wait between two attempts to connect, or to read a history.
+    pub longest_wait: Duration,
 }

@@ -28,9 +28,8 @@ const HELD: usize = 4_096;
 /// Bytes of events that a session holds.
 const HELD_BYTES: usize = 4 << 20;
 
-/// Waits between tries while the history cannot be read: doubling from the first to the last.
+/// The first wait between tries while the history cannot be read; each is twice the one before, up to the setting.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LAST_RETRY: Duration = Duration::from_mins(1);
 
 /// Pages read of one gap: 50,000 messages.
 const MAX_PAGES: u32 = 1_000;
@@ -47,6 +46,8 @@ pub(super) struct RecoverySettings {
     pub(super) hold: Duration,
     /// How long the history may fail until that is told.
     pub(super) tell_after: Duration,
+    /// The longest wait between tries while the history cannot be read.
+    pub(super) longest_wait: Duration,
 }
 
 /// Which of the two histories of Spaces is read.
@@ -445,7 +446,7 @@ impl<T> Recovery<T> {
             Failure::TokenRefused => None,
             Failure::Limited(least) => least,
         };
-        let delay = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(run.failures)).min(LAST_RETRY);
+        let delay = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(run.failures)).min(self.settings.longest_wait);
         run.failures = run.failures.saturating_add(1);
         run.tried_other = false;
         run.stage = Stage::Due(now + delay.max(least.unwrap_or_default()));

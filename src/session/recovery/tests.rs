@@ -5,9 +5,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::session::watermarks::Stored;
 
+/// The longest wait between tries.
+const LAST_RETRY: Duration = Duration::from_mins(1);
+
 fn settings(hold: Duration) -> RecoverySettings {
     let reach = Reach { overlap: Duration::ZERO, limit: Duration::from_hours(1) };
-    RecoverySettings { reach, hold, tell_after: Duration::from_secs(30) }
+    RecoverySettings { reach, hold, tell_after: Duration::from_secs(30), longest_wait: LAST_RETRY }
 }
 
 fn space(id: &str) -> SpaceId {
