@@ -314,7 +314,9 @@ mod tests {
         }
         let asked = Duration::from_secs(40);
         for (error, least) in [(too_many(Some(asked)), asked), (too_many(None), LIMIT_WAIT), (closed("too many"), LIMIT_WAIT)] {
-            let AfterFailure::Limited(wait) = LinkHealth::new(LONGEST_WAIT, LIMIT_WAIT).failed(&error, false) else { panic!("{error:?}") };
+            let AfterFailure::Limited(wait) = LinkHealth::new(LONGEST_WAIT, LIMIT_WAIT).failed(&error, false) else {
+                panic!("{error:?}")
+            };
             assert!(wait >= least && wait <= least.mul_f64(1.25), "{error:?}: {wait:?}");
         }
     }

@@ -146,6 +146,7 @@ impl Rig {
                 recovery_limit: Duration::from_hours(168),
                 recovery_hold: Duration::from_mins(1),
                 gap_after: Duration::from_mins(10),
+                longest_wait: Duration::from_mins(1),
             },
             incarnation,
         });
