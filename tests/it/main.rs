@@ -15,6 +15,7 @@ mod outbox;
 mod reading;
 mod real_socketio;
 mod recovery;
+mod rejoin;
 mod secrets;
 mod sending;
 mod session_tasks;
