@@ -2,6 +2,7 @@
 
 mod accounts;
 mod bad_input;
+mod chaos;
 mod command_line;
 mod delivery;
 mod demo;

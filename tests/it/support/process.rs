@@ -171,6 +171,11 @@ impl Service {
         Killed { settings: self.settings, client: self.client, data: self.data }
     }
 
+    /// Starts the program again on the same store, after its process has ended.
+    pub(crate) async fn start_again(&mut self) {
+        *self = Self::run(self.settings.clone(), self.client.clone(), Arc::clone(&self.data)).await;
+    }
+
     /// Where the store is.
     pub(crate) fn data(&self) -> &Path {
         self.data.path()
