@@ -24,5 +24,6 @@ mod sessions;
 mod store_contract;
 mod support;
 mod tokens;
+mod unknowns;
 mod verification;
 mod webhooks;
