@@ -123,7 +123,7 @@ mod tests {
         let mut window: Window<2> = Window::new(MINUTE);
         window.count(0, begin);
         window.count(1, begin + Duration::from_millis(999));
-        window.count(1, begin + Duration::from_millis(1000));
+        window.count(1, begin + Duration::from_secs(1));
         window.advance(begin + Duration::from_millis(61_499));
         assert_eq!(window.used(), [1, 2]);
         window.advance(begin + Duration::from_millis(61_500));

@@ -78,7 +78,8 @@ mod tests {
         tokio::time::advance(Duration::from_mins(1)).await;
         let mut times: Vec<_> = join_all(attempts).await.into_iter().map(|time| time.expect("no panic")).collect();
         times.sort_unstable();
-        let within_a_second = |begin: Instant| times.iter().filter(|time| (begin..begin + Duration::from_secs(1)).contains(time));
+        let within_a_second =
+            |begin: Instant| times.iter().filter(move |time| (begin..begin + Duration::from_secs(1)).contains(time));
         let most = times.iter().map(|begin| within_a_second(*begin).count()).max();
         assert!(most <= Some(11), "{most:?} attempts within a second");
     }
