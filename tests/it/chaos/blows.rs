@@ -154,17 +154,7 @@ impl Blow {
                     script.rest.on(pattern).next(times, slow);
                 });
             }
-            Self::FailingHistory => {
-                let both = [ACTIVITY, MESSAGES];
-                let fault = failing(chance);
-                let times = chance.between(1, 4);
-                let patterns = if chance.once_in(3) { &both[..] } else { &both[..1] };
-                for pattern in patterns {
-                    upstream.script(|script| {
-                        script.rest.on(pattern).next(times, fault.clone());
-                    });
-                }
-            }
+            Self::FailingHistory => fail_history(scene, chance),
             Self::FailingRest => {
                 let post = chance.once_in(3).then(|| chance.pick(&[RestFault::CutAfter, RestFault::Cut]).clone());
                 let (pattern, fault) = match post {
@@ -182,6 +172,18 @@ impl Blow {
             }
         }
     }
+}
+
+/// Lets one listing of the history fail for a few calls, or both.
+fn fail_history(scene: &Scene, chance: &mut Chance) {
+    let both = [ACTIVITY, MESSAGES];
+    let (fault, times) = (failing(chance), chance.between(1, 4));
+    let patterns = if chance.once_in(3) { &both[..] } else { &both[..1] };
+    scene.upstream.script(|script| {
+        for pattern in patterns {
+            script.rest.on(pattern).next(times, fault.clone());
+        }
+    });
 }
 
 /// A call over REST that fails for now.

@@ -13,7 +13,7 @@ use crate::support::bridge::{ADMIN_KEY, send};
 use crate::support::process::Service;
 
 /// How long the service may take to put everything in order.
-pub(super) const DEADLINE: Duration = Duration::from_secs(120);
+pub(super) const DEADLINE: Duration = Duration::from_mins(2);
 
 /// Asks again and again until there is nothing left to say against it.
 async fn settles(what: &str, mut complaint: impl AsyncFnMut() -> Option<String>) {

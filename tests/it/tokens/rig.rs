@@ -142,7 +142,6 @@ impl Rig {
                 connects_per_second: 1_000,
                 max_sessions: 100,
                 limit_wait: Duration::from_secs(1),
-                longest_wait: Duration::from_mins(1),
                 recovery_overlap: Duration::from_mins(2),
                 recovery_limit: Duration::from_hours(168),
                 recovery_hold: Duration::from_mins(1),
