@@ -231,13 +231,12 @@ async fn who_was_removed_from_a_space_is_told_so_once_it_is_subscribed_to_again_
 async fn the_service_is_ready_while_spaces_is_out_of_reach_and_says_what_is_wrong() {
     let scene = Scene::new().await;
     let bridge = Bridge::start(&scene.upstream).await;
+    let health = async |path: &str| send(bridge.plain(Method::GET, &format!("{}{path}", bridge.internal))).await.status;
+    eventually("the end of the start", async || (health("/readyz").await == StatusCode::OK).then_some(())).await;
     scene.upstream.stop().await;
-    for path in ["/livez", "/readyz"] {
-        let answer = send(bridge.plain(Method::GET, &format!("{}{path}", bridge.internal))).await;
-        assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text);
-    }
     let answer = bridge.say_within(1, &scene.token, &scene.space, "hi").await;
     answer.assert_problem(503, "not_connected");
+    assert_eq!((health("/livez").await, health("/readyz").await), (StatusCode::OK, StatusCode::OK));
     scene.upstream.restart().await.expect("the same port is free");
     assert_eq!(bridge.say_within(60, &scene.token, &scene.space, "hi again").await.status, StatusCode::CREATED);
     assert_eq!(scene.texts(), ["hi again"]);
