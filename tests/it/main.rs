@@ -25,5 +25,6 @@ mod sessions;
 mod store_contract;
 mod support;
 mod tokens;
+mod unknowns;
 mod verification;
 mod webhooks;

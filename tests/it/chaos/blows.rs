@@ -21,7 +21,7 @@ pub(super) enum Blow {
     Break,
     /// The server drops the client from the namespace.
     Kick,
-    /// The connection goes silent, and wakes up later.
+    /// The connection goes silent, and breaks later if it is still there.
     Freeze,
     /// The connection breaks while a message is on its way, before or after Spaces has stored it.
     BreakSend,
@@ -92,11 +92,11 @@ impl Blow {
             }
             Self::Freeze => {
                 upstream.fault(&who, &Fault::Freeze);
-                let thaws_after = chance.millis(200, 2_500);
+                let breaks_after = chance.millis(200, 2_500);
                 let upstream = std::sync::Arc::clone(upstream);
                 tokio::spawn(async move {
-                    tokio::time::sleep(thaws_after).await;
-                    upstream.fault(&who, &Fault::Thaw);
+                    tokio::time::sleep(breaks_after).await;
+                    upstream.fault(&who, &Fault::Cut);
                 });
             }
             Self::BreakSend => {
@@ -154,17 +154,7 @@ impl Blow {
                     script.rest.on(pattern).next(times, slow);
                 });
             }
-            Self::FailingHistory => {
-                let both = [ACTIVITY, MESSAGES];
-                let fault = failing(chance);
-                let times = chance.between(1, 4);
-                let patterns = if chance.once_in(3) { &both[..] } else { &both[..1] };
-                for pattern in patterns {
-                    upstream.script(|script| {
-                        script.rest.on(pattern).next(times, fault.clone());
-                    });
-                }
-            }
+            Self::FailingHistory => fail_history(scene, chance),
             Self::FailingRest => {
                 let post = chance.once_in(3).then(|| chance.pick(&[RestFault::CutAfter, RestFault::Cut]).clone());
                 let (pattern, fault) = match post {
@@ -184,6 +174,18 @@ impl Blow {
     }
 }
 
+/// Lets one listing of the history fail for a few calls, or both.
+fn fail_history(scene: &Scene, chance: &mut Chance) {
+    let both = [ACTIVITY, MESSAGES];
+    let (fault, times) = (failing(chance), chance.between(1, 4));
+    let patterns = if chance.once_in(3) { &both[..] } else { &both[..1] };
+    scene.upstream.script(|script| {
+        for pattern in patterns {
+            script.rest.on(pattern).next(times, fault.clone());
+        }
+    });
+}
+
 /// A call over REST that fails for now.
 fn failing(chance: &mut Chance) -> RestFault {
     let garbled = RestFault::Garbled { content_type: "text/html".to_owned(), body: "<html>gateway</html>".to_owned() };
@@ -200,6 +202,5 @@ impl Chance {
 /// Ends everything that goes wrong.
 pub(super) fn heal(scene: &Scene) {
     scene.upstream.clear_script();
-    scene.upstream.fault(&Who::Everybody, &Fault::Thaw);
     scene.upstream.release();
 }

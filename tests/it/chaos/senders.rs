@@ -47,7 +47,6 @@ pub(super) struct Sent {
 }
 
 /// A message to be sent.
-#[derive(Debug)]
 pub(super) struct Wish {
     pub(super) account: usize,
     pub(super) token: String,
@@ -125,7 +124,7 @@ impl Caller {
         let again = self.insist().await;
         match (before, &again) {
             (Told::Accepted(_), Told::Confirmed(_) | Told::Refused(..)) => {}
-            _ => assert_eq!(before, &again, "the same call was answered differently: {:?}", self.wish),
+            _ => assert_eq!(before, &again, "the same call was answered differently: {}", self.wish.text),
         }
     }
 
