@@ -292,14 +292,15 @@ impl App {
         tasks.spawn(background.clone().run_until_cancelled_owned(self.maintenance().run()));
         info!(address = %self.public.address(), internal = %self.internal.address(), "spaces-bridge {} listens", env!("CARGO_PKG_VERSION"));
         let internal_stop = Shutdown::default();
-        let public = self.public.serve(http::public_router(&self.state), shutdown.clone(), grace);
         let internal = self.internal.serve(http::internal_router(&self.state), internal_stop.clone(), Duration::from_secs(1));
-        let (public, internal) = (tokio::spawn(public), tokio::spawn(internal));
+        let internal = tokio::spawn(internal);
         let dispatcher = DeliveryDispatcher::spawn(self.delivery, delivery_settings(&self.config));
+        // Before callers come in, who would not find the sessions of their accounts; their connections wait meanwhile.
         let restored = self.sessions.restore().await?;
         self.accounts.start();
         self.replies.start();
         self.outbox.start(self.outbox_work.clone());
+        let public = tokio::spawn(self.public.serve(http::public_router(&self.state), shutdown.clone(), grace));
         self.readiness.set(ReadyState::Ready);
         info!(sessions = restored, "ready");
 

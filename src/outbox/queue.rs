@@ -388,7 +388,7 @@ mod tests {
         let reference = add(&mut queue, "acc_1", "s1");
         let (lane, _) = queue.take_due(now).expect("a message");
         queue.wake(&reference, now);
-        queue.done(&lane, now + Duration::from_secs(60), now);
+        queue.done(&lane, now + Duration::from_mins(1), now);
         assert_eq!(queue.next_due(), Some(now));
     }
 }

@@ -40,7 +40,7 @@ fn told(answer: &Answer) -> [u64; 3] {
 
 /// Texts in the order in which the upstream got them.
 fn emitted(scene: &Scene) -> Vec<String> {
-    let sends = scene.upstream.seen(|seen| seen.sends());
+    let sends = scene.upstream.seen(fake_upstream::Seen::sends);
     sends.iter().map(|send| send["content"]["bodyText"].as_str().expect("a text").to_owned()).collect()
 }
 
