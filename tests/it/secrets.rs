@@ -103,8 +103,7 @@ async fn no_secret_is_in_logs_metrics_answers_or_files() {
 
     let (key, rotated) = (bridge_key(&service, &token).await, rotated_secret(&service, &token, &webhook).await);
 
-    let odd = "an-odd-token-ö-that-nobody-should-see";
-    let unknown = "made.up.token-that-nobody-should-see";
+    let (odd, unknown) = ("an-odd-token-ö-that-nobody-should-see", "made.up.token-that-nobody-should-see");
     let authorizations = [
         ("own", format!("jwt {token}")),
         ("oauth", format!("Bearer {oauth}")),
