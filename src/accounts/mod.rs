@@ -10,7 +10,7 @@
 //! - what is not valid any more is not asked again and again; the account says `credential_refused` until the operator acts, or, where
 //!   the credential leads to a file, a command or an address, until another token is found there.
 //!
-//! [`schedule`] says when, [`queue`] who is next, [`renewal`] what happens then.
+//! `schedule` says when, `queue` who is next, `renewal` what happens then.
 
 mod command;
 mod credential;
