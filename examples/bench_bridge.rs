@@ -309,7 +309,6 @@ impl Bridge {
         config.upstream.environment = Environment::Custom;
         config.upstream.rest_url = Some(upstream.rest.parse()?);
         config.upstream.socket_url = Some(upstream.socket.parse()?);
-        config.upstream.emits_per_minute = u32::MAX;
         config.session.connects_per_second = CONNECTS_PER_SECOND;
         config.store.path = data.path().to_owned();
         let app = App::build(config).await?;

@@ -10,16 +10,21 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use crate::config::{Config, ConfigError, Protocol};
+use crate::accounts::{AccountParts, AccountRegistry, AccountSettings, TokenSources};
+use crate::config::{Config, ConfigError, ENV_PREFIX, Protocol};
 use crate::consumers::ConsumerRegistry;
 use crate::delivery::{
     AddressGuard, AllowList, ClientSettings, DeliveryDispatcher, DeliveryParts, DeliverySettings, SystemResolver, WebhookClient,
 };
 use crate::domain::{AccountId, Clock, Interest, SystemClock};
 use crate::event_log::EventLog;
+use crate::governor::{Governors, LimitSettings};
 use crate::http::{self, AppParts, AppState, HttpSettings, Readiness, ReadyState};
+use crate::idempotency::Idempotency;
+use crate::keys::KeyRegistry;
 use crate::master_key::{self, KeyError};
 use crate::metrics::Metrics;
+use crate::outbox::{Outbox, OutboxParts, OutboxSettings, OutboxWork};
 use crate::recovery::Recovery;
 use crate::replies::{Replies, ReplyParts, ReplySettings};
 use crate::seal::Keyring;
@@ -29,7 +34,7 @@ use crate::session::{InterestSource, SessionDependencies, SessionRegistry, Sessi
 use crate::shutdown::Shutdown;
 use crate::store::{EmbeddedSettings, EmbeddedStore, Engine, Heartbeat, Incarnation, Maintenance, StoreError};
 use crate::subscriptions::SubscriptionRegistry;
-use crate::upstream::{Connector, RestClient, RestSettings, SocketSettings};
+use crate::upstream::{Connector, RestClient, RestSettings, SocketSettings, TokenServer, TokenServerSettings};
 use crate::webhooks::WebhookRegistry;
 
 /// How long a membership of the store holds without a heartbeat; heartbeats come at a third of it.
@@ -86,8 +91,11 @@ pub struct App {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     sessions: Arc<SessionRegistry>,
+    accounts: AccountRegistry,
     delivery: DeliveryParts,
     replies: Replies,
+    outbox: Outbox,
+    outbox_work: OutboxWork,
     state: AppState,
     readiness: Arc<Readiness>,
     http_tasks: TaskTracker,
@@ -101,22 +109,25 @@ impl std::fmt::Debug for App {
     }
 }
 
-/// What webhooks and subscriptions care about, together.
+/// What webhooks, subscriptions and messages that wait care about, together.
 struct Interests {
     webhooks: Arc<WebhookRegistry>,
     subscriptions: Arc<SubscriptionRegistry>,
+    outbox: Outbox,
 }
 
 impl InterestSource for Interests {
     fn interest(&self, account: &AccountId) -> Interest {
         let mut interest = self.webhooks.interest(account);
         interest.spaces.extend(self.subscriptions.of_account(account));
+        interest.spaces.extend(self.outbox.interest(account).spaces);
         interest
     }
 }
 
 impl App {
     /// Binds the listeners, opens the store and puts everything together. Nothing runs yet.
+    #[expect(clippy::too_many_lines, reason = "the list of all parts, in the order in which they need each other")]
     pub async fn build(config: Config) -> Result<Self, AppError> {
         let public = bind("http.listen", config.http.listen, &config).await?;
         let internal = bind("http.internal_listen", config.http.internal_listen, &config).await?;
@@ -142,22 +153,43 @@ impl App {
             Arc::clone(&metrics),
         ));
         let sends = Arc::new(SendLog::new(Arc::clone(&engine), Arc::clone(&clock)));
+        let outbox = outbox(&config, (&engine, &sends), (&clock, &metrics)).await?;
         let rest_settings = RestSettings { url: urls.rest, timeout: Duration::from_secs(config.upstream.rest_timeout_seconds) };
         let rest = RestClient::new(&rest_settings, (*tls).clone()).map_err(|error| AppError::Tls(error.into()))?;
+        let rest = rest.governed_by(Arc::new(Governors::new(limit_settings(&config), Arc::clone(&metrics))));
         let connector = Connector::new(socket_settings(&config, urls.socket, Arc::clone(&tls))).map_err(AppError::Upstream)?;
+        let token_server =
+            TokenServerSettings { accounts: urls.accounts, rest: rest_settings.url, timeout: rest_settings.timeout };
+        let accounts = AccountRegistry::load(AccountParts {
+            engine: Arc::clone(&engine),
+            keyring: Arc::clone(&keyring),
+            event_log: Arc::clone(&event_log),
+            rest: rest.clone(),
+            sources: token_sources(&config, token_server, &tls).map_err(|error| AppError::Tls(error.into()))?,
+            clock: Arc::clone(&clock),
+            metrics: Arc::clone(&metrics),
+            settings: account_settings(&config),
+        })
+        .await?;
         let sessions = Arc::new(SessionRegistry::new(SessionDependencies {
             connector,
             rest: rest.clone(),
             event_log: Arc::clone(&event_log),
             engine: Arc::clone(&engine),
             sends: Arc::clone(&sends),
-            interests: Arc::new(Interests { webhooks: Arc::clone(&webhooks), subscriptions: Arc::clone(&subscriptions) }),
-            keyring,
+            interests: Arc::new(Interests {
+                webhooks: Arc::clone(&webhooks),
+                subscriptions: Arc::clone(&subscriptions),
+                outbox: outbox.clone(),
+            }),
+            tokens: Arc::new(accounts.clone()),
+            keyring: Arc::clone(&keyring),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
             settings: session_settings(&config),
             incarnation: member.incarnation,
         }));
+        accounts.meet(&(Arc::clone(&sessions) as _));
 
         let listeners = vec![public.address(), internal.address()];
         let guard = Arc::new(AddressGuard::new(AllowList::new(config.webhooks.allow_networks.clone()), listeners));
@@ -181,12 +213,18 @@ impl App {
             metrics: Arc::clone(&metrics),
         };
 
+        let outbox_work = OutboxWork { sessions: Arc::clone(&sessions), rest: rest.clone(), event_log: Arc::clone(&event_log) };
+
         let (readiness, http_tasks) = (Arc::new(Readiness::default()), TaskTracker::new());
         let state = AppState::new(AppParts {
             sessions: Arc::clone(&sessions),
+            accounts: accounts.clone(),
             webhooks,
             subscriptions,
             sends,
+            outbox: outbox.clone(),
+            keys: Arc::new(KeyRegistry::load(Arc::clone(&engine), Arc::clone(&clock)).await?),
+            idempotency: idempotency(&config, &engine, keyring, &clock),
             consumers: Arc::new(ConsumerRegistry::new(Arc::clone(&engine), Arc::clone(&clock))),
             replies: replies.clone(),
             event_log,
@@ -210,8 +248,11 @@ impl App {
             clock,
             metrics,
             sessions,
+            accounts,
             delivery,
             replies,
+            outbox,
+            outbox_work,
             state,
             readiness,
             http_tasks,
@@ -251,12 +292,15 @@ impl App {
         tasks.spawn(background.clone().run_until_cancelled_owned(self.maintenance().run()));
         info!(address = %self.public.address(), internal = %self.internal.address(), "spaces-bridge {} listens", env!("CARGO_PKG_VERSION"));
         let internal_stop = Shutdown::default();
-        let public = self.public.serve(http::public_router(&self.state), shutdown.clone(), grace);
         let internal = self.internal.serve(http::internal_router(&self.state), internal_stop.clone(), Duration::from_secs(1));
-        let (public, internal) = (tokio::spawn(public), tokio::spawn(internal));
+        let internal = tokio::spawn(internal);
         let dispatcher = DeliveryDispatcher::spawn(self.delivery, delivery_settings(&self.config));
+        // Before callers come in, who would not find the sessions of their accounts; their connections wait meanwhile.
         let restored = self.sessions.restore().await?;
+        self.accounts.start();
         self.replies.start();
+        self.outbox.start(self.outbox_work.clone());
+        let public = tokio::spawn(self.public.serve(http::public_router(&self.state), shutdown.clone(), grace));
         self.readiness.set(ReadyState::Ready);
         info!(sessions = restored, "ready");
 
@@ -270,7 +314,13 @@ impl App {
         }
         // Both at once, so that each has the whole of what is left.
         let left = deadline.saturating_duration_since(Instant::now()).max(LAST_GRACE);
-        tokio::join!(self.sessions.shut_down(left), dispatcher.shutdown(left), self.replies.shut_down(left));
+        tokio::join!(
+            self.accounts.shut_down(left),
+            self.sessions.shut_down(left),
+            dispatcher.shutdown(left),
+            self.replies.shut_down(left),
+            self.outbox.shut_down(left)
+        );
         internal_stop.request();
         log_panic("the internal listener", internal.await);
         background.cancel();
@@ -303,9 +353,20 @@ async fn keyring(config: &Config, engine: &Arc<dyn Engine>) -> Result<Arc<Keyrin
     Ok(Arc::new(master_key::open_keyring(engine, &master).await?))
 }
 
+fn idempotency(config: &Config, engine: &Arc<dyn Engine>, keyring: Arc<Keyring>, clock: &Arc<dyn Clock>) -> Idempotency {
+    let kept = Duration::from_hours(config.http.idempotency_hours);
+    Idempotency::new(Arc::clone(engine), keyring, Arc::clone(clock), kept)
+}
+
 /// How long events and their settled deliveries are kept.
 fn retention(config: &Config) -> Duration {
     DAY.saturating_mul(u32::try_from(config.store.retention_days).unwrap_or(u32::MAX))
+}
+
+/// How far back gaps are closed: not beyond what is kept, since what has gone from the log would come again.
+fn recovery_limit(config: &Config) -> Duration {
+    let hours = u32::try_from(config.session.recovery_limit_hours).unwrap_or(u32::MAX);
+    Duration::from_hours(1).saturating_mul(hours).min(retention(config))
 }
 
 async fn bind(setting: &'static str, address: SocketAddr, config: &Config) -> Result<Listener, AppError> {
@@ -333,15 +394,72 @@ fn socket_settings(config: &Config, url: url::Url, tls: Arc<rustls::ClientConfig
     }
 }
 
+fn limit_settings(config: &Config) -> LimitSettings {
+    LimitSettings { emits_per_minute: config.upstream.emits_per_minute, payload_bytes: config.upstream.max_event_bytes }
+}
+
 fn session_settings(config: &Config) -> SessionSettings {
     SessionSettings {
         idle_timeout: Duration::from_secs(config.session.idle_timeout_seconds),
         refusal_stands: Duration::from_secs(config.session.refusal_seconds),
-        emits_per_minute: config.upstream.emits_per_minute,
-        payload_limit: config.upstream.max_event_bytes,
         connects_per_second: config.session.connects_per_second,
         max_sessions: config.session.max_sessions,
+        limit_wait: Duration::from_secs(config.session.limit_retry_seconds),
+        probe: Duration::from_secs(config.session.probe_seconds),
+        compare: Duration::from_secs(config.session.compare_seconds),
+        recovery_overlap: Duration::from_secs(config.session.recovery_overlap_seconds),
+        recovery_limit: recovery_limit(config),
+        recovery_hold: Duration::from_secs(config.session.recovery_hold_seconds),
+        gap_after: Duration::from_secs(config.session.gap_after_seconds),
+        longest_wait: Duration::from_secs(config.session.longest_wait_seconds),
     }
+}
+
+async fn outbox(
+    config: &Config,
+    (engine, sends): (&Arc<dyn Engine>, &Arc<SendLog>),
+    (clock, metrics): (&Arc<dyn Clock>, &Arc<Metrics>),
+) -> Result<Outbox, StoreError> {
+    Outbox::load(OutboxParts {
+        engine: Arc::clone(engine),
+        sends: Arc::clone(sends),
+        clock: Arc::clone(clock),
+        metrics: Arc::clone(metrics),
+        settings: outbox_settings(config),
+    })
+    .await
+}
+
+fn outbox_settings(config: &Config) -> OutboxSettings {
+    let rest_after = config.upstream.rest_fallback_seconds;
+    OutboxSettings {
+        max_per_account: config.outbox.max_per_account,
+        max_age: Duration::from_hours(config.outbox.max_age_hours),
+        confirmation: Duration::from_secs(config.outbox.confirm_seconds),
+        settle: Duration::from_secs(config.outbox.settle_seconds),
+        silence: Duration::from_secs(config.outbox.silence_seconds),
+        doubt: Duration::from_secs(config.outbox.doubt_seconds),
+        rest_after: (rest_after > 0).then(|| Duration::from_secs(rest_after)),
+    }
+}
+
+fn account_settings(config: &Config) -> AccountSettings {
+    AccountSettings {
+        allow_commands: config.accounts.allow_commands,
+        token_directories: config.accounts.token_directories.clone(),
+        file_check: Duration::from_secs(config.accounts.file_check_seconds),
+        max_accounts: config.accounts.max_accounts,
+        timeout: Duration::from_secs(config.upstream.rest_timeout_seconds),
+        hidden_variables: ENV_PREFIX,
+    }
+}
+
+fn token_sources(
+    config: &Config,
+    server: TokenServerSettings,
+    tls: &rustls::ClientConfig,
+) -> Result<TokenSources, reqwest::Error> {
+    TokenSources::new(TokenServer::new(server, tls.clone())?, account_settings(config), tls.clone())
 }
 
 fn delivery_settings(config: &Config) -> DeliverySettings {
@@ -374,9 +492,9 @@ fn http_settings(config: &Config) -> HttpSettings {
         body_limit: config.http.max_body_bytes,
         request_timeout: Duration::from_secs(config.http.request_timeout_seconds),
         admin_key: config.security.admin_key.clone(),
-        payload_limit: config.upstream.max_event_bytes,
         max_in_flight: config.http.max_requests,
         max_listeners: config.http.max_listeners_per_account,
+        recovery_limit: recovery_limit(config),
         ..HttpSettings::default()
     }
 }

@@ -89,10 +89,23 @@ pub const KINDS: &[EventKind] = &[
         examples::session_connected,
     ),
     kind(
+        EventType::SESSION_DEGRADED,
+        "A session was connected and heard nothing; it is connected anew, and what it missed is read from the history. Told once until \
+         the session has shown that it is alive.",
+        data::session_degraded,
+        examples::session_degraded,
+    ),
+    kind(
         EventType::SESSION_DISCONNECTED,
-        "A session has lost or closed its connection. What happens in Spaces meanwhile may be missed.",
+        "A session has lost or closed its connection. What happens in Spaces meanwhile is read from the history when it is back.",
         data::session_disconnected,
         examples::session_disconnected,
+    ),
+    kind(
+        EventType::SESSION_GAP,
+        "Events of a space may be missing: a session was not connected, and the history could not be read. Told once of each gap.",
+        data::session_gap,
+        examples::session_gap,
     ),
     kind(
         EventType::SPACE_UPDATED,

@@ -13,6 +13,7 @@ use crate::config::{Config, ConfigError, ENV_CONFIG_FILE};
 use crate::core_files;
 use crate::demo;
 use crate::failure::Failure;
+use crate::rekey::{self, Scope};
 use crate::shutdown::Shutdown;
 use crate::telemetry;
 
@@ -37,6 +38,8 @@ enum Command {
     CheckConfig(ConfigArgs),
     /// Print the `OpenAPI` document.
     Openapi,
+    /// Change the master key, while the service is stopped.
+    Rekey(RekeyArgs),
     /// Ask the service on this machine whether it is alive. Exit code 0 if it is.
     Healthcheck(ConfigArgs),
 }
@@ -56,6 +59,19 @@ struct ConfigArgs {
     /// Any other setting, for example `--set log.format=json`.
     #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value)]
     set: Vec<(String, String)>,
+}
+
+/// What to change a key to.
+#[derive(Debug, Args)]
+struct RekeyArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The file that holds the new master key; made with a new random key if there is none.
+    #[arg(long, value_name = "FILE")]
+    new_master_key_file: PathBuf,
+    /// Also make a new data key and seal every stored secret with it.
+    #[arg(long)]
+    all: bool,
 }
 
 fn name_and_value(text: &str) -> Result<(String, String), String> {
@@ -82,6 +98,7 @@ pub fn run() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::CheckConfig(arguments) => arguments.load().map(|_| println!("the configuration is fine")).map_err(Failure::from),
         Command::Openapi => print_openapi(),
+        Command::Rekey(arguments) => rekey(&arguments),
         Command::Healthcheck(arguments) => healthcheck(&arguments),
     };
     match result {
@@ -103,6 +120,15 @@ fn serve(arguments: &ConfigArgs) -> Result<(), Failure> {
         app.run(shutdown).await?;
         Ok(())
     })
+}
+
+fn rekey(arguments: &RekeyArgs) -> Result<(), Failure> {
+    core_files::forbid().map_err(|error| Failure::new(format!("cannot forbid core files: {error}")))?;
+    let config = arguments.config.load()?;
+    let (file, scope) = (&arguments.new_master_key_file, if arguments.all { Scope::All } else { Scope::MasterKey });
+    let done = crate::failure::runtime()?.block_on(rekey::run(&config, file, scope))?;
+    println!("{}", done.told(file));
+    Ok(())
 }
 
 fn print_openapi() -> Result<(), Failure> {

@@ -91,6 +91,11 @@ impl EventLog {
 
     /// Makes events and their deliveries durable in one transaction.
     pub async fn append(&self, fence: Fence, events: Vec<LoggedEvent>) -> Result<Logged, StoreError> {
+        Ok(self.append_each(fence, events).await?.map_or(Logged::Fenced, |_| Logged::Durable))
+    }
+
+    /// As [`Self::append`]; answers of each event whether it was new, or `None` if nothing was written because the session has moved.
+    pub async fn append_each(&self, fence: Fence, events: Vec<LoggedEvent>) -> Result<Option<Vec<bool>>, StoreError> {
         let mut new = Vec::with_capacity(events.len());
         for event in events {
             let targets = self.targets(&event).await?;
@@ -121,7 +126,7 @@ impl EventLog {
         self.webhooks.ask_for(account, event_type)
     }
 
-    async fn write(&self, fence: Fence, events: Vec<NewEvent>) -> Result<Logged, StoreError> {
+    async fn write(&self, fence: Fence, events: Vec<NewEvent>) -> Result<Option<Vec<bool>>, StoreError> {
         let mut accounts: Vec<AccountId> = events.iter().map(|event| event.account.clone()).collect();
         accounts.dedup();
         let timer = self.metrics.append_latency.start_timer();
@@ -129,13 +134,13 @@ impl EventLog {
         timer.observe_duration();
         match appended {
             Ok(Appended::Durable(new)) => {
-                for is_new in new {
-                    self.metrics.events.with_label_values(&[if is_new { "appended" } else { "repeated" }]).inc();
+                for is_new in &new {
+                    self.metrics.events.with_label_values(&[if *is_new { "appended" } else { "repeated" }]).inc();
                 }
                 self.watchers.wake(&accounts);
-                Ok(Logged::Durable)
+                Ok(Some(new))
             }
-            Ok(Appended::Fenced) => Ok(Logged::Fenced),
+            Ok(Appended::Fenced) => Ok(None),
             Err(error) => {
                 self.metrics.append_failures.inc();
                 Err(error)

@@ -1,5 +1,6 @@
 //! spaces-bridge: HTTP in front of Avaya Spaces, whose messaging speaks Socket.IO only.
 
+pub mod accounts;
 pub mod app;
 pub mod catalogue;
 pub mod cli;
@@ -11,12 +12,17 @@ pub mod demo;
 pub mod domain;
 pub mod event_log;
 mod failure;
+pub mod governor;
 pub mod http;
+pub mod idempotency;
 pub mod incoming;
+pub mod keys;
 pub mod markup;
 pub mod master_key;
 pub mod metrics;
+pub mod outbox;
 pub mod recovery;
+mod rekey;
 pub mod replies;
 pub mod seal;
 pub mod send_log;

@@ -15,10 +15,10 @@ use crate::seal::{KEY_BYTES, Key, Keyring};
 use crate::store::{DocKind, DocWrite, Engine, Expected, PutOutcome, StoreError};
 
 /// The file that a generated key is kept in.
-const FILE: &str = "master.key";
+pub(crate) const FILE: &str = "master.key";
 
 /// The only keyring.
-const KEYRING: &str = "1";
+pub(crate) const KEYRING: &str = "1";
 
 /// A text that is no key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,17 +60,31 @@ pub fn decode(text: &Secret) -> Result<Key, InvalidKey> {
 /// The key in `directory`, generated if there is none yet.
 pub fn find_or_generate(directory: &Path) -> Result<Key, KeyError> {
     let path = directory.join(FILE);
-    match std::fs::read_to_string(&path) {
+    if let Some(key) = find(&path)? {
+        return Ok(key);
+    }
+    let key = generate(&path)?;
+    warn!(
+        path = %path.display(),
+        "a master key was generated beside the data it protects; keep it apart and give it by `security.master_key_file`"
+    );
+    Ok(key)
+}
+
+/// The key in the file `path`, if there is such a file.
+pub(crate) fn find(path: &Path) -> Result<Option<Key>, KeyError> {
+    match std::fs::read_to_string(path) {
         Ok(text) => {
             let text = Zeroizing::new(text);
-            decode(&Secret::new(text.trim())).map_err(|InvalidKey| KeyError::Invalid { path })
+            decode(&Secret::new(text.trim())).map(Some).map_err(|InvalidKey| KeyError::Invalid { path: path.to_owned() })
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => generate(&path),
-        Err(source) => Err(KeyError::File { path, source }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(KeyError::File { path: path.to_owned(), source }),
     }
 }
 
-fn generate(path: &Path) -> Result<Key, KeyError> {
+/// Makes a new key and a file that holds it, for its owner only.
+pub(crate) fn generate(path: &Path) -> Result<Key, KeyError> {
     let key = Key::random();
     let text = Zeroizing::new(STANDARD.encode(key.expose()));
     let written = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).and_then(|mut file| {
@@ -78,10 +92,6 @@ fn generate(path: &Path) -> Result<Key, KeyError> {
         file.sync_all()
     });
     written.map_err(|source| KeyError::File { path: path.to_owned(), source })?;
-    warn!(
-        path = %path.display(),
-        "a master key was generated beside the data it protects; keep it apart and give it by `security.master_key_file`"
-    );
     Ok(key)
 }
 

@@ -10,7 +10,7 @@ use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::domain::{Credential, Sealed, Secret, SessionId};
+use crate::domain::{Credential, Sealed, Secret, Seed, SessionId};
 
 /// Bytes of every key.
 pub const KEY_BYTES: usize = 32;
@@ -92,15 +92,35 @@ pub enum Purpose {
     WebhookHeader,
     /// What the senders of an incoming hook prove themselves with.
     HookCheck,
+    /// An answer that is given again to who makes the same call again.
+    Answer,
+    /// What the bridge gets an account's tokens with.
+    AccountCredential,
+    /// The token that an account holds.
+    AccountToken,
 }
 
 impl Purpose {
+    /// Every purpose.
+    pub const ALL: [Self; 7] = [
+        Self::Token,
+        Self::WebhookSecret,
+        Self::WebhookHeader,
+        Self::HookCheck,
+        Self::Answer,
+        Self::AccountCredential,
+        Self::AccountToken,
+    ];
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Token => "token",
             Self::WebhookSecret => "webhook-secret",
             Self::WebhookHeader => "webhook-header",
             Self::HookCheck => "hook-check",
+            Self::Answer => "answer",
+            Self::AccountCredential => "account-credential",
+            Self::AccountToken => "account-token",
         }
     }
 }
@@ -145,6 +165,31 @@ impl Keyring {
         std::str::from_utf8(&plain).map(Secret::new).map_err(|_| UnsealError)
     }
 
+    /// The secret bytes that grow from `seed` for `purpose`: the same each time, and of no use to guess others by.
+    pub fn grow(&self, purpose: Purpose, seed: &Seed) -> Zeroizing<[u8; KEY_BYTES]> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.naming.expose()).expect("HMAC takes a key of any length");
+        // No kind of token is called like this.
+        mac.update(b"grow/");
+        mac.update(purpose.as_str().as_bytes());
+        mac.update(&[0]);
+        mac.update(seed.as_str().as_bytes());
+        Zeroizing::new(mac.finalize().into_bytes().into())
+    }
+
+    /// The same keyring with a new random key to seal with. Sessions keep their names.
+    #[must_use]
+    pub fn with_new_sealing_key(&self) -> Self {
+        Self { sealing: Key::random(), naming: self.naming.clone() }
+    }
+
+    /// What this keyring sealed, sealed by `other` for the same purpose. `None` if this keyring did not seal it.
+    pub fn reseal(&self, sealed: &Sealed, other: &Self) -> Option<Sealed> {
+        Purpose::ALL.into_iter().find_map(|purpose| {
+            let plain = self.sealing.unseal(purpose.as_str(), sealed).ok()?;
+            Some(other.sealing.seal(purpose.as_str(), &plain))
+        })
+    }
+
     /// The session that `credential` belongs to.
     pub fn session_id(&self, credential: &Credential) -> SessionId {
         let mut mac = Hmac::<Sha256>::new_from_slice(self.naming.expose()).expect("HMAC takes a key of any length");
@@ -166,11 +211,22 @@ mod tests {
         let keyring = Keyring::random();
         let sealed = keyring.seal(Purpose::Token, &Secret::new("tok"));
         assert_eq!(keyring.unseal(Purpose::Token, &sealed), Ok(Secret::new("tok")));
-        for other in [Purpose::WebhookSecret, Purpose::WebhookHeader] {
+        let others = Purpose::ALL.into_iter().filter(|purpose| *purpose != Purpose::Token);
+        for other in others {
             assert_eq!(keyring.unseal(other, &sealed), Err(UnsealError));
         }
         assert_eq!(Keyring::random().unseal(Purpose::Token, &sealed), Err(UnsealError));
         assert!(!sealed.as_bytes().windows(3).any(|window| window == b"tok"));
+    }
+
+    #[test]
+    fn what_grows_from_a_seed_depends_on_keyring_purpose_and_seed() {
+        let (keyring, seed) = (Keyring::random(), Seed::random());
+        let grown = keyring.grow(Purpose::WebhookSecret, &seed);
+        assert_eq!(keyring.grow(Purpose::WebhookSecret, &seed), grown);
+        assert_ne!(keyring.grow(Purpose::Answer, &seed), grown);
+        assert_ne!(keyring.grow(Purpose::WebhookSecret, &Seed::random()), grown);
+        assert_ne!(Keyring::random().grow(Purpose::WebhookSecret, &seed), grown);
     }
 
     #[test]
@@ -183,6 +239,20 @@ mod tests {
             assert_eq!(keyring.unseal(Purpose::Token, &Sealed::from_bytes(bytes)), Err(UnsealError));
         }
         assert_eq!(keyring.unseal(Purpose::Token, &Sealed::from_bytes(Vec::new())), Err(UnsealError));
+    }
+
+    #[test]
+    fn what_another_key_seals_keeps_its_purpose_and_its_text() {
+        let old = Keyring::random();
+        let new = old.with_new_sealing_key();
+        for purpose in Purpose::ALL {
+            let sealed = old.seal(purpose, &Secret::new("tok"));
+            let again = old.reseal(&sealed, &new).expect("the old keyring sealed it");
+            assert_eq!((new.unseal(purpose, &again), old.unseal(purpose, &again)), (Ok(Secret::new("tok")), Err(UnsealError)));
+            assert_eq!(old.reseal(&again, &new), None, "what is sealed anew is not the old keyring's");
+        }
+        let credential = Credential { kind: TokenKind::Jwt, token: Secret::new("tok") };
+        assert_eq!(new.session_id(&credential), old.session_id(&credential));
     }
 
     #[test]

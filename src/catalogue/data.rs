@@ -103,6 +103,40 @@ pub(super) fn session_disconnected() -> Value {
     data
 }
 
+/// A session that was deaf.
+pub(super) fn session_degraded() -> Value {
+    let mut data = of_account(json!({
+        "sessionId": session_id(),
+        "reason": {
+            "enum": ["probe_unanswered", "events_missing"],
+            "description": "`probe_unanswered`: Spaces kept the connection and answered nothing. `events_missing`: the history shows a \
+                message that never came.",
+        },
+        "spaceId": text_or_null("The space whose message never came, if that showed it."),
+        "since": {"type": "string", "format": "date-time", "description": "When the session last heard something of its spaces."},
+    }));
+    require(&mut data, &["sessionId", "reason", "spaceId", "since"]);
+    data
+}
+
+/// A gap that was not closed.
+pub(super) fn session_gap() -> Value {
+    let mut data = of_account(json!({
+        "sessionId": session_id(),
+        "spaceId": {"type": "string", "description": "The space in which events may be missing."},
+        "from": {"type": "string", "format": "date-time", "description": "From when on."},
+        "to": time_or_null("Until when; `null` if it goes on."),
+        "reason": {
+            "type": "string",
+            "description": "`history_refused`: this user may not read the history. `history_unavailable`, `token_refused`: it could \
+                not be read for long; the session goes on trying, and if it succeeds the events come after all. `too_old`, \
+                `too_long`: more than the service reads back. `space_refused`: Spaces refuses a space that was subscribed before.",
+        },
+    }));
+    require(&mut data, &["sessionId", "spaceId", "from", "to", "reason"]);
+    data
+}
+
 /// A session whose token was refused.
 pub(super) fn session_auth_failed() -> Value {
     let mut data = of_account(json!({

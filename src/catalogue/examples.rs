@@ -112,6 +112,14 @@ pub(super) fn session_auth_failed() -> Value {
     with(json!({"sessionId": SESSION, "reason": "the server refused the connection"}))
 }
 
+pub(super) fn session_degraded() -> Value {
+    with(json!({"sessionId": SESSION, "reason": "events_missing", "spaceId": SPACE, "since": CREATED}))
+}
+
+pub(super) fn session_gap() -> Value {
+    with(json!({"sessionId": SESSION, "spaceId": SPACE, "from": CREATED, "to": TIME, "reason": "history_refused"}))
+}
+
 pub(super) fn webhook_disabled() -> Value {
     with(json!({"webhookId": WEBHOOK, "reason": "gone", "failingSince": null}))
 }

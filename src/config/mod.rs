@@ -11,8 +11,8 @@ use toml::{Table, Value};
 use url::Url;
 
 pub use sections::{
-    Backend, Config, Environment, HttpConfig, Protocol, SecurityConfig, SessionConfig, ShutdownConfig, StoreConfig,
-    UpstreamConfig, WebhooksConfig,
+    AccountsConfig, Backend, Config, Environment, HttpConfig, OutboxConfig, Protocol, SecurityConfig, SessionConfig,
+    ShutdownConfig, StoreConfig, UpstreamConfig, WebhooksConfig,
 };
 
 use crate::domain::Secret;
@@ -39,6 +39,8 @@ pub struct UpstreamUrls {
     pub rest: Url,
     /// The socket server.
     pub socket: Url,
+    /// The accounts server; without one there is no OAuth.
+    pub accounts: Option<Url>,
 }
 
 /// Why the configuration does not do.
@@ -110,14 +112,30 @@ impl Config {
     /// The upstream's addresses.
     pub fn upstream_urls(&self) -> Result<UpstreamUrls, ConfigError> {
         let upstream = &self.upstream;
-        let (rest, socket) = match upstream.environment {
-            Environment::Production => ("https://spacesapis.avayacloud.com", "https://spacesapis-socket.avayacloud.com"),
-            Environment::Staging => ("https://loganstagingapis.esna.com", "https://loganstagingapis-socket.esna.com"),
-            Environment::Custom => ("", ""),
+        let (rest, socket, accounts) = match upstream.environment {
+            Environment::Production => (
+                "https://spacesapis.avayacloud.com",
+                "https://spacesapis-socket.avayacloud.com",
+                Some("https://accounts.avayacloud.com"),
+            ),
+            Environment::Staging => (
+                "https://loganstagingapis.esna.com",
+                "https://loganstagingapis-socket.esna.com",
+                Some("https://onesnastaging.esna.com"),
+            ),
+            Environment::Custom => ("", "", None),
+        };
+        let accounts = match (&upstream.accounts_url, accounts) {
+            (None, None) => None,
+            (given, preset) => {
+                let preset = preset.unwrap_or_default();
+                Some(address("upstream.accounts_url", given.as_ref(), preset, &["http", "https"])?)
+            }
         };
         Ok(UpstreamUrls {
             rest: address("upstream.rest_url", upstream.rest_url.as_ref(), rest, &["http", "https"])?,
             socket: address("upstream.socket_url", upstream.socket_url.as_ref(), socket, &["http", "https", "ws", "wss"])?,
+            accounts,
         })
     }
 
@@ -129,8 +147,8 @@ impl Config {
 
     fn check(&self) -> Result<(), ConfigError> {
         self.upstream_urls()?;
-        if let Some(url) = &self.upstream.accounts_url {
-            address("upstream.accounts_url", Some(url), "", &["http", "https"])?;
+        if let Some(path) = self.accounts.token_directories.iter().find(|path| !path.is_absolute()) {
+            return Err(setting("accounts.token_directories", format!("`{}` must be an absolute path", path.display())));
         }
         if !self.upstream.namespace.starts_with('/') || self.upstream.namespace.contains([',', '?']) {
             return Err(setting("upstream.namespace", "must begin with `/` and contain neither `,` nor `?`"));
@@ -157,13 +175,15 @@ impl Config {
             ("http.max_body_bytes", self.http.max_body_bytes),
             ("http.max_requests", self.http.max_requests),
             ("http.max_listeners_per_account", self.http.max_listeners_per_account),
-            ("upstream.max_event_bytes", self.upstream.max_event_bytes),
-            ("upstream.emits_per_minute", self.upstream.emits_per_minute as usize),
+            ("upstream.max_event_bytes", self.upstream.max_event_bytes.unwrap_or(1)),
+            ("upstream.emits_per_minute", self.upstream.emits_per_minute.unwrap_or(1) as usize),
             ("session.connects_per_second", self.session.connects_per_second as usize),
             ("session.max_sessions", self.session.max_sessions),
             ("webhooks.concurrency", self.webhooks.concurrency),
             ("webhooks.concurrency_per_webhook", self.webhooks.concurrency_per_webhook),
             ("webhooks.max_per_account", self.webhooks.max_per_account),
+            ("outbox.max_per_account", self.outbox.max_per_account),
+            ("accounts.max_accounts", self.accounts.max_accounts),
         ];
         if let Some((name, _)) = at_least_one.into_iter().find(|(_, number)| *number == 0) {
             return Err(setting(name, "must be 1 or more"));
@@ -171,12 +191,22 @@ impl Config {
         let seconds = [
             ("http.request_timeout_seconds", self.http.request_timeout_seconds, 3600),
             ("http.write_timeout_seconds", self.http.write_timeout_seconds, 3600),
+            ("http.idempotency_hours", self.http.idempotency_hours, 7 * 24),
             ("upstream.rest_timeout_seconds", self.upstream.rest_timeout_seconds, 600),
             ("upstream.connect_timeout_seconds", self.upstream.connect_timeout_seconds, 600),
             ("session.idle_timeout_seconds", self.session.idle_timeout_seconds, 30 * 86_400),
             ("session.refusal_seconds", self.session.refusal_seconds, 86_400),
+            ("session.limit_retry_seconds", self.session.limit_retry_seconds, 86_400),
+            ("session.longest_wait_seconds", self.session.longest_wait_seconds, 3600),
             ("webhooks.timeout_seconds", self.webhooks.timeout_seconds, 60),
+            ("accounts.file_check_seconds", self.accounts.file_check_seconds, 86_400),
             ("store.retention_days", self.store.retention_days, 36_500),
+            // Records of sends are kept for seven days.
+            ("outbox.max_age_hours", self.outbox.max_age_hours, 6 * 24),
+            ("outbox.confirm_seconds", self.outbox.confirm_seconds, 600),
+            ("outbox.settle_seconds", self.outbox.settle_seconds, 3600),
+            ("outbox.silence_seconds", self.outbox.silence_seconds, 3600),
+            ("outbox.doubt_seconds", self.outbox.doubt_seconds, 86_400),
         ];
         match seconds.into_iter().find(|(_, number, most)| !(1..=*most).contains(number)) {
             Some((name, _, most)) => Err(setting(name, format!("must be between 1 and {most}"))),
@@ -185,6 +215,9 @@ impl Config {
             }
             None if self.webhooks.metric_labels > MOST_LABELS => {
                 Err(setting("webhooks.metric_labels", format!("must be {MOST_LABELS} at most")))
+            }
+            None if self.upstream.rest_fallback_seconds > 3600 => {
+                Err(setting("upstream.rest_fallback_seconds", "must be 3600 at most"))
             }
             None if self.shutdown.grace_seconds > 3600 => Err(setting("shutdown.grace_seconds", "must be 3600 at most")),
             None => Ok(()),
@@ -256,9 +289,14 @@ fn put(table: &mut Table, path: &str, text: &str) -> Result<(), NoTable> {
 
 /// Lists and numbers are told by the setting's name, so that a key of digits stays a text.
 fn value_of(name: &str, text: &str) -> Value {
-    if name == "allow_networks" {
+    if matches!(name, "allow_networks" | "token_directories") {
         let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
         return Value::Array(items.map(|item| Value::String(item.to_owned())).collect());
+    }
+    if name == "allow_commands"
+        && let Ok(switch) = text.trim().parse()
+    {
+        return Value::Boolean(switch);
     }
     let numeric = [
         "_seconds",
@@ -271,6 +309,7 @@ fn value_of(name: &str, text: &str) -> Value {
         "_sessions",
         "_requests",
         "_account",
+        "_accounts",
         "concurrency",
         "_per_webhook",
     ];
@@ -333,6 +372,10 @@ mod tests {
             ("SPACES_BRIDGE_WEBHOOKS__CONCURRENCY", "many", "webhooks.concurrency"),
             ("SPACES_BRIDGE_WEBHOOKS__DISABLE_AFTER_HOURS", "9000", "webhooks.disable_after_hours"),
             ("SPACES_BRIDGE_WEBHOOKS__METRIC_LABELS", "10001", "webhooks.metric_labels"),
+            ("SPACES_BRIDGE_UPSTREAM__ACCOUNTS_URL", "ftp://x", "upstream.accounts_url"),
+            ("SPACES_BRIDGE_ACCOUNTS__ALLOW_COMMANDS", "sometimes", "accounts.allow_commands"),
+            ("SPACES_BRIDGE_ACCOUNTS__TOKEN_DIRECTORIES", "/run,tokens", "accounts.token_directories"),
+            ("SPACES_BRIDGE_ACCOUNTS__FILE_CHECK_SECONDS", "0", "accounts.file_check_seconds"),
             ("SPACES_BRIDGE_LOG__FILTER", "a=b=c", "log.filter"),
         ] {
             let problem = problem(&[(name, value)]);
@@ -348,8 +391,11 @@ mod tests {
             ("SPACES_BRIDGE_STORE__MAX_BYTES", "1000000"),
             ("SPACES_BRIDGE_SECURITY__ADMIN_KEY", "123456789012345678901234"),
             ("SPACES_BRIDGE_WEBHOOKS__CONCURRENCY_PER_WEBHOOK", "3"),
+            ("SPACES_BRIDGE_ACCOUNTS__ALLOW_COMMANDS", "true"),
+            ("SPACES_BRIDGE_ACCOUNTS__TOKEN_DIRECTORIES", "/run/a,/run/b"),
         ]);
         let config = config.expect("a configuration");
+        assert!(config.accounts.allow_commands && config.accounts.token_directories.len() == 2);
         assert_eq!(config.webhooks.allow_networks.len(), 2);
         assert_eq!((config.store.max_bytes, config.webhooks.concurrency_per_webhook), (Some(1_000_000), 3));
         assert!(!format!("{config:?}").contains("1234567890"), "a secret is printed");

@@ -24,12 +24,16 @@ pub struct Config {
     pub store: StoreConfig,
     /// Webhooks and their delivery.
     pub webhooks: WebhooksConfig,
+    /// Accounts whose tokens the bridge gets by itself.
+    pub accounts: AccountsConfig,
     /// Keys.
     pub security: SecurityConfig,
     /// The log.
     pub log: LogConfig,
     /// Shutting down.
     pub shutdown: ShutdownConfig,
+    /// The outbox.
+    pub outbox: OutboxConfig,
 }
 
 /// Settings of the HTTP listeners.
@@ -50,6 +54,8 @@ pub struct HttpConfig {
     pub max_listeners_per_account: usize,
     /// How long a caller may take nothing of its answer, in seconds.
     pub write_timeout_seconds: u64,
+    /// How long a call with an idempotency key is remembered, in hours.
+    pub idempotency_hours: u64,
 }
 
 impl Default for HttpConfig {
@@ -62,6 +68,7 @@ impl Default for HttpConfig {
             max_requests: 10_000,
             max_listeners_per_account: 10,
             write_timeout_seconds: 30,
+            idempotency_hours: 24,
         }
     }
 }
@@ -110,10 +117,12 @@ pub struct UpstreamConfig {
     pub rest_timeout_seconds: u64,
     /// Most time to open a connection and join the namespace, in seconds.
     pub connect_timeout_seconds: u64,
-    /// Socket.IO events that a session may emit per minute.
-    pub emits_per_minute: u32,
-    /// Largest Socket.IO event that Spaces takes, in bytes.
-    pub max_event_bytes: usize,
+    /// Most Socket.IO events of a user per minute, if that is to be less than Spaces allows.
+    pub emits_per_minute: Option<u32>,
+    /// Largest Socket.IO event in bytes, if that is to be less than Spaces takes.
+    pub max_event_bytes: Option<usize>,
+    /// How long a session may be away before plain chat messages go over REST, in seconds; 0 for ever.
+    pub rest_fallback_seconds: u64,
 }
 
 impl Default for UpstreamConfig {
@@ -128,8 +137,9 @@ impl Default for UpstreamConfig {
             service_app_token_type: "jwt".to_owned(),
             rest_timeout_seconds: 10,
             connect_timeout_seconds: 10,
-            emits_per_minute: 200,
-            max_event_bytes: 16 << 10,
+            emits_per_minute: None,
+            max_event_bytes: None,
+            rest_fallback_seconds: 5,
         }
     }
 }
@@ -146,11 +156,40 @@ pub struct SessionConfig {
     pub connects_per_second: u32,
     /// Most sessions at a time.
     pub max_sessions: usize,
+    /// How long a session waits to try again when Spaces lets its user have no further connection, unless Spaces says how long.
+    pub limit_retry_seconds: u64,
+    /// After how long without a word from Spaces a session is asked for a sign of life, in seconds; 0 for never.
+    pub probe_seconds: u64,
+    /// How often what a session heard is compared with the history of one of its spaces, in seconds; 0 for never.
+    pub compare_seconds: u64,
+    /// So many seconds before the last known event the history is read again after a gap.
+    pub recovery_overlap_seconds: u64,
+    /// How far back the history is read at most, in hours.
+    pub recovery_limit_hours: u64,
+    /// How long live events wait at most for the history before them, in seconds.
+    pub recovery_hold_seconds: u64,
+    /// How long the history may fail until that is told as a gap, in seconds.
+    pub gap_after_seconds: u64,
+    /// The longest wait between two attempts to connect, or to read a history, in seconds.
+    pub longest_wait_seconds: u64,
 }
 
 impl Default for SessionConfig {
     fn default() -> Self {
-        Self { idle_timeout_seconds: 600, refusal_seconds: 60, connects_per_second: 50, max_sessions: 20_000 }
+        Self {
+            idle_timeout_seconds: 600,
+            refusal_seconds: 60,
+            connects_per_second: 50,
+            max_sessions: 20_000,
+            limit_retry_seconds: 300,
+            probe_seconds: 300,
+            compare_seconds: 600,
+            recovery_overlap_seconds: 120,
+            recovery_limit_hours: 168,
+            recovery_hold_seconds: 60,
+            gap_after_seconds: 600,
+            longest_wait_seconds: 60,
+        }
     }
 }
 
@@ -230,6 +269,26 @@ impl Default for WebhooksConfig {
     }
 }
 
+/// Settings of managed accounts.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccountsConfig {
+    /// Whether the operator may give commands of this machine as credentials.
+    pub allow_commands: bool,
+    /// The directories below which credentials may be files.
+    pub token_directories: Vec<PathBuf>,
+    /// How often such files are looked at for another token, in seconds.
+    pub file_check_seconds: u64,
+    /// Most accounts.
+    pub max_accounts: usize,
+}
+
+impl Default for AccountsConfig {
+    fn default() -> Self {
+        Self { allow_commands: false, token_directories: Vec::new(), file_check_seconds: 5, max_accounts: 10_000 }
+    }
+}
+
 /// Keys.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -255,5 +314,36 @@ pub struct ShutdownConfig {
 impl Default for ShutdownConfig {
     fn default() -> Self {
         Self { grace_seconds: 20 }
+    }
+}
+
+/// Settings of the outbox.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OutboxConfig {
+    /// Most messages of an account that wait.
+    pub max_per_account: usize,
+    /// How long a message is tried while nothing of it has left, in hours.
+    pub max_age_hours: u64,
+    /// How long one try waits for the confirmation, in seconds.
+    pub confirm_seconds: u64,
+    /// How long after the end of its connection a message may still appear in Spaces, in seconds.
+    pub settle_seconds: u64,
+    /// How long a connection that is still there may keep a message from Spaces, in seconds.
+    pub silence_seconds: u64,
+    /// How long a message in doubt is looked for, in seconds.
+    pub doubt_seconds: u64,
+}
+
+impl Default for OutboxConfig {
+    fn default() -> Self {
+        Self {
+            max_per_account: 1_000,
+            max_age_hours: 24,
+            confirm_seconds: 20,
+            settle_seconds: 10,
+            silence_seconds: 90,
+            doubt_seconds: 600,
+        }
     }
 }

@@ -21,6 +21,9 @@ pub enum TokenKind {
 pub struct UnknownTokenKind;
 
 impl TokenKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Oauth, Self::Jwt, Self::ServiceApp];
+
     /// The word in configuration, API and store.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -38,16 +41,19 @@ impl TokenKind {
             Self::ServiceApp => "service_app",
         }
     }
+
+    /// The kind that the look of a token lets one suppose: three parts make a JWT.
+    pub fn supposed(token: &str) -> Self {
+        let parts: Vec<&str> = token.split('.').collect();
+        if parts.len() == 3 && parts.iter().all(|part| !part.is_empty()) { Self::Jwt } else { Self::Oauth }
+    }
 }
 
 impl FromStr for TokenKind {
     type Err = UnknownTokenKind;
 
     fn from_str(text: &str) -> Result<Self, UnknownTokenKind> {
-        [Self::Oauth, Self::Jwt, Self::ServiceApp]
-            .into_iter()
-            .find(|kind| text.eq_ignore_ascii_case(kind.as_str()))
-            .ok_or(UnknownTokenKind)
+        Self::ALL.into_iter().find(|kind| text.eq_ignore_ascii_case(kind.as_str())).ok_or(UnknownTokenKind)
     }
 }
 

@@ -49,6 +49,10 @@ impl EventType {
     pub const SESSION_DISCONNECTED: Self = Self(std::borrow::Cow::Borrowed("session.disconnected"));
     /// Spaces refused the token of a session of the account.
     pub const SESSION_AUTH_FAILED: Self = Self(std::borrow::Cow::Borrowed("session.auth_failed"));
+    /// A session of the account was connected and heard nothing; it is connected anew.
+    pub const SESSION_DEGRADED: Self = Self(std::borrow::Cow::Borrowed("session.degraded"));
+    /// Events of a space may be missing, and the history could not be read to close the gap.
+    pub const SESSION_GAP: Self = Self(std::borrow::Cow::Borrowed("session.gap"));
     /// A message whose outcome was not known when its caller was answered turned out to be refused.
     pub const SEND_FAILED: Self = Self(std::borrow::Cow::Borrowed("send.failed"));
     /// The bridge switched a webhook off.

@@ -121,6 +121,11 @@ text_id!(
     MessageRef, "message reference", "ref_"
 );
 
+text_id!(
+    /// A bridge key, without its secret part.
+    KeyId, "key id", "key_"
+);
+
 impl SpaceId {
     /// Stands in the log where an event happened in no space: what the bridge itself tells of an account. No id of Spaces looks
     /// like this, and the API shows `null` in its place.
@@ -141,10 +146,65 @@ impl SpaceId {
 
 const NOWHERE: &str = "-";
 
+/// A random number that a call is given once, and keeps when it is made again: what the call makes is named after it, so that making it
+/// again makes nothing new.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Seed(std::sync::Arc<str>);
+
+impl Seed {
+    /// A new one.
+    pub fn random() -> Self {
+        Self(random_hex().into())
+    }
+
+    /// The digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Seed {
+    type Error = InvalidId;
+
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        if is_id_text(&text) { Ok(Self(text.into())) } else { Err(InvalidId { kind: "seed" }) }
+    }
+}
+
+impl From<Seed> for String {
+    fn from(seed: Seed) -> Self {
+        seed.0.as_ref().to_owned()
+    }
+}
+
+impl fmt::Debug for Seed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
 impl WebhookId {
     /// A new random id.
     pub fn random() -> Self {
-        Self(format!("{}{}", Self::PREFIX, random_hex()).into())
+        Self::of_seed(&Seed::random())
+    }
+
+    /// The id of the webhook that a call with this seed makes.
+    pub fn of_seed(seed: &Seed) -> Self {
+        Self(format!("{}{}", Self::PREFIX, seed.as_str()).into())
+    }
+}
+
+impl KeyId {
+    /// What lies before every id.
+    pub(crate) fn least() -> Self {
+        Self(Self::PREFIX.into())
+    }
+
+    /// The id of the bridge key that a call with this seed makes.
+    pub fn of_seed(seed: &Seed) -> Self {
+        Self(format!("{}{}", Self::PREFIX, seed.as_str()).into())
     }
 }
 
@@ -163,7 +223,12 @@ impl MessageRef {
 
     /// A new random reference.
     pub fn random() -> Self {
-        Self(format!("{}{}", Self::PREFIX, random_hex()).into())
+        Self::of_seed(&Seed::random())
+    }
+
+    /// The reference of the message that a call with this seed sends.
+    pub fn of_seed(seed: &Seed) -> Self {
+        Self(format!("{}{}", Self::PREFIX, seed.as_str()).into())
     }
 }
 
@@ -177,7 +242,12 @@ impl SessionId {
 impl EventId {
     /// A new random id, for an event that nothing tells from another.
     pub fn random() -> Self {
-        Self(format!("{}{}", Self::PREFIX, random_hex()).into())
+        Self::of_seed(&Seed::random())
+    }
+
+    /// The id of the event that a call with this seed appends.
+    pub fn of_seed(seed: &Seed) -> Self {
+        Self(format!("{}{}", Self::PREFIX, seed.as_str()).into())
     }
 
     /// The id whose digits are `digest`, a hash of the event's identity.
@@ -190,6 +260,11 @@ impl AccountId {
     /// The account of the upstream user `user_id`.
     pub fn of_user(user_id: &str) -> Result<Self, InvalidId> {
         format!("{}{user_id}", Self::PREFIX).parse()
+    }
+
+    /// A new random id, for an account whose user cannot be asked for.
+    pub fn random() -> Self {
+        Self(format!("{}{}", Self::PREFIX, random_hex()).into())
     }
 
     /// The account that `session` stands for while its user is not known.

@@ -10,17 +10,19 @@ mod interest;
 mod secret;
 mod session;
 mod time;
+mod token_life;
 mod webhook;
 
 pub use credential::{Credential, TokenKind, UnknownTokenKind};
 pub use delivery::{Attempt, AttemptOutcome, DeadReason, Delivery, DeliveryState, ErrorClass};
 pub use event::{Envelope, EventType, InvalidEventType};
 pub(crate) use ids::hex;
-pub use ids::{AccountId, DeliveryId, EventId, HookId, InvalidId, MessageRef, SessionId, SpaceId, WebhookId};
+pub use ids::{AccountId, DeliveryId, EventId, HookId, InvalidId, KeyId, MessageRef, Seed, SessionId, SpaceId, WebhookId};
 pub use interest::Interest;
 pub use secret::{Sealed, Secret};
 pub use session::{ClosedReason, SessionState};
 pub use time::{Clock, SystemClock, Timestamp};
+pub use token_life::TokenLife;
 pub use webhook::{
     AddedHeader, AddedHeaderName, Authorization, AuthorizationKind, DEFAULT_OVERLAP, ED25519_PREFIX, EventPattern, Exponential,
     Expression, Factor, Filter, FilterError, Format, HMAC_PREFIX, InvalidAuthorization, InvalidHeader, InvalidPattern,

@@ -12,6 +12,8 @@ pub enum SessionState {
     Online,
     /// The connection was lost and is being made again.
     Reconnecting,
+    /// It was connected and heard nothing; another connection is being made.
+    Degraded,
     /// Spaces refused the token; nothing more is tried with it.
     AuthFailed,
     /// Being closed on purpose.
@@ -22,8 +24,8 @@ pub enum SessionState {
 
 impl SessionState {
     /// Every state, for metrics and documentation.
-    pub const ALL: [Self; 6] =
-        [Self::Connecting, Self::Online, Self::Reconnecting, Self::AuthFailed, Self::Closing, Self::Closed];
+    pub const ALL: [Self; 7] =
+        [Self::Connecting, Self::Online, Self::Reconnecting, Self::Degraded, Self::AuthFailed, Self::Closing, Self::Closed];
 
     /// The state's name in API, logs and metrics.
     pub fn as_str(self) -> &'static str {
@@ -31,6 +33,7 @@ impl SessionState {
             Self::Connecting => "connecting",
             Self::Online => "online",
             Self::Reconnecting => "reconnecting",
+            Self::Degraded => "degraded",
             Self::AuthFailed => "auth_failed",
             Self::Closing => "closing",
             Self::Closed => "closed",
@@ -40,7 +43,7 @@ impl SessionState {
     /// Whether a command can still be served, now or after a reconnect.
     pub fn is_usable(self) -> bool {
         match self {
-            Self::Connecting | Self::Online | Self::Reconnecting => true,
+            Self::Connecting | Self::Online | Self::Reconnecting | Self::Degraded => true,
             Self::AuthFailed | Self::Closing | Self::Closed => false,
         }
     }
@@ -58,4 +61,6 @@ pub enum ClosedReason {
     Shutdown,
     /// Another member took the session over.
     Fenced,
+    /// A session with a fresher token serves the account.
+    HandedOver,
 }

@@ -1,5 +1,6 @@
 //! The log's reading end: an account's events from a cursor on, oldest first.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::EventLog;
@@ -21,6 +22,8 @@ const MAX_BYTES: usize = 4 << 20;
 pub struct Selection {
     /// In this space only.
     pub space: Option<SpaceId>,
+    /// In these spaces only; what happened in no space is in none of them.
+    pub within: Option<Arc<BTreeSet<SpaceId>>>,
     /// Of these types only; of all types if there is none.
     pub types: Vec<EventPattern>,
     /// Appended at or after.
@@ -34,6 +37,7 @@ pub struct Selection {
 impl Selection {
     fn includes(&self, event: &StoredEvent) -> bool {
         self.space.as_ref().is_none_or(|space| event.space == *space)
+            && self.within.as_ref().is_none_or(|spaces| spaces.contains(&event.space))
             && (self.types.is_empty() || self.types.iter().any(|pattern| pattern.matches(&event.event_type)))
             && self.includes_message(event)
     }

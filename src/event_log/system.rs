@@ -8,7 +8,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 
-use super::{EventLog, Logged, LoggedEvent, with_targets};
+use super::{EventLog, LoggedEvent, with_targets};
 use crate::domain::{
     AccountId, Envelope, EventId, EventType, MessageRef, SessionId, SpaceId, Timestamp, WebhookId, WebhookStatus,
 };
@@ -45,6 +45,30 @@ pub enum SystemEvent {
         session_id: SessionId,
         /// What Spaces said, without the token.
         reason: String,
+    },
+    /// `session.degraded`.
+    SessionDegraded {
+        /// The session.
+        session_id: SessionId,
+        /// What showed it: `probe_unanswered` or `events_missing`.
+        reason: &'static str,
+        /// The space whose messages did not come, if that showed it.
+        space_id: Option<SpaceId>,
+        /// When the session last heard something of its spaces.
+        since: Timestamp,
+    },
+    /// `session.gap`.
+    SessionGap {
+        /// The session.
+        session_id: SessionId,
+        /// The space.
+        space_id: SpaceId,
+        /// From when on something may be missing.
+        from: Timestamp,
+        /// Until when, if it has ended.
+        to: Option<Timestamp>,
+        /// Why the history does not close it, in one word.
+        reason: &'static str,
     },
     /// `send.failed`.
     SendFailed {
@@ -120,6 +144,8 @@ impl SystemEvent {
             Self::SessionConnected { .. } => EventType::SESSION_CONNECTED,
             Self::SessionDisconnected { .. } => EventType::SESSION_DISCONNECTED,
             Self::SessionAuthFailed { .. } => EventType::SESSION_AUTH_FAILED,
+            Self::SessionDegraded { .. } => EventType::SESSION_DEGRADED,
+            Self::SessionGap { .. } => EventType::SESSION_GAP,
             Self::SendFailed { .. } => EventType::SEND_FAILED,
             Self::WebhookDisabled { .. } => EventType::WEBHOOK_DISABLED,
             Self::WebhookTest { .. } => EventType::WEBHOOK_TEST,
@@ -128,8 +154,11 @@ impl SystemEvent {
 
     /// The event as it goes into the log of `account`.
     pub fn happened(&self, account: AccountId, at: Timestamp) -> LoggedEvent {
+        self.happened_as(self.id(&account), account, at)
+    }
+
+    fn happened_as(&self, id: EventId, account: AccountId, at: Timestamp) -> LoggedEvent {
         let event_type = self.event_type();
-        let id = self.id(&account);
         let envelope =
             Envelope { event_type: &event_type, timestamp: at, data: Data { event_id: &id, account: &account, facts: self } };
         let body = envelope.to_body();
@@ -143,9 +172,13 @@ impl SystemEvent {
             Self::WebhookDisabled { webhook_id, reason, opened_at, .. } => {
                 derived_id(account, &self.event_type(), &[webhook_id.as_str(), reason, &opened_at.as_millis().to_string()])
             }
+            Self::SessionGap { space_id, from, reason, .. } => {
+                derived_id(account, &self.event_type(), &[space_id.as_str(), reason, &from.as_millis().to_string()])
+            }
             Self::SessionConnected { .. }
             | Self::SessionDisconnected { .. }
             | Self::SessionAuthFailed { .. }
+            | Self::SessionDegraded { .. }
             | Self::WebhookTest { .. } => EventId::random(),
         }
     }
@@ -217,14 +250,15 @@ impl EventLog {
         Ok(id)
     }
 
-    /// Appends a `webhook.test` event that goes to the webhook `id` alone, on the way that every event takes. Answers its id.
-    pub async fn append_test(&self, id: &WebhookId) -> Result<EventId, TestError> {
+    /// Appends a `webhook.test` event that goes to the webhook `id` alone, on the way that every event takes. Answers its id. An event of
+    /// this id that is in the log already stays the only one.
+    pub async fn append_test(&self, id: &WebhookId, event_id: EventId) -> Result<EventId, TestError> {
         let webhook = self.webhooks.get(id).ok_or(TestError::NotFound)?;
         if webhook.status != WebhookStatus::Enabled {
             return Err(TestError::Disabled(webhook.status));
         }
-        let event = SystemEvent::WebhookTest { webhook_id: id.clone() }.happened(webhook.account.clone(), self.clock.now());
-        let event_id = event.id.clone();
+        let test = SystemEvent::WebhookTest { webhook_id: id.clone() };
+        let event = test.happened_as(event_id.clone(), webhook.account.clone(), self.clock.now());
         // Not in an ordered lane: a test is to show what the receiver answers now, whatever else waits.
         let target = Target { webhook: id.clone(), lane: Lane::Parallel };
         self.write_as_bridge(with_targets(event, vec![target])).await?;
@@ -237,8 +271,8 @@ impl EventLog {
         for _ in 0..2 {
             let Some(fence) = self.system.fence(&*self.engine).await? else { return Err(SystemEventError::Fenced) };
             match self.write(fence.clone(), vec![event.clone()]).await? {
-                Logged::Durable => return Ok(()),
-                Logged::Fenced => self.system.forget(&fence).await,
+                Some(_) => return Ok(()),
+                None => self.system.forget(&fence).await,
             }
         }
         Err(SystemEventError::Fenced)

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::AccountCaller;
+use super::auth::MayRead;
 use super::error::ApiError;
 use super::events::{ConsumerEventQuery, EventPageBody, Pull, read_cursor};
 use super::extract::{ApiJson, ApiPath, ApiQuery};
@@ -89,11 +89,11 @@ impl AcknowledgementBody {
         (status = 404, description = "`consumer_not_found`: there is none that could stand at `from`."),
         (status = 409, description = "`acknowledgement_stale`: it stands beyond `cursor`, or not at `from`; the detail says where. `consumer_limit_reached`: the account has as many as it may have. `consumer_changed`: try again."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn put_consumer(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayRead(caller): MayRead,
     ApiPath(name): ApiPath<ConsumerName>,
     ApiJson(body): ApiJson<AcknowledgementBody>,
 ) -> Result<Response, ApiError> {
@@ -118,11 +118,11 @@ pub(super) async fn put_consumer(
     tag = "Events",
     params(PageQuery),
     responses((status = 200, description = "A page of consumers.", body = Page<Consumer>)),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn list_consumers(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayRead(caller): MayRead,
     ApiQuery(query): ApiQuery<PageQuery>,
 ) -> Result<Json<Page<Consumer>>, ApiError> {
     let after = query.place::<String>()?;
@@ -145,11 +145,11 @@ pub(super) async fn list_consumers(
         (status = 200, description = "The consumer.", body = Consumer),
         (status = 404, description = "`consumer_not_found`: there is none of this name."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn get_consumer(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayRead(caller): MayRead,
     ApiPath(name): ApiPath<ConsumerName>,
 ) -> Result<Json<Consumer>, ApiError> {
     let account = caller.account(&app).await?;
@@ -169,11 +169,11 @@ pub(super) async fn get_consumer(
         (status = 404, description = "`consumer_not_found`: there is none of this name."),
         (status = 409, description = "`consumer_changed`: it moved at the same time; try again."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn delete_consumer(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayRead(caller): MayRead,
     ApiPath(name): ApiPath<ConsumerName>,
 ) -> Result<StatusCode, ApiError> {
     let account = caller.account(&app).await?;
@@ -203,18 +203,18 @@ pub(super) async fn delete_consumer(
         (status = 404, description = "`consumer_not_found`: there is none of this name."),
         (status = 429, description = "`too_many_listeners`: the account has as many streams and long polls open as it may have. Also `session_busy`."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn list_consumer_events(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayRead(caller): MayRead,
     ApiPath(name): ApiPath<ConsumerName>,
     ApiQuery(query): ApiQuery<ConsumerEventQuery>,
 ) -> Result<Response, ApiError> {
-    let account = caller.account(&app).await?;
-    let consumer = app.consumers.get(&account, &name).await?;
+    let reach = caller.reach(&app).await?;
+    let consumer = app.consumers.get(&reach.account, &name).await?;
     let limit = PageQuery::new(query.limit, None).limit();
-    let pull = Pull::after(&app, account, consumer.cursor, query.selection()).await?;
+    let pull = Pull::after(&app, reach, consumer.cursor, query.selection()).await?;
     pull.poll(&app, limit, query.wait).await
 }
 

@@ -6,12 +6,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::AccountCaller;
+use super::auth::MayUseWebhooks;
 use super::error::{ApiError, Resource};
 use super::extract::{ApiPath, ApiQuery};
 use super::page::{Limit, Page, PageQuery};
+use super::reach::Reach;
 use super::webhooks::owned;
-use crate::domain::{self, AccountId, DeliveryId, DeliveryState, EventId, EventType, MessageRef, SpaceId, Timestamp, WebhookId};
+use crate::domain::{self, DeliveryId, DeliveryState, EventId, EventType, MessageRef, SpaceId, Timestamp, WebhookId};
 use crate::replies::{ReplyRecord, ReplyState};
 use crate::store::{Cursor, DeliveryFilter, Query, Rows, StateFilter};
 
@@ -223,22 +224,22 @@ pub(super) struct DeliveryQuery {
         (status = 200, description = "A page of deliveries.", body = Page<Delivery>),
         (status = 404, description = "`webhook_not_found`: there is none, or not of this account."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn list_deliveries(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayUseWebhooks(caller): MayUseWebhooks,
     ApiPath(webhook): ApiPath<WebhookId>,
     ApiQuery(DeliveryQuery { state, event_type, since, until, limit, cursor }): ApiQuery<DeliveryQuery>,
 ) -> Result<Json<Page<Delivery>>, ApiError> {
-    let account = caller.account(&app).await?;
-    owned(&app, &account, &webhook)?;
+    let reach = caller.reach(&app).await?;
+    owned(&app, &reach, &webhook)?;
     let page = PageQuery::new(limit, cursor);
     let filter = DeliveryFilter { webhook, state: state.map(StateFilter::from), event: None, event_type, since, until };
     let query = Query::Deliveries { filter, cursor: page.place()?.map(Cursor), limit: page.limit() };
     let found = app.engine.query(query).await?;
-    let rows = deliveries(found.rows)?;
-    Ok(Json(Page::new(rows.into_iter().map(Delivery::from).collect(), found.next.map(|cursor| cursor.0))))
+    let rows = deliveries(found.rows)?.into_iter().filter(|delivery| reach.shows_delivery(delivery));
+    Ok(Json(Page::new(rows.map(Delivery::from).collect(), found.next.map(|cursor| cursor.0))))
 }
 
 /// Show a delivery
@@ -253,25 +254,25 @@ pub(super) async fn list_deliveries(
         (status = 200, description = "The delivery.", body = DeliveryDetail),
         (status = 404, description = "`delivery_not_found`: there is none, or not of a webhook of this account."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn get_delivery(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayUseWebhooks(caller): MayUseWebhooks,
     ApiPath(id): ApiPath<DeliveryId>,
 ) -> Result<Json<DeliveryDetail>, ApiError> {
-    let account = caller.account(&app).await?;
-    let delivery = owned_delivery(&app, &account, id).await?;
+    let reach = caller.reach(&app).await?;
+    let delivery = owned_delivery(&app, &reach, id).await?;
     let attempts = attempts_of(&app, id).await?;
     let reply = app.replies.find(&delivery.webhook, &delivery.event).await?;
     let reply = reply.filter(|reply| reply.delivery == id).map(DeliveryReply::from);
     Ok(Json(DeliveryDetail { delivery: delivery.into(), attempts, reply }))
 }
 
-/// The delivery `id`, if it is of a webhook of the account.
-pub(super) async fn owned_delivery(app: &AppState, account: &AccountId, id: DeliveryId) -> Result<domain::Delivery, ApiError> {
+/// The delivery `id`, if it is of a webhook of the account and within reach.
+pub(super) async fn owned_delivery(app: &AppState, reach: &Reach, id: DeliveryId) -> Result<domain::Delivery, ApiError> {
     let found = deliveries(app.engine.query(Query::Delivery(id)).await?.rows)?;
-    let is_own = |delivery: &domain::Delivery| owned(app, account, &delivery.webhook).is_ok();
+    let is_own = |delivery: &domain::Delivery| reach.shows_delivery(delivery) && owned(app, reach, &delivery.webhook).is_ok();
     found.into_iter().next().filter(is_own).ok_or(ApiError::NotFound(Resource::Delivery))
 }
 

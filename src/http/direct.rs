@@ -11,11 +11,14 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::AccountCaller;
+use super::auth::{AccountCaller, MaySend};
 use super::error::ApiError;
-use super::extract::{ApiPath, JsonBytes, NoIdempotencyKey, Wait};
+use super::extract::{ApiPath, JsonBytes, Wait};
+use super::idempotency::{IdempotencyHeader, Keyed};
+use super::limits;
 use super::message_body::MessageBody;
-use super::messages::{self, Message};
+use super::message_view::Message;
+use super::messages;
 use crate::domain::{AccountId, SpaceId};
 use crate::upstream::DirectKind;
 
@@ -52,17 +55,18 @@ impl From<PeerType> for DirectKind {
     params(
         ("type" = PeerType, Path, description = "What `id` is the id of."),
         ("id" = String, Path, description = "The person's id in Spaces.", pattern = "^[A-Za-z0-9_-]{1,128}$", example = "5a0b1c2d3e4f506172839405"),
-        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait N seconds for the outcome, 60 at most (RFC 7240).", example = "wait=20", nullable = false),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait N seconds for the outcome, 60 at most; `respond-async`: take the message into the outbox and answer at once (RFC 7240).", example = "wait=20", nullable = false),
+        IdempotencyHeader,
     ),
     request_body(content = MessageBody, content_type = "application/json"),
     responses(
         (status = 201, description = "Spaces has the message.", body = Message, headers(
             ("Location" = String, description = "Where to read this again."),
-            ("Preference-Applied" = String, description = "The time waited at most, if the caller named one."),
+            ("Preference-Applied" = String, description = "What was heeded of `Prefer`."),
         )),
-        (status = 202, description = "The message was sent; its outcome is not known yet.", body = Message, headers(
+        (status = 202, description = "The message was sent or is queued; its outcome is not known yet.", body = Message, headers(
             ("Location" = String, description = "Where to read what became of it."),
-            ("Preference-Applied" = String, description = "The time waited at most, if the caller named one."),
+            ("Preference-Applied" = String, description = "What was heeded of `Prefer`."),
         )),
         (status = 403, description = "`upstream_forbidden`: Spaces makes no direct space with this person. Otherwise as for a space."),
         (status = 404, description = "`upstream_not_found`: Spaces does not know this person, or the guest is not online."),
@@ -73,23 +77,25 @@ impl From<PeerType> for DirectKind {
         (status = 502, description = "`upstream_error`: Spaces failed."),
         (status = 503, description = "`upstream_unreachable`: Spaces is out of reach. Otherwise as for a space."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn post_direct_message(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MaySend(caller): MaySend,
     ApiPath((peer, id)): ApiPath<(PeerType, SpaceId)>,
-    _: NoIdempotencyKey,
     wait: Wait,
-    JsonBytes(body): JsonBytes,
+    Keyed(call, JsonBytes(body)): Keyed<JsonBytes>,
 ) -> Result<Response, ApiError> {
     // Whatever is wrong with the body is told before Spaces makes a space for it; another id stands in for that space's.
     let tried = MessageBody::parse(&body)?;
-    let stand_in = tried.named_space().unwrap_or(&id).clone();
-    tried.into_outgoing(&app, stand_in)?;
-    let body = MessageBody::parse(&body)?;
-    let space = direct_space(&app, &caller, peer.into(), &id).await?;
-    messages::send(&app, &caller, body.into_outgoing(&app, space)?, wait).await
+    let (stand_in, limit) = (tried.named_space().unwrap_or(&id).clone(), limits::payload_limit(&app, &caller));
+    tried.into_outgoing(&app, limit, stand_in)?;
+    let make = async || {
+        let space = direct_space(&app, &caller, peer.into(), &id).await?;
+        caller.check_space(&space)?;
+        MessageBody::parse(&body)?.into_outgoing(&app, limit, space)
+    };
+    messages::carry_out(&app, &caller, (&call, wait), make).await
 }
 
 /// The direct space of the caller's account with `peer`.
@@ -99,7 +105,8 @@ async fn direct_space(app: &AppState, caller: &AccountCaller, kind: DirectKind, 
     if let Some(space) = app.internals().direct_spaces.get(&key) {
         return Ok(space);
     }
-    let space = app.rest.direct_space(session.credential(), kind, peer.as_str()).await?;
+    let found = app.rest.direct_space(session.credential(), kind, peer.as_str()).await;
+    let space = found.map_err(|error| caller.told(error))?;
     app.internals().direct_spaces.insert(key, space.clone());
     Ok(space)
 }

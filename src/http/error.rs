@@ -9,10 +9,15 @@ use axum::response::{IntoResponse, Response};
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
+use super::limits::{self, Standing};
 use super::problem::{FieldError, Problem};
+use crate::accounts::{AccountError, MintError};
 use crate::consumers::MAX_CONSUMERS;
 use crate::delivery::HandshakeError;
 use crate::event_log::TestError;
+use crate::idempotency::IdempotencyError;
+use crate::keys::{KeyError, KeyRefusal, KeyScope};
+use crate::outbox::{CancelError, SubmitError};
 use crate::session::SessionError;
 use crate::store::StoreError;
 use crate::upstream::RestError;
@@ -64,8 +69,14 @@ pub enum ApiError {
         detail: String,
     },
     /// Idempotency keys are not offered.
-    #[error("`Idempotency-Key` is not supported; without it the message would have been sent without that protection")]
+    #[error("`Idempotency-Key` is not supported; the call would have been made without that protection")]
     IdempotencyKeyUnsupported,
+    /// The key of a call is none, or there are several.
+    #[error("{0}")]
+    IdempotencyKeyInvalid(String),
+    /// A call with an idempotency key is not done.
+    #[error(transparent)]
+    Idempotency(#[from] IdempotencyError),
     /// No credentials came.
     #[error("this call needs an `Authorization` header with a Spaces token")]
     CredentialsMissing,
@@ -78,6 +89,40 @@ pub enum ApiError {
     /// Someone else than the operator made the operator's call.
     #[error("this call needs the admin key")]
     OperatorRequired,
+    /// The bridge key opens nothing.
+    #[error("{0}")]
+    KeyInvalid(&'static str),
+    /// The bridge key has none of the scopes that the call asks for.
+    #[error("this call needs the scope {}, which the bridge key does not have", names(.0))]
+    ScopeMissing(&'static [KeyScope]),
+    /// The call is for nobody with a bridge key.
+    #[error("no bridge key may do this; it needs a Spaces token or the admin key")]
+    NotForKeys,
+    /// The bridge key does not reach the space.
+    #[error("the bridge key is limited to other spaces")]
+    SpaceNotInKey,
+    /// The bridge key was used as often as it may be in a time.
+    #[error("the bridge key may be used {limit} times in its time, and was")]
+    KeyRateLimited {
+        /// As often as it may be.
+        limit: u32,
+        /// When it may be used again.
+        retry_after: Duration,
+        /// When it may be used that often again.
+        reset_after: Duration,
+    },
+    /// The account that a bridge key acts for has no session.
+    #[error("no token of this account is stored, so there is no session to act in; its owner or the operator has to give one")]
+    AccountHasNoSession,
+    /// Spaces refused the token of the account that a bridge key acts for.
+    #[error("Spaces refused the token that is stored for this account; its owner or the operator has to give another")]
+    AccountTokenRefused {
+        /// The upstream's word.
+        detail: String,
+    },
+    /// A bridge key could not be made, found or revoked.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// There is no such thing, or it belongs to another account.
     #[error("there is no such {}", .0.as_str())]
     NotFound(Resource),
@@ -95,6 +140,9 @@ pub enum ApiError {
     /// A call of Spaces' REST API failed.
     #[error(transparent)]
     Rest(#[from] RestError),
+    /// A managed account could not be made, found or changed.
+    #[error(transparent)]
+    Account(#[from] AccountError),
     /// A webhook could not be registered, found or changed.
     #[error(transparent)]
     Webhook(#[from] WebhookError),
@@ -125,6 +173,18 @@ pub enum ApiError {
     /// An attempt of the delivery is under way.
     #[error("an attempt of the delivery is under way")]
     DeliveryInFlight,
+    /// A message could not be taken into the outbox.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// A message could not be taken back.
+    #[error(transparent)]
+    Cancel(#[from] CancelError),
+    /// The message that the call was made for before was taken back.
+    #[error("the message was taken back; a new message needs a new key")]
+    MessageCancelled,
+    /// Spaces did not take the message, and it is not there.
+    #[error("the message was not sent: {0}")]
+    MessageNotTaken(String),
     /// The message was emitted, nothing is known of it yet, and that could not be written down.
     #[error(
         "the message was sent, its outcome is not known and could not be recorded; look into the space before sending it again"
@@ -164,6 +224,8 @@ pub enum Resource {
     Consumer,
     /// An event.
     Event,
+    /// An account.
+    Account,
 }
 
 impl Resource {
@@ -176,6 +238,7 @@ impl Resource {
             Self::Delivery => "delivery",
             Self::Consumer => "consumer",
             Self::Event => "event",
+            Self::Account => "account",
         }
     }
 
@@ -188,6 +251,7 @@ impl Resource {
             Self::Delivery => "delivery_not_found",
             Self::Consumer => "consumer_not_found",
             Self::Event => "event_not_found",
+            Self::Account => "account_not_found",
         }
     }
 }
@@ -234,6 +298,23 @@ impl ApiError {
             Self::IdempotencyKeyUnsupported => {
                 (StatusCode::BAD_REQUEST, "idempotency_key_unsupported", "Idempotency keys are not supported")
             }
+            Self::IdempotencyKeyInvalid(_) => (StatusCode::BAD_REQUEST, "idempotency_key_invalid", "Not an idempotency key"),
+            Self::Idempotency(error) => idempotency_kind(error),
+            Self::KeyInvalid(_) => (StatusCode::UNAUTHORIZED, "key_invalid", "Not a valid bridge key"),
+            Self::ScopeMissing(_) | Self::NotForKeys => {
+                (StatusCode::FORBIDDEN, "scope_missing", "The bridge key does not allow it")
+            }
+            Self::SpaceNotInKey => (StatusCode::FORBIDDEN, "space_not_in_key", "The bridge key does not reach the space"),
+            Self::KeyRateLimited { .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, "key_rate_limited", "The bridge key is used too often")
+            }
+            Self::AccountHasNoSession => {
+                (StatusCode::SERVICE_UNAVAILABLE, "account_has_no_session", "The account has no session")
+            }
+            Self::AccountTokenRefused { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "account_token_refused", "Spaces refused the account's token")
+            }
+            Self::Key(error) => key_kind(error),
             Self::CredentialsMissing => (StatusCode::UNAUTHORIZED, "credentials_missing", "Credentials missing"),
             Self::CredentialsInvalid(_) => (StatusCode::UNAUTHORIZED, "credentials_invalid", "Credentials not understood"),
             Self::AccountRequired => (StatusCode::FORBIDDEN, "account_required", "A Spaces user is needed"),
@@ -242,6 +323,7 @@ impl ApiError {
             Self::MessageTooLarge { .. } => TOO_LARGE,
             Self::Session(error) => session_kind(error),
             Self::Rest(error) => rest_kind(error),
+            Self::Account(error) => account_kind(error),
             Self::Webhook(error) => webhook_kind(error),
             Self::Handshake(error) if error.is_refusal() => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "handshake_refused", "The receiver permits no deliveries")
@@ -249,6 +331,10 @@ impl ApiError {
             Self::Handshake(_) => (StatusCode::UNPROCESSABLE_ENTITY, "handshake_failed", "The receiver could not be asked"),
             Self::WebhookTest(error) => test_kind(error),
             Self::DeliveryInFlight => (StatusCode::CONFLICT, "delivery_in_flight", "An attempt is under way"),
+            Self::Submit(SubmitError::Full { .. }) => (StatusCode::TOO_MANY_REQUESTS, "outbox_full", "Too many messages wait"),
+            Self::Cancel(CancelError::NotQueued) => (StatusCode::CONFLICT, "message_not_queued", "The message has left"),
+            Self::MessageCancelled => (StatusCode::CONFLICT, "message_cancelled", "The message was taken back"),
+            Self::MessageNotTaken(_) => (StatusCode::BAD_GATEWAY, "message_not_taken", "Spaces did not take the message"),
             Self::AcknowledgementStale { .. } => (StatusCode::CONFLICT, "acknowledgement_stale", "The consumer stands elsewhere"),
             Self::TooManyConsumers => (StatusCode::CONFLICT, "consumer_limit_reached", "Too many consumers"),
             Self::ConsumerChanged => (StatusCode::CONFLICT, "consumer_changed", "The consumer moved meanwhile"),
@@ -257,7 +343,7 @@ impl ApiError {
             }
             // No 503, which would invite callers to send again.
             Self::SentUnrecorded(_) => (StatusCode::INTERNAL_SERVER_ERROR, "unconfirmed", "Sent, outcome unknown"),
-            Self::Store(_) => STORE,
+            Self::Store(_) | Self::Submit(SubmitError::Store(_)) | Self::Cancel(CancelError::Store(_)) => STORE,
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too many requests"),
             Self::TimedOut => (StatusCode::SERVICE_UNAVAILABLE, "timed_out", "Took too long"),
             Self::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready", "Not ready"),
@@ -271,10 +357,17 @@ impl ApiError {
             Self::Session(
                 SessionError::NotConnected { retry_after, .. }
                 | SessionError::Busy { retry_after }
-                | SessionError::RateLimited { retry_after },
+                | SessionError::RateLimited { retry_after, .. },
             )
-            | Self::Rest(RestError::Refused { retry_after: Some(retry_after), .. }) => Some(*retry_after),
-            Self::Overloaded | Self::TimedOut | Self::Session(SessionError::Closed) => Some(SOON),
+            | Self::Rest(RestError::Refused { retry_after: Some(retry_after), .. } | RestError::Limited { retry_after, .. })
+            | Self::KeyRateLimited { retry_after, .. }
+            | Self::Account(AccountError::Mint(MintError::Unavailable { retry_after: Some(retry_after), .. })) => {
+                Some(*retry_after)
+            }
+            Self::Overloaded
+            | Self::TimedOut
+            | Self::Session(SessionError::Closed)
+            | Self::Idempotency(IdempotencyError::InProgress) => Some(SOON),
             _ if matches!(self.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) => Some(LATER),
             _ => None,
         }
@@ -283,7 +376,8 @@ impl ApiError {
     /// What the caller is told. Nothing of a cause inside the service.
     fn detail(&self) -> String {
         match self {
-            Self::Session(SessionError::AuthFailed { detail } | SessionError::NotConnected { detail, .. }) => with(self, detail),
+            Self::Session(SessionError::AuthFailed { detail } | SessionError::NotConnected { detail, .. })
+            | Self::AccountTokenRefused { detail } => with(self, detail),
             Self::Session(SessionError::SpaceRefused { code, message } | SessionError::MessageRefused { code, message })
             | Self::Rest(RestError::Refused { code, message, .. }) => {
                 with(self, message.as_deref().or(code.as_deref()).unwrap_or_default())
@@ -300,6 +394,19 @@ impl ApiError {
         match self {
             Self::Session(SessionError::SpaceRefused { code, .. } | SessionError::MessageRefused { code, .. })
             | Self::Rest(RestError::Refused { code, .. }) => code.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// How the limit stands that the call ran into.
+    fn standing(&self) -> Option<Standing> {
+        match self {
+            Self::Session(SessionError::RateLimited { allowance, .. }) | Self::Rest(RestError::Limited { allowance, .. }) => {
+                Some(allowance.into())
+            }
+            Self::KeyRateLimited { limit, reset_after, .. } => {
+                Some(Standing { limit: *limit, remaining: 0, reset_after: *reset_after })
+            }
             _ => None,
         }
     }
@@ -330,6 +437,7 @@ impl ApiError {
             },
             size,
             limit,
+            excess: size.zip(limit).map(|(size, limit)| size.saturating_sub(limit)),
             upstream_code: self.upstream_code().map(shorten),
         }
     }
@@ -395,8 +503,34 @@ fn rest_kind(error: &RestError) -> Kind {
         RestError::Refused { status: 429, .. } => {
             (StatusCode::TOO_MANY_REQUESTS, "upstream_rate_limited", "Spaces wants fewer calls")
         }
+        RestError::Limited { .. } => {
+            (StatusCode::TOO_MANY_REQUESTS, "call_budget_exhausted", "The budget of calls to Spaces is used up")
+        }
         RestError::Refused { .. } | RestError::Unreadable { .. } => (StatusCode::BAD_GATEWAY, "upstream_error", "Spaces failed"),
         RestError::Unreachable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "upstream_unreachable", "Spaces is out of reach"),
+    }
+}
+
+fn account_kind(error: &AccountError) -> Kind {
+    match error {
+        AccountError::NotFound => (StatusCode::NOT_FOUND, "account_not_found", "Not found"),
+        AccountError::Exists(_) => (StatusCode::CONFLICT, "account_exists", "The user has an account"),
+        AccountError::TooMany { .. } => (StatusCode::CONFLICT, "account_limit_reached", "Too many accounts"),
+        AccountError::OtherUser => (StatusCode::CONFLICT, "other_user", "Another user's credential"),
+        AccountError::NotAllowed(_) => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "credential_not_allowed", "The settings do not allow the credential")
+        }
+        AccountError::Mint(MintError::Refused(_)) => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "credential_refused", "The credential was refused")
+        }
+        AccountError::Mint(MintError::Failed(_)) => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "credential_failed", "The credential gives no token")
+        }
+        AccountError::Mint(MintError::Unavailable { .. }) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "credential_unavailable", "The credential cannot be used now")
+        }
+        AccountError::Session(error) => session_kind(error),
+        AccountError::Store(_) => STORE,
     }
 }
 
@@ -409,6 +543,37 @@ fn webhook_kind(error: &WebhookError) -> Kind {
         WebhookError::Contended => (StatusCode::CONFLICT, "webhook_changed", "The webhook changed meanwhile"),
         WebhookError::Store(_) => STORE,
     }
+}
+
+fn idempotency_kind(error: &IdempotencyError) -> Kind {
+    match error {
+        IdempotencyError::Reused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", "Another request had this key"),
+        IdempotencyError::InProgress => (StatusCode::CONFLICT, "idempotency_in_progress", "The same call is being done"),
+        IdempotencyError::Store(_) => STORE,
+    }
+}
+
+fn key_kind(error: &KeyError) -> Kind {
+    match error {
+        KeyError::NotFound => (StatusCode::NOT_FOUND, "key_not_found", "Not found"),
+        KeyError::TooMany => (StatusCode::CONFLICT, "key_limit_reached", "Too many keys"),
+        KeyError::Store(_) => STORE,
+    }
+}
+
+impl From<KeyRefusal> for ApiError {
+    fn from(refusal: KeyRefusal) -> Self {
+        match refusal {
+            KeyRefusal::Unknown => Self::KeyInvalid("there is no such bridge key, or not any more"),
+            KeyRefusal::Expired => Self::KeyInvalid("the bridge key has expired"),
+            KeyRefusal::TooFast { limit, retry_after, reset_after } => Self::KeyRateLimited { limit, retry_after, reset_after },
+        }
+    }
+}
+
+/// The scopes in words.
+fn names(scopes: &[KeyScope]) -> String {
+    scopes.iter().map(|scope| format!("`{}`", scope.as_str())).collect::<Vec<_>>().join(" or ")
 }
 
 fn test_kind(error: &TestError) -> Kind {
@@ -454,6 +619,9 @@ impl IntoResponse for ApiError {
         if let Some(seconds) = problem.retry_after {
             headers.insert(RETRY_AFTER, seconds.into());
         }
+        if let Some(standing) = self.standing() {
+            standing.show(headers);
+        }
         if status == StatusCode::UNAUTHORIZED {
             let challenge = match self {
                 Self::CredentialsMissing => r#"Bearer realm="spaces-bridge""#,
@@ -468,7 +636,7 @@ impl IntoResponse for ApiError {
 
 /// `duration` in the whole seconds of `Retry-After`, at least one.
 fn whole_seconds(duration: Duration) -> u64 {
-    duration.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX).max(1)
+    limits::whole_seconds(duration).max(1)
 }
 
 /// Longest piece of the upstream's words that is passed on.

@@ -61,8 +61,8 @@ pub(super) fn last_event_id(headers: &HeaderMap) -> Result<Option<&str>, ApiErro
 
 /// The stream from where `pull` stands.
 pub(super) fn answer(app: &AppState, pull: Pull) -> Result<Response, ApiError> {
-    let place = listen(app, &pull.account)?;
-    let news = app.event_log.watch(&pull.account);
+    let place = listen(app, &pull.reach.account)?;
+    let news = app.event_log.watch(&pull.reach.account);
     let now = Instant::now();
     let reader = Reader { app: app.clone(), pull, news, greeted: false, beat_at: now + HEARTBEAT, ends_at: now + LIFE, place };
     let headers = [(CONTENT_TYPE, HeaderValue::from_static("text/event-stream")), (UNBUFFERED, HeaderValue::from_static("no"))];
@@ -121,6 +121,7 @@ impl Reader {
                     return (Instant::now() < self.ends_at).then_some(BEAT);
                 }
                 () = self.app.readiness.stopping() => return None,
+                () = self.pull.reach.ended(&*self.app.clock) => return None,
             }
         }
     }
@@ -148,6 +149,7 @@ mod tests {
     use http_body_util::BodyExt as _;
 
     use super::super::health::ReadyState;
+    use super::super::reach::Reach;
     use super::super::tests::state;
     use super::*;
     use crate::domain::{EventType, Timestamp};
@@ -156,8 +158,8 @@ mod tests {
 
     /// The whole stream of an account without events, from its beginning to its end.
     async fn quiet_stream(app: &AppState) -> String {
-        let account = "acc_1".parse().expect("an id");
-        let pull = Pull::after(app, account, START, Selection::default()).await.expect("a place");
+        let reach = Reach::new("acc_1".parse().expect("an id"), None);
+        let pull = Pull::after(app, reach, START, Selection::default()).await.expect("a place");
         let response = answer(app, pull).expect("a stream");
         assert_eq!(app.metrics.listeners.get(), 1);
         let bytes = response.into_body().collect().await.expect("a whole stream").to_bytes();

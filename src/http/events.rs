@@ -13,12 +13,13 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::AccountCaller;
+use super::auth::MayRead;
 use super::error::ApiError;
 use super::event_stream::{self, LAST_EVENT_ID};
 use super::extract::ApiQuery;
 use super::listeners::{Listeners, Place};
 use super::page::{self, Limit, PageQuery};
+use super::reach::Reach;
 use crate::domain::{AccountId, EventPattern, Expression, Filter, SpaceId, Timestamp};
 use crate::event_log::{EventPage, START, Selection};
 use crate::store::{Cursor, StoredEvent};
@@ -141,7 +142,7 @@ impl TryFrom<u8> for Wait {
 /// A place in the log, and what is wanted from there on.
 #[derive(Debug, Clone)]
 pub(super) struct Pull {
-    pub(super) account: AccountId,
+    pub(super) reach: Reach,
     pub(super) cursor: Cursor,
     pub(super) selection: Selection,
     /// Whether events after the cursor may be missing.
@@ -150,19 +151,16 @@ pub(super) struct Pull {
 
 impl Pull {
     /// From `cursor` on.
-    pub(super) async fn after(
-        app: &AppState,
-        account: AccountId,
-        cursor: Cursor,
-        selection: Selection,
-    ) -> Result<Self, ApiError> {
-        let truncated = app.event_log.is_forgotten(&account, cursor).await?;
-        Ok(Self { account, cursor, selection, truncated })
+    pub(super) async fn after(app: &AppState, reach: Reach, cursor: Cursor, selection: Selection) -> Result<Self, ApiError> {
+        selection.space.as_ref().map_or(Ok(()), |space| reach.check(space))?;
+        let selection = Selection { within: reach.spaces().cloned(), ..selection };
+        let truncated = app.event_log.is_forgotten(&reach.account, cursor).await?;
+        Ok(Self { reach, cursor, selection, truncated })
     }
 
     /// Reads on, and remembers where it has come.
     pub(super) async fn read(&mut self, app: &AppState, limit: usize) -> Result<EventPage, ApiError> {
-        let page = app.event_log.read(&self.account, self.cursor, &self.selection, limit).await?;
+        let page = app.event_log.read(&self.reach.account, self.cursor, &self.selection, limit).await?;
         self.cursor = page.next;
         if !page.more {
             // Everything older lies behind the cursor now.
@@ -179,9 +177,9 @@ impl Pull {
     }
 
     async fn wait_for_page(&mut self, app: &AppState, limit: usize, wait: Duration) -> Result<EventPage, ApiError> {
-        let _place = listen(app, &self.account)?;
+        let _place = listen(app, &self.reach.account)?;
         let deadline = Instant::now() + wait;
-        let mut news = app.event_log.watch(&self.account);
+        let mut news = app.event_log.watch(&self.reach.account);
         loop {
             let page = self.read(app, limit).await?;
             if !page.events.is_empty() || Instant::now() >= deadline {
@@ -194,6 +192,7 @@ impl Pull {
                 () = news.wait() => {}
                 () = tokio::time::sleep_until(deadline) => return Ok(page),
                 () = app.readiness.stopping() => return Ok(page),
+                () = self.reach.ended(&*app.clock) => return Ok(page),
             }
         }
     }
@@ -231,7 +230,7 @@ impl EventQuery {
     }
 
     /// Where to begin: after the event that a reconnecting reader saw last, else where `cursor` or `since` say, else at the oldest.
-    async fn begin(&self, app: &AppState, account: AccountId, last_event_id: Option<&str>) -> Result<Pull, ApiError> {
+    async fn begin(&self, app: &AppState, reach: Reach, last_event_id: Option<&str>) -> Result<Pull, ApiError> {
         let selection = self.selection();
         let cursor = |name: &str, text: &str| {
             let detail = format!("`{name}` is not a cursor that this list gave");
@@ -240,10 +239,10 @@ impl EventQuery {
         let cursor = match (last_event_id, &self.cursor) {
             (Some(id), _) => cursor(LAST_EVENT_ID, id)?,
             (None, Some(text)) => cursor("cursor", text)?,
-            (None, None) if self.since == Some(Since::Now) => app.event_log.tail(&account).await?,
+            (None, None) if self.since == Some(Since::Now) => app.event_log.tail(&reach.account).await?,
             (None, None) => START,
         };
-        Pull::after(app, account, cursor, selection).await
+        Pull::after(app, reach, cursor, selection).await
     }
 }
 
@@ -276,22 +275,22 @@ impl EventQuery {
         (status = 200, description = "A page of events, or a stream.", content((EventPageBody = "application/json"), (String = "text/event-stream"))),
         (status = 429, description = "`too_many_listeners`: the account has as many streams and long polls open as it may have. Also `session_busy`."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn list_events(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayRead(caller): MayRead,
     ApiQuery(query): ApiQuery<EventQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let account = caller.account(&app).await?;
+    let reach = caller.reach(&app).await?;
     if event_stream::is_wanted(&headers) {
         let last_event_id = event_stream::last_event_id(&headers)?;
-        let pull = query.begin(&app, account, last_event_id).await?;
+        let pull = query.begin(&app, reach, last_event_id).await?;
         return event_stream::answer(&app, pull);
     }
     let limit = PageQuery::new(query.limit, None).limit();
-    let pull = query.begin(&app, account, None).await?;
+    let pull = query.begin(&app, reach, None).await?;
     pull.poll(&app, limit, query.wait).await
 }
 
@@ -320,6 +319,7 @@ fn selection(space: Option<&SpaceId>, types: Option<&Types>, filter: Option<&Fil
         space: space.cloned(),
         types: types.map(|types| types.0.clone()).unwrap_or_default(),
         since: None,
+        within: None,
         filter: filter.map(|filter| Arc::clone(&filter.0)),
         ignore_own: ignore_own.unwrap_or(false),
     }

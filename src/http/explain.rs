@@ -9,13 +9,13 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::AccountCaller;
+use super::auth::MayRead;
 use super::error::ApiError;
 use super::extract::ApiPath;
 use super::filter::stored_event;
+use super::reach::Reach;
 use crate::domain::{
-    AccountId, DeadReason, Delivery, DeliveryId, DeliveryState, EventId, EventType, SpaceId, Timestamp, Webhook, WebhookId,
-    WebhookStatus,
+    DeadReason, Delivery, DeliveryId, DeliveryState, EventId, EventType, SpaceId, Timestamp, Webhook, WebhookId, WebhookStatus,
 };
 use crate::store::{DeliveryFilter, Query, Rows, StoredEvent};
 use crate::webhooks::{EventView, Match, decide_by_rules};
@@ -105,16 +105,16 @@ pub(super) enum Outcome {
         (status = 200, description = "The event and what became of it.", body = ExplainedEvent),
         (status = 404, description = "`event_not_found`: there is none, it is not of this account, or it is too old to be kept."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn get_event(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayRead(caller): MayRead,
     ApiPath(id): ApiPath<EventId>,
 ) -> Result<Json<ExplainedEvent>, ApiError> {
-    let account = caller.account(&app).await?;
-    let event = stored_event(&app, &account, id).await?;
-    let webhooks = explain(&app, &account, &event).await?;
+    let reach = caller.reach(&app).await?;
+    let event = stored_event(&app, &reach, id).await?;
+    let webhooks = explain(&app, &reach, &event).await?;
     let text = String::from_utf8(event.body.to_vec()).ok().and_then(|text| RawValue::from_string(text).ok());
     let body = text.ok_or_else(|| ApiError::Internal(format!("the body of event `{}` is no JSON", event.id)))?;
     Ok(Json(ExplainedEvent {
@@ -128,9 +128,9 @@ pub(super) async fn get_event(
     }))
 }
 
-async fn explain(app: &AppState, account: &AccountId, event: &StoredEvent) -> Result<Vec<WebhookOutcome>, ApiError> {
+async fn explain(app: &AppState, reach: &Reach, event: &StoredEvent) -> Result<Vec<WebhookOutcome>, ApiError> {
     let mut found = Vec::new();
-    for webhook in app.webhooks.of_account(account) {
+    for webhook in app.webhooks.of_account(&reach.account).into_iter().filter(|webhook| reach.shows(webhook)) {
         let delivery = newest_delivery(app, &webhook.id, &event.id).await?;
         found.push((webhook, delivery));
     }

@@ -59,7 +59,8 @@ impl FromRequest<AppState> for JsonBytes {
     }
 }
 
-async fn read_body(request: Request, app: &AppState) -> Result<Bytes, ApiError> {
+/// The body as it came, complete.
+pub(super) async fn read_body(request: Request, app: &AppState) -> Result<Bytes, ApiError> {
     match tokio::time::timeout(app.settings.request_timeout, Bytes::from_request(request, app)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(rejection)) => Err(unreadable(&rejection, app.settings.body_limit)),
@@ -166,33 +167,45 @@ fn json_pointer(path: &serde_path_to_error::Path) -> String {
     pointer
 }
 
-/// How long the caller wants to wait for the outcome: `Prefer: wait=N` (RFC 7240). Other preferences, and what cannot be read as
-/// one, are ignored, as that document wants it.
+/// How long the caller wants to wait for the outcome: `Prefer: wait=N` and `respond-async` (RFC 7240). Other preferences, and what
+/// cannot be read as one, are ignored, as that document wants it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wait {
     /// How long to wait.
     pub(super) duration: Duration,
     /// Whether the caller asked for it.
     asked: bool,
+    /// Whether the caller wants the message taken into the outbox, and does not wait unless it says how long.
+    pub(super) respond_async: bool,
 }
 
 impl Wait {
     /// The value of `Preference-Applied`, if the caller's preference was.
     pub(super) fn applied(self) -> Option<HeaderValue> {
-        self.asked.then(|| {
-            let text = format!("wait={}", self.duration.as_secs());
-            HeaderValue::from_str(&text).expect("a word and a number")
-        })
+        let wait = self.asked.then(|| format!("wait={}", self.duration.as_secs()));
+        let text = match (self.respond_async, wait) {
+            (true, Some(wait)) => format!("respond-async, {wait}"),
+            (true, None) => "respond-async".to_owned(),
+            (false, wait) => wait?,
+        };
+        Some(HeaderValue::from_str(&text).expect("words and a number"))
     }
 
     fn read(headers: &HeaderMap, default: Duration, most: Duration) -> Self {
-        let preferences = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
-        let wait = preferences.flat_map(|value| value.split(',')).find_map(read_wait);
-        match wait {
-            Some(seconds) => Self { duration: Duration::from_secs(seconds).min(most), asked: true },
-            None => Self { duration: default, asked: false },
+        let values = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+        let preferences: Vec<&str> = values.flat_map(|value| value.split(',')).collect();
+        let respond_async = preferences.iter().copied().any(is_respond_async);
+        match preferences.into_iter().find_map(read_wait) {
+            Some(seconds) => Self { duration: Duration::from_secs(seconds).min(most), asked: true, respond_async },
+            None if respond_async => Self { duration: Duration::ZERO, asked: false, respond_async },
+            None => Self { duration: default, asked: false, respond_async },
         }
     }
+}
+
+/// Whether this is the preference `respond-async`, which has no value.
+fn is_respond_async(preference: &str) -> bool {
+    preference.split(';').next().is_some_and(|name| name.trim().eq_ignore_ascii_case("respond-async"))
 }
 
 /// The seconds of the preference `wait=N`.
@@ -213,7 +226,7 @@ impl FromRequestParts<AppState> for Wait {
     }
 }
 
-/// Proof that the caller does not rely on `Idempotency-Key`, which this version would silently ignore.
+/// Proof that the caller does not rely on `Idempotency-Key`, which the call would silently ignore.
 #[derive(Debug)]
 pub(super) struct NoIdempotencyKey;
 
@@ -290,7 +303,10 @@ mod tests {
     fn a_preference_to_wait_is_read_and_bounded() {
         for (prefer, seconds, applied) in [
             ("wait=5", 5, Some("wait=5")),
-            ("respond-async, WAIT = \"7\"; x=1", 7, Some("wait=7")),
+            ("x, WAIT = \"7\"; x=1", 7, Some("wait=7")),
+            ("Respond-Async, wait=7", 7, Some("respond-async, wait=7")),
+            ("respond-async;x=1", 0, Some("respond-async")),
+            ("respond-asynchronously, respond-async=1", 10, None),
             ("wait=600", 60, Some("wait=60")),
             ("wait=0", 0, Some("wait=0")),
             ("wait=soon", 10, None),

@@ -9,10 +9,11 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::AccountCaller;
+use super::auth::MayUseWebhooks;
 use super::error::{ApiError, Resource};
 use super::extract::ApiJson;
 use super::filter_schema::FilterShape;
+use super::reach::Reach;
 use super::webhooks::{all_messages, all_spaces, checked_list, owned};
 use crate::domain::{
     AccountId, EventId, EventPattern, EventType, Expression, Filter, Rules, SpaceId, SpaceSelector, Timestamp, Webhook, WebhookId,
@@ -125,36 +126,37 @@ impl From<Match> for FilterTestResult {
         (status = 200, description = "Whether it matches, and why.", body = FilterTestResult),
         (status = 404, description = "`webhook_not_found`, `event_not_found`: there is none, or not of this account."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn test_filter(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayUseWebhooks(caller): MayUseWebhooks,
     ApiJson(test): ApiJson<FilterTest>,
 ) -> Result<Json<FilterTestResult>, ApiError> {
     let rules = RulesSource::of(test.webhook_id, test.rules)?;
     let event = EventSource::of(test.event_id, test.event)?;
-    let account = caller.account(&app).await?;
-    let rules = rules.find(&app, &account)?;
+    let reach = caller.reach(&app).await?;
+    let rules = rules.find(&app, &reach)?;
     let found = match event {
         EventSource::Stored(id) => {
-            let event = stored_event(&app, &account, id).await?;
+            let event = stored_event(&app, &reach, id).await?;
             AppState::apart(move || decide_by_rules(rules.rules(), &EventView::of_stored(&event))).await?
         }
         EventSource::Sample(sample) => {
             let now = app.clock.now();
-            AppState::apart(move || sample.decide(rules.rules(), &account, now)).await??
+            AppState::apart(move || sample.decide(rules.rules(), &reach.account, now)).await??
         }
     };
     Ok(Json(found.into()))
 }
 
-/// The event `id`, if it is the account's.
-pub(super) async fn stored_event(app: &AppState, account: &AccountId, id: EventId) -> Result<StoredEvent, ApiError> {
+/// The event `id`, if it is the account's and within reach.
+pub(super) async fn stored_event(app: &AppState, reach: &Reach, id: EventId) -> Result<StoredEvent, ApiError> {
     let Rows::Events(events) = app.engine.query(Query::Event(id)).await?.rows else {
         return Err(ApiError::Internal("the store answered with something else to the question for an event".to_owned()));
     };
-    events.into_iter().find(|event| event.account == *account).ok_or(ApiError::NotFound(Resource::Event))
+    let is_own = |event: &StoredEvent| event.account == reach.account && reach.includes(&event.space);
+    events.into_iter().find(is_own).ok_or(ApiError::NotFound(Resource::Event))
 }
 
 /// Where the rules come from.
@@ -185,9 +187,9 @@ impl RulesSource {
         }
     }
 
-    fn find(self, app: &AppState, account: &AccountId) -> Result<FoundRules, ApiError> {
+    fn find(self, app: &AppState, reach: &Reach) -> Result<FoundRules, ApiError> {
         Ok(match self {
-            Self::Webhook(id) => FoundRules::Webhook(owned(app, account, &id)?),
+            Self::Webhook(id) => FoundRules::Webhook(owned(app, reach, &id)?),
             Self::Given(rules) => FoundRules::Given(rules),
         })
     }

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use super::AppState;
 use super::auth::Operator;
 use super::error::ApiError;
+use crate::outbox::Depths;
 use crate::store::{Query, Rows};
 
 /// How long the store may take to show that it is there.
@@ -117,6 +118,8 @@ pub(super) async fn get_metrics(_: Operator, app: State<AppState>) -> impl IntoR
 
 /// The metrics without a key.
 pub(super) async fn get_metrics_internally(State(app): State<AppState>) -> impl IntoResponse {
+    show_token_ends(&app);
+    app.accounts.observe();
     match app.engine.query(Query::Depths).await.map(|page| page.rows) {
         Ok(Rows::Depths { waiting, in_flight, dead, oldest_waiting }) => {
             let age = oldest_waiting.map_or(Duration::ZERO, |since| app.clock.now().since(since));
@@ -129,5 +132,21 @@ pub(super) async fn get_metrics_internally(State(app): State<AppState>) -> impl 
         // The other metrics are wanted most when the store is failing.
         Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "failed to read the depths of the delivery queue"),
     }
+    let Depths { queued, doubtful, oldest } = app.outbox.depths();
+    for (state, count) in [("queued", queued), ("doubtful", doubtful)] {
+        app.metrics.outbox_messages.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+    let age = oldest.map_or(Duration::ZERO, |since| app.clock.now().since(since));
+    app.metrics.outbox_oldest.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics.render())
+}
+
+/// Of each kind of token that sessions have, when the first one ends.
+fn show_token_ends(app: &AppState) {
+    app.metrics.token_end.reset();
+    let now = app.clock.now();
+    for (kind, ends) in app.sessions.soonest_token_ends() {
+        let left = i64::try_from(ends.since(now).as_secs()).unwrap_or(i64::MAX);
+        app.metrics.token_end.with_label_values(&[kind.as_str()]).set(left);
+    }
 }

@@ -13,7 +13,7 @@ use super::error::ApiError;
 use super::extract::parse_json;
 use crate::domain::{InvalidId, MessageRef, SpaceId};
 use crate::markup::{markdown_to_html, text_to_html};
-use crate::session::OutgoingMessage;
+use crate::session::{OutgoingMessage, SendClass};
 use crate::upstream::{LOOPBACK_BRIDGE, Loopback, plain_text};
 
 /// A message to be sent, in one of its forms.
@@ -263,22 +263,21 @@ impl MessageBody {
         }
     }
 
-    /// The message as the upstream gets it in `space`.
-    pub(super) fn into_outgoing(self, app: &AppState, space: SpaceId) -> Result<OutgoingMessage, ApiError> {
-        let limit = app.settings.payload_limit;
+    /// The message as the upstream gets it in `space`, which takes `limit` bytes at most.
+    pub(super) fn into_outgoing(self, app: &AppState, limit: usize, space: SpaceId) -> Result<OutgoingMessage, ApiError> {
         let message = match self {
             Self::Text(TextMessage { text, reply_to, attachments }) => {
                 let words = Words { html: text_to_html(&text), plain: collapse(&text), pointer: "/text" };
                 simple(space, &words, reply_to.as_ref(), &attachments)?
             }
             Self::Markdown(MarkdownMessage { markdown, reply_to, attachments }) => {
-                refuse_oversized(&markdown, limit)?;
+                refuse_oversized(app, &markdown, limit)?;
                 let html = markdown_to_html(&markdown, &app.internals().sanitizer);
                 let words = Words { plain: plain_text(&html), html: html.into(), pointer: "/markdown" };
                 simple(space, &words, reply_to.as_ref(), &attachments)?
             }
             Self::Html(HtmlMessage { html, reply_to, attachments }) => {
-                refuse_oversized(&html, limit)?;
+                refuse_oversized(app, &html, limit)?;
                 let html = app.internals().sanitizer.clean(&html);
                 let words = Words { plain: plain_text(&html), html, pointer: "/html" };
                 simple(space, &words, reply_to.as_ref(), &attachments)?
@@ -290,17 +289,22 @@ impl MessageBody {
             Self::Upstream(message) => message.into_outgoing(space)?,
         };
         let size = message.payload.len();
-        if size > limit { Err(ApiError::MessageTooLarge { size, limit }) } else { Ok(message) }
+        if size > limit { Err(too_large(app, size, limit)) } else { Ok(message) }
     }
+}
+
+fn too_large(app: &AppState, size: usize, limit: usize) -> ApiError {
+    app.metrics.limit_refusals.with_label_values(&["payload"]).inc();
+    ApiError::MessageTooLarge { size, limit }
 }
 
 /// How many times larger than the upstream's limit HTML may be before it is sanitised; pasted HTML is mostly attributes that go.
 const MAX_SHRINKING: usize = 4;
 
 /// Markup is read whole before it is known how much of it stays; what is many times too large is refused before.
-fn refuse_oversized(markup: &str, limit: usize) -> Result<(), ApiError> {
+fn refuse_oversized(app: &AppState, markup: &str, limit: usize) -> Result<(), ApiError> {
     let size = markup.len();
-    if size > limit.saturating_mul(MAX_SHRINKING) { Err(ApiError::MessageTooLarge { size, limit }) } else { Ok(()) }
+    if size > limit.saturating_mul(MAX_SHRINKING) { Err(too_large(app, size, limit)) } else { Ok(()) }
 }
 
 /// What a message says.
@@ -391,7 +395,8 @@ impl UpstreamMessage {
             loopback_metadata: Loopback { bridge: LOOPBACK_BRIDGE, reference: &reference },
         };
         let payload = serde_json::to_string(&payload).expect("a message of JSON serialises").into_boxed_str();
-        Ok(OutgoingMessage { reference, space, category: self.category.as_str().to_owned(), payload, plain_text })
+        let (category, class) = (self.category.as_str().to_owned(), SendClass::default());
+        Ok(OutgoingMessage { reference, space, category, payload, plain_text, class })
     }
 }
 

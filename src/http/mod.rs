@@ -3,11 +3,14 @@
 //! A handler takes (extractors: who calls, what is asked), calls (sessions, registries, the store) and answers; whatever fails is an
 //! [`ApiError`], which becomes problem details. The `OpenAPI` document is made from the same handlers that serve.
 
+mod account_credential;
+mod accounts;
 mod auth;
 mod consumers;
 mod deliveries;
 mod direct;
 mod docs;
+mod durable;
 mod edge;
 mod error;
 mod event_stream;
@@ -18,15 +21,23 @@ mod extract;
 mod filter;
 mod filter_schema;
 mod health;
+mod idempotency;
+mod keys;
+mod limits;
 mod listeners;
 mod message_body;
+mod message_view;
 mod messages;
 mod openapi;
 mod page;
 mod problem;
+mod reach;
 mod recent;
 mod recovery;
+mod second_path;
+mod session_recovery;
 mod sessions;
+mod since;
 mod spaces;
 mod state;
 mod subscriptions;
@@ -59,7 +70,7 @@ fn public_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(openapi::base())
         .routes(routes!(messages::post_message))
         .routes(routes!(direct::post_direct_message))
-        .routes(routes!(messages::get_message))
+        .routes(routes!(messages::get_message, messages::cancel_message))
         .routes(routes!(spaces::get_me))
         .routes(routes!(spaces::list_spaces))
         .routes(routes!(subscriptions::put_subscription, subscriptions::delete_subscription))
@@ -84,6 +95,8 @@ fn public_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(consumers::put_consumer, consumers::get_consumer, consumers::delete_consumer))
         .routes(routes!(consumers::list_consumer_events))
         .merge(session_routes())
+        .merge(key_routes())
+        .merge(account_routes())
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(health::get_metrics))
@@ -93,13 +106,30 @@ fn public_routes() -> OpenApiRouter<AppState> {
 }
 
 fn session_routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(sessions::list_sessions)).routes(routes!(sessions::get_session, sessions::close_session))
+    OpenApiRouter::new()
+        .routes(routes!(sessions::list_sessions))
+        .routes(routes!(sessions::get_session, sessions::close_session))
+        .routes(routes!(sessions::restart_session))
 }
 
-/// The routes of the internal listener: health, metrics without a key, and the sessions for the operator.
+fn key_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(keys::create_key, keys::list_keys)).routes(routes!(keys::get_key, keys::delete_key))
+}
+
+fn account_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(accounts::create_account, accounts::list_accounts))
+        .routes(routes!(accounts::get_account, accounts::delete_account))
+        .routes(routes!(accounts::replace_credential))
+        .routes(routes!(accounts::renew_account))
+}
+
+/// The routes of the internal listener: health, metrics without a key, and the sessions, accounts and bridge keys for the operator.
 fn internal_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .merge(session_routes())
+        .merge(account_routes())
+        .merge(key_routes())
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .route("/metrics", axum::routing::get(health::get_metrics_internally))

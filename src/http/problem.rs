@@ -41,6 +41,10 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub limit: Option<usize>,
+    /// How many bytes the message is too large.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub excess: Option<usize>,
     /// The code that Spaces gave for its refusal.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "not.authorized.by.topic.policy")]

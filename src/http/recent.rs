@@ -46,6 +46,10 @@ impl RecentSends {
 fn size(record: &SendRecord) -> usize {
     match &record.status {
         SendStatus::Confirmed { message, .. } => message.get().len(),
-        SendStatus::Unconfirmed { .. } | SendStatus::Failed { .. } => 0,
+        SendStatus::Queued { .. }
+        | SendStatus::Sent { .. }
+        | SendStatus::Unconfirmed { .. }
+        | SendStatus::Failed { .. }
+        | SendStatus::Cancelled => 0,
     }
 }

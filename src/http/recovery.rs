@@ -2,15 +2,17 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::AccountCaller;
+use super::auth::MayUseWebhooks;
 use super::deliveries::{Attempt, Delivery, attempts_of, deliveries, owned_delivery};
 use super::error::ApiError;
 use super::extract::{ApiJson, ApiPath, ApiQuery};
+use super::idempotency::{IdempotencyHeader, Keyed, NoBody};
 use super::page::{Page, PageQuery, decode, encode};
 use super::webhooks::owned;
 use crate::domain::{self, DeliveryId, Timestamp, Webhook, WebhookId, WebhookStatus};
@@ -94,27 +96,38 @@ pub(super) struct Recovered {
     post,
     path = "/deliveries/{id}/retry",
     tag = "Webhooks",
-    params(("id" = String, Path, description = "The delivery.", pattern = "^dlv_[1-9][0-9]{0,17}$", example = "dlv_17")),
+    params(
+        ("id" = String, Path, description = "The delivery.", pattern = "^dlv_[1-9][0-9]{0,17}$", example = "dlv_17"),
+        IdempotencyHeader,
+    ),
     responses(
         (status = 202, description = "The delivery is due.", body = Delivery),
         (status = 404, description = "`delivery_not_found`: there is none, or not of a webhook of this account."),
         (status = 409, description = "`delivery_in_flight`: an attempt is under way. `webhook_not_enabled`: its webhook gets no deliveries now."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn retry_delivery(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayUseWebhooks(caller): MayUseWebhooks,
     ApiPath(id): ApiPath<DeliveryId>,
-) -> Result<(StatusCode, Json<Delivery>), ApiError> {
-    let account = caller.account(&app).await?;
-    let delivery = owned_delivery(&app, &account, id).await?;
-    enabled(&*owned(&app, &account, &delivery.webhook)?)?;
-    if !app.recovery.retry(&delivery.webhook, id).await? {
-        return Err(ApiError::DeliveryInFlight);
-    }
-    let delivery = owned_delivery(&app, &account, id).await?;
-    Ok((StatusCode::ACCEPTED, Json(delivery.into())))
+    Keyed(call, NoBody): Keyed<NoBody>,
+) -> Result<Response, ApiError> {
+    let scope = caller.scope(&app).await?;
+    let work = |_| {
+        let app = app.clone();
+        async move {
+            let reach = caller.reach(&app).await?;
+            let delivery = owned_delivery(&app, &reach, id).await?;
+            enabled(&*owned(&app, &reach, &delivery.webhook)?)?;
+            if !app.recovery.retry(&delivery.webhook, id).await? {
+                return Err(ApiError::DeliveryInFlight);
+            }
+            let delivery = owned_delivery(&app, &reach, id).await?;
+            Ok((StatusCode::ACCEPTED, Json(Delivery::from(delivery))).into_response())
+        }
+    };
+    call.once(&app, &scope, work).await
 }
 
 /// Make failed deliveries again
@@ -125,28 +138,37 @@ pub(super) async fn retry_delivery(
     post,
     path = "/webhooks/{id}/recover",
     tag = "Webhooks",
-    params(("id" = String, Path, description = "The webhook.", pattern = "^wh_[A-Za-z0-9_-]{1,128}$", example = "wh_1b9d6bcd4bbb4d2d9b5dab8dfbbd4bed")),
+    params(
+        ("id" = String, Path, description = "The webhook.", pattern = "^wh_[A-Za-z0-9_-]{1,128}$", example = "wh_1b9d6bcd4bbb4d2d9b5dab8dfbbd4bed"),
+        IdempotencyHeader,
+    ),
     request_body = WebhookRecovery,
     responses(
         (status = 200, description = "So many are due again.", body = Recovered),
         (status = 404, description = "`webhook_not_found`: there is none, or not of this account."),
         (status = 409, description = "`webhook_not_enabled`: it gets no deliveries now."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn recover_webhook(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayUseWebhooks(caller): MayUseWebhooks,
     ApiPath(id): ApiPath<WebhookId>,
-    ApiJson(asked): ApiJson<WebhookRecovery>,
-) -> Result<Json<Recovered>, ApiError> {
+    Keyed(call, ApiJson(asked)): Keyed<ApiJson<WebhookRecovery>>,
+) -> Result<Response, ApiError> {
     let span = checked_span(asked.since, asked.until)?;
     let place = asked.cursor.as_deref().map(|cursor| place_of(Call::Recover, cursor)).transpose()?;
-    let account = caller.account(&app).await?;
-    let webhook = owned(&app, &account, &id)?;
-    enabled(&webhook)?;
-    let progress = app.recovery.recover(&id, span, place).await?;
-    recovered(&app, &webhook, Call::Recover, progress).await
+    let scope = caller.scope(&app).await?;
+    let work = |_| {
+        let app = app.clone();
+        async move {
+            let webhook = owned(&app, &caller.reach(&app).await?, &id)?;
+            enabled(&webhook)?;
+            let progress = app.recovery.recover(&id, span, place).await?;
+            recovered(&app, &webhook, Call::Recover, progress).await
+        }
+    };
+    call.once(&app, &scope, work).await
 }
 
 /// Deliver everything since a time
@@ -158,32 +180,41 @@ pub(super) async fn recover_webhook(
     post,
     path = "/webhooks/{id}/replay",
     tag = "Webhooks",
-    params(("id" = String, Path, description = "The webhook.", pattern = "^wh_[A-Za-z0-9_-]{1,128}$", example = "wh_1b9d6bcd4bbb4d2d9b5dab8dfbbd4bed")),
+    params(
+        ("id" = String, Path, description = "The webhook.", pattern = "^wh_[A-Za-z0-9_-]{1,128}$", example = "wh_1b9d6bcd4bbb4d2d9b5dab8dfbbd4bed"),
+        IdempotencyHeader,
+    ),
     request_body = WebhookReplay,
     responses(
         (status = 200, description = "So many are on their way, or would be.", body = Recovered),
         (status = 404, description = "`webhook_not_found`: there is none, or not of this account."),
         (status = 409, description = "`webhook_not_enabled`: it gets no deliveries now."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn replay_webhook(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayUseWebhooks(caller): MayUseWebhooks,
     ApiPath(id): ApiPath<WebhookId>,
-    ApiJson(asked): ApiJson<WebhookReplay>,
-) -> Result<Json<Recovered>, ApiError> {
+    Keyed(call, ApiJson(asked)): Keyed<ApiJson<WebhookReplay>>,
+) -> Result<Response, ApiError> {
     let span = checked_span(asked.since, asked.until)?;
     if asked.rate.is_some_and(|rate| !(1..=MAX_RATE).contains(&rate)) {
         return Err(ApiError::field("/rate", format!("a rate is a number from 1 to {MAX_RATE}")));
     }
     let place = asked.cursor.as_deref().map(|cursor| place_of(Call::Replay, cursor)).transpose()?;
-    let account = caller.account(&app).await?;
-    let webhook = owned(&app, &account, &id)?;
-    enabled(&webhook)?;
     let replay = Replay { span, dry_run: asked.dry_run, rate: asked.rate };
-    let progress = app.recovery.replay(&webhook, replay, place).await?;
-    recovered(&app, &webhook, Call::Replay, progress).await
+    let scope = caller.scope(&app).await?;
+    let work = |_| {
+        let app = app.clone();
+        async move {
+            let webhook = owned(&app, &caller.reach(&app).await?, &id)?;
+            enabled(&webhook)?;
+            let progress = app.recovery.replay(&webhook, replay, place).await?;
+            recovered(&app, &webhook, Call::Replay, progress).await
+        }
+    };
+    call.once(&app, &scope, work).await
 }
 
 /// A delivery that is not tried again by itself.
@@ -207,18 +238,18 @@ pub(super) struct DeadLetter {
     tag = "Webhooks",
     params(PageQuery),
     responses((status = 200, description = "A page of dead deliveries.", body = Page<DeadLetter>)),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn list_dead_letters(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayUseWebhooks(caller): MayUseWebhooks,
     ApiQuery(page): ApiQuery<PageQuery>,
 ) -> Result<Json<Page<DeadLetter>>, ApiError> {
     let cursor = page.place()?.map(Cursor);
-    let account = caller.account(&app).await?;
+    let reach = caller.reach(&app).await?;
     let mut dead: Vec<domain::Delivery> = Vec::new();
     // An account has a hundred webhooks by default, and each list is one look at an index.
-    for webhook in app.webhooks.of_account(&account) {
+    for webhook in app.webhooks.of_account(&reach.account).into_iter().filter(|webhook| reach.shows(webhook)) {
         let filter = DeliveryFilter { state: Some(StateFilter::Dead), ..DeliveryFilter::of(webhook.id.clone()) };
         // One more than fits tells whether there is another page.
         let query = Query::Deliveries { filter, cursor, limit: page.limit() + 1 };
@@ -229,7 +260,7 @@ pub(super) async fn list_dead_letters(
     dead.truncate(page.limit());
     let next = dead.last().filter(|_| more).map(|last| last.id.number());
     let mut letters = Vec::with_capacity(dead.len());
-    for delivery in dead {
+    for delivery in dead.into_iter().filter(|delivery| reach.shows_delivery(delivery)) {
         let last_attempt = attempts_of(&app, delivery.id).await?.pop();
         letters.push(DeadLetter { delivery: delivery.into(), last_attempt });
     }
@@ -257,8 +288,8 @@ fn enabled(webhook: &Webhook) -> Result<(), ApiError> {
     }
 }
 
-async fn recovered(app: &AppState, webhook: &Webhook, call: Call, progress: Progress) -> Result<Json<Recovered>, ApiError> {
+async fn recovered(app: &AppState, webhook: &Webhook, call: Call, progress: Progress) -> Result<Response, ApiError> {
     let Progress { count, next } = progress;
     let replayable_since = app.recovery.reach(&webhook.account).await?;
-    Ok(Json(Recovered { count, next_cursor: next.map(|place| encode(&(call, place))), replayable_since }))
+    Ok(Json(Recovered { count, next_cursor: next.map(|place| encode(&(call, place))), replayable_since }).into_response())
 }

@@ -7,10 +7,12 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::Caller;
+use super::auth::{Caller, Operator};
 use super::error::{ApiError, Resource};
 use super::extract::{ApiPath, ApiQuery};
+use super::limits::LimitsView;
 use super::page::{Page, PageQuery};
+use super::session_recovery::RecoveryView;
 use super::subscriptions::Subscription;
 use crate::domain::{AccountId, SessionId, SessionState, Timestamp};
 use crate::session::{SessionHandle, SessionStatus};
@@ -56,10 +58,21 @@ pub(super) struct Session {
     store_failing_since: Option<Timestamp>,
     /// Whether it comes back after a restart, because its token is stored.
     durable: bool,
-    /// Messages and subscriptions that the budget of this minute still allows.
-    emit_budget: u32,
+    /// What Spaces allows its user, and what is left of it.
+    limits: LimitsView,
     /// The spaces that it listens to.
     spaces: Vec<Subscription>,
+    /// When its token ends; `null` if the token does not say so.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    token_expires_at: Option<Timestamp>,
+    /// How it closes the gaps that lost connections have left.
+    recovery: RecoveryView,
+    /// When Spaces was last asked for a sign of life because the session was quiet; `null` if it never was.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    last_probe_at: Option<Timestamp>,
+    /// Whether the last one that has ended was answered; `null` if none has.
+    #[schema(required)]
+    last_probe_ok: Option<bool>,
 }
 
 /// Where a session stands.
@@ -73,6 +86,8 @@ pub(super) enum SessionStateName {
     Online,
     /// The connection was lost and is being made again.
     Reconnecting,
+    /// It was connected and heard nothing; another connection is being made.
+    Degraded,
     /// Spaces refused the token.
     AuthFailed,
     /// Being closed on purpose.
@@ -81,8 +96,21 @@ pub(super) enum SessionStateName {
     Closed,
 }
 
-impl From<SessionStatus> for Session {
-    fn from(status: SessionStatus) -> Self {
+/// The kinds of token.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case", as = TokenKind)]
+#[expect(dead_code, reason = "the domain's kinds as the document shows them")]
+pub(super) enum TokenKindName {
+    /// An OAuth access token.
+    Oauth,
+    /// A user's or guest's JWT.
+    Jwt,
+    /// A JWT of a service application.
+    ServiceApp,
+}
+
+impl Session {
+    fn new(status: SessionStatus, now: Timestamp) -> Self {
         let (account, user_id, display_name) = match status.identity {
             Some(identity) => (Some(identity.account), identity.user_id, identity.display_name),
             None => (None, None, None),
@@ -101,8 +129,12 @@ impl From<SessionStatus> for Session {
             last_event_at: status.last_event_at,
             store_failing_since: status.store_failing_since,
             durable: status.durable,
-            emit_budget: status.emit_budget,
+            limits: LimitsView::new(&status.governor, now),
             spaces: status.channels.into_iter().map(Subscription::from).collect(),
+            token_expires_at: status.token_expires_at,
+            recovery: status.recovery.into(),
+            last_probe_at: status.last_probe_at,
+            last_probe_ok: status.last_probe_ok,
         }
     }
 }
@@ -117,7 +149,8 @@ impl Seen {
     async fn by(caller: &Caller, app: &AppState) -> Result<Self, ApiError> {
         match caller {
             Caller::Operator => Ok(Self::All),
-            Caller::Spaces(caller) => Ok(Self::Of(caller.account(app).await?)),
+            Caller::Account(caller) if caller.has_key() => Err(ApiError::NotForKeys),
+            Caller::Account(caller) => Ok(Self::Of(caller.account(app).await?)),
         }
     }
 
@@ -153,7 +186,8 @@ pub(super) async fn list_sessions(
 ) -> Result<Json<Page<Session>>, ApiError> {
     let seen = Seen::by(&caller, &app).await?;
     let statuses = app.sessions.list().into_iter().map(|session| session.status());
-    let all: Vec<Session> = statuses.filter(|status| seen.includes(status)).map(Session::from).collect();
+    let now = app.clock.now();
+    let all: Vec<Session> = statuses.filter(|status| seen.includes(status)).map(|status| Session::new(status, now)).collect();
     Ok(Json(Page::cut(all, &query, |session| session.id.as_str())?))
 }
 
@@ -175,7 +209,34 @@ pub(super) async fn get_session(
     ApiPath(id): ApiPath<SessionId>,
 ) -> Result<Json<Session>, ApiError> {
     let seen = Seen::by(&caller, &app).await?;
-    seen.find(&app, &id).map(|status| Json(status.into()))
+    seen.find(&app, &id).map(|status| Json(Session::new(status, app.clock.now())))
+}
+
+/// Restart a session
+///
+/// Gives up the session's connection, if it has one, and makes another at once; so does one that waits to try again. A session whose
+/// token was refused, or that has ended, is opened again. Sends under way stay on record: those that had left are `unconfirmed`, the
+/// others go out over the new connection. Asking twice does it twice.
+#[utoipa::path(
+    post,
+    path = "/sessions/{id}/restart",
+    tag = "Sessions",
+    params(("id" = String, Path, description = "The session.", pattern = "^ses_[A-Za-z0-9_-]{1,128}$", example = "ses_9c1f0e2d4b3a59687766554433221100")),
+    responses(
+        (status = 202, description = "The session is being restarted; this is how it stands.", body = Session),
+        (status = 403, description = "`operator_required`: this call needs the admin key."),
+        (status = 404, description = "`session_not_found`: there is none."),
+        (status = 429, description = "`session_busy`: the session has ended, and there are as many others as there may be."),
+    ),
+    security(("adminKey" = [])),
+)]
+pub(super) async fn restart_session(
+    State(app): State<AppState>,
+    _: Operator,
+    ApiPath(id): ApiPath<SessionId>,
+) -> Result<(StatusCode, Json<Session>), ApiError> {
+    let restarted = app.sessions.restart(&id).await?.ok_or(ApiError::NotFound(Resource::Session))?;
+    Ok((StatusCode::ACCEPTED, Json(Session::new(restarted.status(), app.clock.now()))))
 }
 
 /// Close a session

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::AccountCaller;
+use super::auth::MayRead;
 use super::error::ApiError;
 use super::extract::ApiQuery;
 use super::page::{Page, PageQuery};
@@ -71,17 +71,19 @@ impl From<SpaceInfo> for Space {
         (status = 404, description = "`upstream_not_found`: Spaces does not know the user."),
         (status = 409, description = "`upstream_conflict`: Spaces sees a conflict."),
         (status = 422, description = "`upstream_refused`: Spaces refused to answer."),
-        (status = 429, description = "`upstream_rate_limited`: Spaces wants fewer calls. `session_busy`: too many sessions."),
+        (status = 429, description = "`call_budget_exhausted`: as many calls as Spaces allows this user have been made. `upstream_rate_limited`: Spaces wants fewer calls. `session_busy`: too many sessions."),
         (status = 502, description = "`upstream_error`: Spaces failed."),
         (status = 503, description = "`not_connected`, `upstream_unreachable`: Spaces is out of reach."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
-pub(super) async fn get_me(State(app): State<AppState>, caller: AccountCaller) -> Result<Json<Me>, ApiError> {
+pub(super) async fn get_me(State(app): State<AppState>, MayRead(caller): MayRead) -> Result<Json<Me>, ApiError> {
     let session = caller.session(&app)?;
     // A refused token is not shown to Spaces again. Spaces does not answer service applications here.
     let profile = match session.credential().kind {
-        TokenKind::Oauth | TokenKind::Jwt if session.state().is_usable() => Some(app.rest.me(session.credential()).await?),
+        TokenKind::Oauth | TokenKind::Jwt if session.state().is_usable() => {
+            Some(app.rest.me(session.credential()).await.map_err(|error| caller.told(error))?)
+        }
         TokenKind::Oauth | TokenKind::Jwt | TokenKind::ServiceApp => None,
     };
     // Asked for after the profile, whose failure says more than that the session does not know its user yet.
@@ -93,6 +95,9 @@ pub(super) async fn get_me(State(app): State<AppState>, caller: AccountCaller) -
     let session_id = session.id().clone();
     Ok(Json(Me { account: identity.account, session_id, user_id, display_name, username, r#type: kind }))
 }
+
+/// Pages of the upstream that one call looks at; a key may reach few of the spaces on them.
+const MAX_LOOKED_AT: usize = 10;
 
 /// A place in the upstream's listing: one of its pages, and how many of that page's spaces have been given.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -115,35 +120,40 @@ struct Place {
         (status = 404, description = "`upstream_not_found`: Spaces does not know the page."),
         (status = 409, description = "`upstream_conflict`: Spaces sees a conflict."),
         (status = 422, description = "`upstream_refused`: Spaces refused to answer."),
-        (status = 429, description = "`upstream_rate_limited`: Spaces wants fewer calls. `session_busy`: too many sessions."),
+        (status = 429, description = "`call_budget_exhausted`: as many calls as Spaces allows this user have been made. `upstream_rate_limited`: Spaces wants fewer calls. `session_busy`: too many sessions."),
         (status = 502, description = "`upstream_error`: Spaces failed."),
         (status = 503, description = "`upstream_unreachable`: Spaces is out of reach."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn list_spaces(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayRead(caller): MayRead,
     ApiQuery(query): ApiQuery<PageQuery>,
 ) -> Result<Json<Page<Space>>, ApiError> {
     let session = caller.session(&app)?;
     let mut place: Place = query.place()?.unwrap_or_default();
     let mut spaces = Vec::new();
-    loop {
-        let page = app.rest.spaces_page(session.credential(), place.page.as_deref()).await?;
-        let room = query.limit() - spaces.len();
-        let (length, rest) = (page.spaces.len(), page.spaces.into_iter().skip(place.given));
-        spaces.extend(rest.take(room).map(Space::from));
-        if place.given.saturating_add(room) < length {
-            place.given += room;
-            return Ok(Json(Page::new(spaces, Some(place))));
+    for looked_at in 1.. {
+        let page = app.rest.spaces_page(session.credential(), place.page.as_deref()).await;
+        let page = page.map_err(|error| caller.told(error))?;
+        let length = page.spaces.len();
+        for (index, space) in page.spaces.into_iter().enumerate().skip(place.given) {
+            if spaces.len() == query.limit() {
+                place.given = index;
+                return Ok(Json(Page::new(spaces, Some(place))));
+            }
+            if caller.check_space(&space.id).is_ok() {
+                spaces.push(Space::from(space));
+            }
         }
         place = match page.next {
             Some(next) if length > 0 => Place { page: Some(next), given: 0 },
             _ => return Ok(Json(Page::new(spaces, None::<Place>))),
         };
-        if spaces.len() == query.limit() {
-            return Ok(Json(Page::new(spaces, Some(place))));
+        if spaces.len() == query.limit() || looked_at == MAX_LOOKED_AT {
+            break;
         }
     }
+    Ok(Json(Page::new(spaces, Some(place))))
 }

@@ -11,15 +11,19 @@ use tokio_util::task::TaskTracker;
 use super::direct::DirectSpaces;
 use super::edge::RequestIds;
 use super::error::ApiError;
-use super::health::Readiness;
+use super::health::{Readiness, ReadyState};
 use super::listeners::Listeners;
 use super::recent::RecentSends;
+use crate::accounts::AccountRegistry;
 use crate::consumers::ConsumerRegistry;
 use crate::delivery::{AddressGuard, WebhookClient};
 use crate::domain::{Clock, Secret};
 use crate::event_log::EventLog;
+use crate::idempotency::Idempotency;
+use crate::keys::KeyRegistry;
 use crate::markup::Sanitizer;
 use crate::metrics::Metrics;
+use crate::outbox::Outbox;
 use crate::recovery::Recovery;
 use crate::replies::Replies;
 use crate::send_log::SendLog;
@@ -42,14 +46,14 @@ pub struct HttpSettings {
     pub max_wait: Duration,
     /// The key that makes its bearer the operator; without one there is no operator.
     pub admin_key: Option<Secret>,
-    /// Largest message that the upstream takes, in bytes of the event's JSON.
-    pub payload_limit: usize,
     /// Most requests under way at a time; more are told to come again.
     pub max_in_flight: usize,
     /// Most streams and long polls of an account at a time.
     pub max_listeners: usize,
     /// How long a direct space once found is remembered.
     pub direct_ttl: Duration,
+    /// How far back the history can be read.
+    pub recovery_limit: Duration,
 }
 
 impl Default for HttpSettings {
@@ -60,10 +64,10 @@ impl Default for HttpSettings {
             default_wait: Duration::from_secs(10),
             max_wait: Duration::from_mins(1),
             admin_key: None,
-            payload_limit: 16 << 10,
             max_in_flight: 10_000,
             max_listeners: 10,
             direct_ttl: Duration::from_hours(1),
+            recovery_limit: Duration::from_hours(168),
         }
     }
 }
@@ -72,12 +76,20 @@ impl Default for HttpSettings {
 pub struct AppParts {
     /// Finds and opens sessions.
     pub sessions: Arc<SessionRegistry>,
+    /// The accounts whose tokens the bridge gets by itself.
+    pub accounts: AccountRegistry,
     /// The webhooks.
     pub webhooks: Arc<WebhookRegistry>,
     /// The subscriptions.
     pub subscriptions: Arc<SubscriptionRegistry>,
     /// The records of sends.
     pub sends: Arc<SendLog>,
+    /// The bridge keys.
+    pub keys: Arc<KeyRegistry>,
+    /// Calls with idempotency keys.
+    pub idempotency: Idempotency,
+    /// Carries sends that are on disk before they leave.
+    pub outbox: Outbox,
     /// How far named consumers have come.
     pub consumers: Arc<ConsumerRegistry>,
     /// The answers of receivers.
@@ -150,6 +162,14 @@ impl AppState {
 
     pub(super) fn internals(&self) -> &Internals {
         &self.0.internals
+    }
+
+    /// `error`, which says that something is not there; while the service is starting, that it may come yet.
+    pub(super) fn once_ready(&self, error: ApiError) -> ApiError {
+        match self.readiness.get() {
+            ReadyState::Starting => ApiError::NotReady("it is starting"),
+            ReadyState::Ready | ReadyState::Stopping => error,
+        }
     }
 
     /// Carries out `work` that takes a while without waiting for anything, apart from what serves other requests.

@@ -12,11 +12,15 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::accounts::{AccountParts, AccountRegistry, AccountSettings, TokenSources};
 use crate::consumers::ConsumerRegistry;
 use crate::delivery::{AddressGuard, DeliverySettings, SystemResolver, WebhookClient};
 use crate::domain::{AccountId, Clock, Interest, Secret, SystemClock};
 use crate::event_log::EventLog;
+use crate::idempotency::Idempotency;
+use crate::keys::KeyRegistry;
 use crate::metrics::Metrics;
+use crate::outbox::{Outbox, OutboxParts, OutboxSettings};
 use crate::recovery::Recovery;
 use crate::replies::{Replies, ReplyParts, ReplySettings};
 use crate::seal::Keyring;
@@ -24,7 +28,7 @@ use crate::send_log::SendLog;
 use crate::session::{InterestSource, SessionDependencies, SessionRegistry, SessionSettings};
 use crate::store::{Engine, MemoryStore};
 use crate::subscriptions::SubscriptionRegistry;
-use crate::upstream::{Connector, RestClient, RestSettings, SocketSettings};
+use crate::upstream::{Connector, RestClient, RestSettings, SocketSettings, TokenServer, TokenServerSettings};
 use crate::webhooks::WebhookRegistry;
 
 const ADMIN_KEY: &str = "admin-key-of-24-characters-or-more";
@@ -38,6 +42,7 @@ impl InterestSource for NoInterest {
 }
 
 /// An API whose upstream is out of reach.
+#[expect(clippy::too_many_lines, reason = "the list of all parts, in the order in which they need each other")]
 pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let engine: Arc<dyn Engine> = Arc::new(MemoryStore::new(Arc::clone(&clock)));
@@ -61,6 +66,7 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
     let receivers = WebhookClient::new(receivers, Arc::clone(&guard), Arc::new(SystemResolver), Arc::clone(&tls));
     let rest = RestSettings { url: nowhere(), timeout: Duration::from_secs(1) };
     let rest = RestClient::new(&rest, (*tls).clone()).expect("a client");
+    let account_tls = (*tls).clone();
     let socket = SocketSettings {
         url: nowhere(),
         protocol: socketio_client::Protocol::EngineIo3,
@@ -69,6 +75,27 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
         connect_timeout: Duration::from_secs(1),
         tls,
     };
+    let account_settings = AccountSettings {
+        allow_commands: false,
+        token_directories: Vec::new(),
+        file_check: Duration::from_secs(5),
+        max_accounts: 10,
+        timeout: Duration::from_secs(1),
+        hidden_variables: "SPACES_BRIDGE_",
+    };
+    let token_server = TokenServerSettings { accounts: None, rest: nowhere(), timeout: Duration::from_secs(1) };
+    let token_server = TokenServer::new(token_server, account_tls.clone()).expect("a client");
+    let accounts = AccountRegistry::load(AccountParts {
+        engine: Arc::clone(&engine),
+        keyring: Arc::clone(&keyring),
+        event_log: Arc::clone(&event_log),
+        rest: rest.clone(),
+        sources: TokenSources::new(token_server, account_settings.clone(), account_tls).expect("a client"),
+        clock: Arc::clone(&clock),
+        metrics: Arc::clone(&metrics),
+        settings: account_settings,
+    });
+    let accounts = accounts.await.expect("loaded");
     let sessions = Arc::new(SessionRegistry::new(SessionDependencies {
         connector: Connector::new(socket).expect("a connector"),
         rest: rest.clone(),
@@ -76,16 +103,23 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
         engine: Arc::clone(&engine),
         sends: Arc::clone(&sends),
         interests: Arc::new(NoInterest),
-        keyring,
+        tokens: Arc::new(accounts.clone()),
+        keyring: Arc::clone(&keyring),
         clock: Arc::clone(&clock),
         metrics: Arc::clone(&metrics),
         settings: SessionSettings {
             idle_timeout: Duration::from_mins(1),
             refusal_stands: Duration::from_mins(1),
-            emits_per_minute: 200,
-            payload_limit: 16 << 10,
             connects_per_second: 10,
             max_sessions: 10,
+            limit_wait: Duration::from_mins(5),
+            probe: Duration::ZERO,
+            compare: Duration::ZERO,
+            recovery_overlap: Duration::from_mins(2),
+            recovery_limit: Duration::from_hours(168),
+            recovery_hold: Duration::from_mins(1),
+            gap_after: Duration::from_mins(10),
+            longest_wait: Duration::from_mins(1),
         },
         incarnation,
     }));
@@ -97,13 +131,25 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
         metrics: Arc::clone(&metrics),
         settings: ReplySettings { per_minute: 20, kept: Duration::from_hours(1) },
     });
+    let outbox = Outbox::load(OutboxParts {
+        engine: Arc::clone(&engine),
+        sends: Arc::clone(&sends),
+        clock: Arc::clone(&clock),
+        metrics: Arc::clone(&metrics),
+        settings: OutboxSettings::default(),
+    });
+    let outbox = outbox.await.expect("an empty store");
     let mut settings = HttpSettings { admin_key: Some(Secret::new(ADMIN_KEY)), ..HttpSettings::default() };
     change(&mut settings);
     AppState::new(AppParts {
         sessions,
+        accounts,
         webhooks,
         subscriptions,
         sends,
+        outbox,
+        keys: Arc::new(KeyRegistry::load(Arc::clone(&engine), Arc::clone(&clock)).await.expect("an empty store")),
+        idempotency: Idempotency::new(Arc::clone(&engine), keyring, Arc::clone(&clock), Duration::from_hours(24)),
         consumers: Arc::new(ConsumerRegistry::new(Arc::clone(&engine), Arc::clone(&clock))),
         replies,
         event_log,
@@ -334,13 +380,13 @@ async fn odd_paths_and_queries_are_refused() {
 }
 
 #[tokio::test]
-async fn idempotency_keys_are_not_silently_ignored() {
+async fn odd_idempotency_keys_are_not_silently_ignored() {
     let app = state(|_| {}).await;
     let mut request = post_json("/spaces/s1/messages", r#"{"text":"a"}"#);
-    request.headers_mut().insert("idempotency-key", "k1".parse().expect("a value"));
+    request.headers_mut().insert("idempotency-key", "k 1".parse().expect("a value"));
     let response = ask(&app, request).await;
     assert_eq!(response.status(), StatusCode::BAD_REQUEST);
-    assert_eq!(problem(response).await["code"], "idempotency_key_unsupported");
+    assert_eq!(problem(response).await["code"], "idempotency_key_invalid");
 }
 
 #[tokio::test]
@@ -500,7 +546,7 @@ fn every_call_is_documented_with_its_failures_and_headers() {
     };
     let mut ids = std::collections::BTreeSet::new();
     let paths = document["paths"].as_object().expect("paths");
-    assert_eq!(paths.len(), 34);
+    assert_eq!(paths.len(), 41);
     for (path, item) in paths {
         for (method, operation) in item.as_object().expect("calls") {
             let call = format!("{method} {path}");

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::AccountCaller;
+use super::auth::{AccountCaller, MayUseWebhooks};
 use super::error::ApiError;
 use super::extract::{ApiPath, OptionalJson};
+use super::idempotency::{IdempotencyHeader, Keyed};
 use super::webhooks::{Webhook, change, owned};
 use crate::domain::{self, Timestamp, WebhookId, WebhookStatus};
 use crate::recovery::{Replay, Span};
@@ -96,15 +98,14 @@ impl WebhookHealth {
         (status = 200, description = "The webhook, without its secret.", body = WebhookDetail),
         (status = 404, description = "`webhook_not_found`: there is none, or not of this account."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn get_webhook(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayUseWebhooks(caller): MayUseWebhooks,
     ApiPath(id): ApiPath<WebhookId>,
 ) -> Result<Json<WebhookDetail>, ApiError> {
-    let account = caller.account(&app).await?;
-    let webhook = owned(&app, &account, &id)?;
+    let webhook = owned(&app, &caller.reach(&app).await?, &id)?;
     let flow = match app.engine.query(Query::Flow(id)).await?.rows {
         Rows::Flows(flows) => flows.into_iter().next(),
         _ => return Err(ApiError::Internal("the store answered another question than for a flow".to_owned())),
@@ -155,7 +156,10 @@ pub(super) struct RecoveredOnEnabling {
     post,
     path = "/webhooks/{id}/enable",
     tag = "Webhooks",
-    params(("id" = String, Path, description = "The webhook.", pattern = "^wh_[A-Za-z0-9_-]{1,128}$", example = "wh_1b9d6bcd4bbb4d2d9b5dab8dfbbd4bed")),
+    params(
+        ("id" = String, Path, description = "The webhook.", pattern = "^wh_[A-Za-z0-9_-]{1,128}$", example = "wh_1b9d6bcd4bbb4d2d9b5dab8dfbbd4bed"),
+        IdempotencyHeader,
+    ),
     request_body(content = Option<WebhookEnabling>, content_type = "application/json"),
     responses(
         (status = 200, description = "The webhook as it is now.", body = EnabledWebhook),
@@ -163,24 +167,37 @@ pub(super) struct RecoveredOnEnabling {
         (status = 409, description = "`webhook_changed`: others changed it at the same time; try again."),
         (status = 422, description = "`handshake_refused`, `handshake_failed`: the receiver does not permit deliveries, or could not be asked."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn enable_webhook(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayUseWebhooks(caller): MayUseWebhooks,
     ApiPath(id): ApiPath<WebhookId>,
-    OptionalJson(asked): OptionalJson<WebhookEnabling>,
-) -> Result<Json<EnabledWebhook>, ApiError> {
-    let account = caller.account(&app).await?;
-    let before = owned(&app, &account, &id)?;
+    Keyed(call, OptionalJson(asked)): Keyed<OptionalJson<WebhookEnabling>>,
+) -> Result<Response, ApiError> {
+    let scope = caller.scope(&app).await?;
+    let work = |_| {
+        let app = app.clone();
+        async move { enable(app, &caller, id, asked.recover_since).await.map(|enabled| Json(enabled).into_response()) }
+    };
+    call.once(&app, &scope, work).await
+}
+
+async fn enable(
+    app: AppState,
+    caller: &AccountCaller,
+    id: WebhookId,
+    since: Option<Timestamp>,
+) -> Result<EnabledWebhook, ApiError> {
+    let before = owned(&app, &caller.reach(&app).await?, &id)?;
     let patch = WebhookPatch { enabled: Some(true), ..WebhookPatch::default() };
-    let webhook = change(app.clone(), &caller, id, patch).await?;
+    let webhook = change(app.clone(), caller, id, patch).await?;
     let shown = Webhook::from(&*webhook);
-    let recovered = match asked.recover_since {
+    let recovered = match since {
         Some(since) => Some(app.to_the_end(recover(app.clone(), before, webhook, since)).await?),
         None => None,
     };
-    Ok(Json(EnabledWebhook { webhook: shown, recovered }))
+    Ok(EnabledWebhook { webhook: shown, recovered })
 }
 
 /// Makes up for what `webhook` missed since `since`; `before` is how it was before it was switched on.

@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use http::header::CACHE_CONTROL;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::AccountCaller;
+use super::auth::MayUseWebhooks;
 use super::error::ApiError;
 use super::extract::{ApiPath, OptionalJson};
+use super::idempotency::{IdempotencyHeader, Keyed};
 use super::webhook_request::SigningName;
 use super::webhooks::{NO_STORE, owned};
 use crate::domain::{self, DEFAULT_OVERLAP, MAX_OVERLAP, Secret, Signing, Timestamp, WebhookId, hmac_key};
@@ -83,7 +84,8 @@ pub(super) struct SecretRotation {
 }
 
 impl SecretRotation {
-    fn checked(self, signing: Signing) -> Result<Rotation, ApiError> {
+    /// The secret, if the caller gives one, and the overlap.
+    fn checked(self, signing: Signing) -> Result<(Option<Secret>, Duration), ApiError> {
         let overlap = self.overlap_seconds.map_or(DEFAULT_OVERLAP, Duration::from_secs);
         if overlap > MAX_OVERLAP {
             return Err(ApiError::field("/overlapSeconds", format!("it is more than {} seconds", MAX_OVERLAP.as_secs())));
@@ -97,7 +99,7 @@ impl SecretRotation {
             }
             (None, Signing::Hmac | Signing::Ed25519) => {}
         }
-        Ok(Rotation { secret: self.secret, overlap })
+        Ok((self.secret, overlap))
     }
 }
 
@@ -113,15 +115,14 @@ impl SecretRotation {
         (status = 200, description = "The secret.", body = WebhookSecret),
         (status = 404, description = "`webhook_not_found`: there is none, or not of this account."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn get_webhook_secret(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayUseWebhooks(caller): MayUseWebhooks,
     ApiPath(id): ApiPath<WebhookId>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let account = caller.account(&app).await?;
-    let webhook = owned(&app, &account, &id)?;
+    let webhook = owned(&app, &caller.reach(&app).await?, &id)?;
     Ok(([(CACHE_CONTROL, NO_STORE)], Json(WebhookSecret::of(&app, &webhook)?)))
 }
 
@@ -134,27 +135,38 @@ pub(super) async fn get_webhook_secret(
     post,
     path = "/webhooks/{id}/rotate-secret",
     tag = "Webhooks",
-    params(("id" = String, Path, description = "The webhook.", pattern = "^wh_[A-Za-z0-9_-]{1,128}$", example = "wh_1b9d6bcd4bbb4d2d9b5dab8dfbbd4bed")),
+    params(
+        ("id" = String, Path, description = "The webhook.", pattern = "^wh_[A-Za-z0-9_-]{1,128}$", example = "wh_1b9d6bcd4bbb4d2d9b5dab8dfbbd4bed"),
+        IdempotencyHeader,
+    ),
     request_body(content = Option<SecretRotation>, content_type = "application/json"),
     responses(
         (status = 200, description = "The new secret, and until when those before it sign.", body = WebhookSecret),
         (status = 404, description = "`webhook_not_found`: there is none, or not of this account."),
         (status = 409, description = "`webhook_secret_limit_reached`: as many secrets sign as may at a time. `webhook_changed`: others changed it at the same time; try again."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn rotate_webhook_secret(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayUseWebhooks(caller): MayUseWebhooks,
     ApiPath(id): ApiPath<WebhookId>,
-    OptionalJson(rotation): OptionalJson<SecretRotation>,
-) -> Result<impl IntoResponse, ApiError> {
-    let account = caller.account(&app).await?;
-    let rotation = rotation.checked(owned(&app, &account, &id)?.signing.kind)?;
-    let work = {
+    Keyed(call, OptionalJson(rotation)): Keyed<OptionalJson<SecretRotation>>,
+) -> Result<Response, ApiError> {
+    let reach = caller.reach(&app).await?;
+    let (secret, overlap) = rotation.checked(owned(&app, &reach, &id)?.signing.kind)?;
+    let scope = caller.scope(&app).await?;
+    let work = |seed| {
         let app = app.clone();
-        async move { Ok(app.webhooks.rotate_secret(&id, rotation).await?) }
+        async move {
+            let rotation = Rotation { secret, seed, overlap };
+            let rotating = {
+                let app = app.clone();
+                async move { Ok(app.webhooks.rotate_secret(&id, rotation).await?) }
+            };
+            let webhook = app.to_the_end(rotating).await?;
+            Ok(([(CACHE_CONTROL, NO_STORE)], Json(WebhookSecret::of(&app, &webhook)?)).into_response())
+        }
     };
-    let webhook = app.to_the_end(work).await?;
-    Ok(([(CACHE_CONTROL, NO_STORE)], Json(WebhookSecret::of(&app, &webhook)?)))
+    call.once(&app, &scope, work).await
 }

@@ -12,19 +12,22 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::auth::AccountCaller;
+use super::auth::{AccountCaller, MayUseWebhooks};
 use super::error::{ApiError, Resource};
 use super::extract::{ApiJson, ApiPath, ApiQuery};
 use super::filter::checked_filter;
 use super::filter_schema::FilterShape;
+use super::idempotency::{IdempotencyHeader, Keyed, NoBody};
 use super::page::{Page, PageQuery};
+use super::reach::Reach;
+use super::since::checked_since;
 use super::webhook_pace::{RateLimitForm, RetryPolicyForm, checked_rate, checked_retry, checked_timeout};
 use super::webhook_request::{AuthorizationBody, AuthorizationName, FormatName, SigningName, checked_headers};
 use super::webhook_secret::WebhookSecret;
 use crate::delivery::ask_permission;
 use crate::domain::{
-    self, AccountId, AddedHeaderName, AuthorizationKind, EventId, EventPattern, Expression, Format, Ordering, Pace, RateLimit,
-    RetryPolicy, Secret, Signing, SpaceSelector, Timestamp, WebhookId,
+    self, AddedHeaderName, AuthorizationKind, EventId, EventPattern, Expression, Format, Ordering, Pace, RateLimit, RetryPolicy,
+    Secret, Seed, Signing, SpaceSelector, Timestamp, WebhookId,
 };
 use crate::webhooks::{NewWebhook, WebhookPatch, WebhookUrl};
 
@@ -242,6 +245,11 @@ pub(super) struct WebhookCreation {
     #[serde(default)]
     #[schema(value_type = SigningName, default = "hmac")]
     signing: Signing,
+    /// From when on it wants what happened before, as far as the spaces' history tells and the log does not have it yet. Not in the
+    /// future; without it, the webhook begins now.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime, example = "2026-11-20T00:00:00Z")]
+    since: Option<Timestamp>,
 }
 
 pub(super) fn all_messages() -> Vec<EventPattern> {
@@ -350,25 +358,43 @@ pub(super) struct WebhookTest {
 ///
 /// Events of the spaces that it wants are posted to its address, signed as Standard Webhooks says, at least once each. The caller's
 /// token is stored, sealed, so that the session listens on without the caller, also after a restart; a later call with a fresher
-/// token of the same user takes its place. The answer alone, and `GET /webhooks/{id}/secret`, show the signing secret or public key.
+/// token of the same user takes its place. With `since`, the history of its spaces from then on is read once; what the log does not have
+/// yet comes as events with `recovered: true`. The answer alone, and `GET /webhooks/{id}/secret`, show the signing secret or public key.
 #[utoipa::path(
     post,
     path = "/webhooks",
     tag = "Webhooks",
+    params(IdempotencyHeader),
     request_body(content = WebhookCreation, content_type = "application/json"),
     responses(
         (status = 201, description = "The webhook, with its secret.", body = Webhook, headers(("Location" = String, description = "The webhook's address."))),
         (status = 409, description = "`webhook_limit_reached`: the account has as many webhooks as it may have. `webhook_changed`: try again."),
         (status = 422, description = "`invalid_body`: `errors` says which field is wrong, and how. `handshake_refused`, `handshake_failed`: the receiver does not permit deliveries, or could not be asked."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn create_webhook(
     State(app): State<AppState>,
-    caller: AccountCaller,
-    ApiJson(creation): ApiJson<WebhookCreation>,
+    MayUseWebhooks(caller): MayUseWebhooks,
+    Keyed(call, ApiJson(creation)): Keyed<ApiJson<WebhookCreation>>,
 ) -> Result<Response, ApiError> {
+    let since = checked_since(creation.since, &app)?;
+    if since.is_some() && !creation.enabled {
+        return Err(ApiError::field("/since", "it is for a webhook that is enabled"));
+    }
     let new = creation.checked(&app)?;
+    caller.reach(&app).await?.check_selectors(&new.spaces)?;
+    let scope = caller.scope(&app).await?;
+    call.once(&app, &scope, |seed| create(app.clone(), caller, WebhookId::of_seed(&seed), (new, since))).await
+}
+
+/// Registers a webhook under this id, to the end. If it is registered already, that is the answer.
+async fn create(
+    app: AppState,
+    caller: AccountCaller,
+    id: WebhookId,
+    (new, since): (NewWebhook, Option<Timestamp>),
+) -> Result<Response, ApiError> {
     let (session, identity) = caller.identity(&app).await?;
     if new.handshake {
         ask_permission(&app.receivers, &new.url, new.pace.rate_limit).await?;
@@ -378,12 +404,17 @@ pub(super) async fn create_webhook(
         async move {
             // The token first: a webhook whose session does not come back after a restart would be a broken promise.
             app.sessions.keep(&session, &identity).await?;
-            let created = app.webhooks.create(identity.account.clone(), new).await;
+            let spaces = new.spaces.clone();
+            let created = app.webhooks.create_once(id, identity.account.clone(), new).await;
             app.sessions.interest_changed(&identity.account).await?;
-            Ok(created?)
+            let created = created?;
+            if let Some(since) = since {
+                app.sessions.read_back(&identity.account, spaces, since).await?;
+            }
+            Ok(created)
         }
     };
-    let (webhook, _) = app.to_the_end(work).await?;
+    let webhook = app.to_the_end(work).await?;
     let location = HeaderValue::from_str(&format!("/webhooks/{}", webhook.id)).expect("ids are safe in headers");
     let WebhookSecret { secret, public_key, .. } = WebhookSecret::of(&app, &webhook)?;
     let body = Webhook { secret, public_key, ..Webhook::from(&*webhook) };
@@ -402,15 +433,17 @@ pub(super) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
     tag = "Webhooks",
     params(PageQuery),
     responses((status = 200, description = "A page of webhooks.", body = Page<Webhook>)),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn list_webhooks(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayUseWebhooks(caller): MayUseWebhooks,
     ApiQuery(query): ApiQuery<PageQuery>,
 ) -> Result<Json<Page<Webhook>>, ApiError> {
-    let account = caller.account(&app).await?;
-    let all: Vec<Webhook> = app.webhooks.of_account(&account).iter().map(|webhook| Webhook::from(&**webhook)).collect();
+    let reach = caller.reach(&app).await?;
+    let webhooks = app.webhooks.of_account(&reach.account);
+    let all: Vec<Webhook> =
+        webhooks.iter().filter(|webhook| reach.shows(webhook)).map(|webhook| Webhook::from(&**webhook)).collect();
     Ok(Json(Page::cut(all, &query, |webhook| webhook.id.as_str())?))
 }
 
@@ -429,11 +462,11 @@ pub(super) async fn list_webhooks(
         (status = 409, description = "`webhook_changed`: others changed it at the same time; try again."),
         (status = 422, description = "`invalid_body`: `errors` says which field is wrong, and how. `handshake_refused`, `handshake_failed`: the receiver does not permit deliveries, or could not be asked."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn update_webhook(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayUseWebhooks(caller): MayUseWebhooks,
     ApiPath(id): ApiPath<WebhookId>,
     ApiJson(change): ApiJson<WebhookChange>,
 ) -> Result<Json<Webhook>, ApiError> {
@@ -449,8 +482,10 @@ pub(super) async fn change(
     id: WebhookId,
     patch: WebhookPatch,
 ) -> Result<Arc<domain::Webhook>, ApiError> {
+    let reach = caller.reach(&app).await?;
+    let before = owned(&app, &reach, &id)?;
+    patch.spaces.as_ref().map_or(Ok(()), |spaces| reach.check_selectors(spaces))?;
     let (session, identity) = caller.identity(&app).await?;
-    let before = owned(&app, &identity.account, &id)?;
     if let Some(url) = url_to_ask(&before, &patch, &app) {
         ask_permission(&app.receivers, &url?, patch.rate_limit.unwrap_or(before.pace.rate_limit)).await?;
     }
@@ -481,20 +516,20 @@ pub(super) async fn change(
         (status = 404, description = "`webhook_not_found`: there is none, or not of this account."),
         (status = 409, description = "`webhook_changed`: others changed it at the same time; try again."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn delete_webhook(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayUseWebhooks(caller): MayUseWebhooks,
     ApiPath(id): ApiPath<WebhookId>,
 ) -> Result<StatusCode, ApiError> {
-    let account = caller.account(&app).await?;
-    owned(&app, &account, &id)?;
+    let reach = caller.reach(&app).await?;
+    owned(&app, &reach, &id)?;
     let work = {
         let app = app.clone();
         async move {
             app.webhooks.delete(&id).await?;
-            Ok(app.sessions.interest_changed(&account).await?)
+            Ok(app.sessions.interest_changed(&reach.account).await?)
         }
     };
     app.to_the_end(work).await?;
@@ -508,28 +543,38 @@ pub(super) async fn delete_webhook(
     post,
     path = "/webhooks/{id}/test",
     tag = "Webhooks",
-    params(("id" = String, Path, description = "The webhook.", pattern = "^wh_[A-Za-z0-9_-]{1,128}$", example = "wh_1b9d6bcd4bbb4d2d9b5dab8dfbbd4bed")),
+    params(
+        ("id" = String, Path, description = "The webhook.", pattern = "^wh_[A-Za-z0-9_-]{1,128}$", example = "wh_1b9d6bcd4bbb4d2d9b5dab8dfbbd4bed"),
+        IdempotencyHeader,
+    ),
     responses(
         (status = 202, description = "The test event is stored and on its way.", body = WebhookTest),
         (status = 404, description = "`webhook_not_found`: there is none, or not of this account."),
         (status = 409, description = "`webhook_not_enabled`: it gets no deliveries now."),
     ),
-    security(("spacesToken" = []), ("spacesJwt" = [])),
+    security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
 pub(super) async fn test_webhook(
     State(app): State<AppState>,
-    caller: AccountCaller,
+    MayUseWebhooks(caller): MayUseWebhooks,
     ApiPath(id): ApiPath<WebhookId>,
-) -> Result<(StatusCode, Json<WebhookTest>), ApiError> {
-    let account = caller.account(&app).await?;
-    owned(&app, &account, &id)?;
-    let event_id = app.event_log.append_test(&id).await?;
-    Ok((StatusCode::ACCEPTED, Json(WebhookTest { event_id })))
+    Keyed(call, NoBody): Keyed<NoBody>,
+) -> Result<Response, ApiError> {
+    let scope = caller.scope(&app).await?;
+    let work = |seed: Seed| {
+        let app = app.clone();
+        async move {
+            owned(&app, &caller.reach(&app).await?, &id)?;
+            let event_id = app.event_log.append_test(&id, EventId::of_seed(&seed)).await?;
+            Ok((StatusCode::ACCEPTED, Json(WebhookTest { event_id })).into_response())
+        }
+    };
+    call.once(&app, &scope, work).await
 }
 
-/// The webhook `id`, if it is the account's.
-pub(super) fn owned(app: &AppState, account: &AccountId, id: &WebhookId) -> Result<Arc<domain::Webhook>, ApiError> {
-    let webhook = app.webhooks.get(id).filter(|webhook| webhook.account == *account);
+/// The webhook `id`, if it is the account's and within reach.
+pub(super) fn owned(app: &AppState, reach: &Reach, id: &WebhookId) -> Result<Arc<domain::Webhook>, ApiError> {
+    let webhook = app.webhooks.get(id).filter(|webhook| reach.shows(webhook));
     webhook.ok_or(ApiError::NotFound(Resource::Webhook))
 }
 

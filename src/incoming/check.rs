@@ -90,9 +90,10 @@ impl CheckKind {
                 let key = standard_key(secret).ok_or(CheckError::Wrong(NAME))?;
                 let expected = STANDARD.encode(mac(&key, &[id.as_bytes(), b".", timestamp.as_bytes(), b".", body]));
                 // All are compared, whichever fits.
-                let fits = given.split(' ').filter_map(|one| one.strip_prefix("v1,")).fold(false, |fits, one| {
-                    fits | bool::from(expected.as_bytes().ct_eq(one.as_bytes()))
-                });
+                let fits = given
+                    .split(' ')
+                    .filter_map(|one| one.strip_prefix("v1,"))
+                    .fold(false, |fits, one| fits | bool::from(expected.as_bytes().ct_eq(one.as_bytes())));
                 if fits { Ok(()) } else { Err(CheckError::Wrong(NAME)) }
             }
         }
@@ -127,7 +128,10 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.parse().expect("a name"), HeaderValue::from_str(value).expect("a value"))).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (name.parse().expect("a name"), HeaderValue::from_str(value).expect("a value")))
+            .collect()
     }
 
     #[test]

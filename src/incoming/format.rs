@@ -44,7 +44,9 @@ const NAMES: [(&str, Format); 11] = [
 
 /// A word that names no format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown format; it is one of `auto`, `text`, `slack`, `mattermost`, `grafana`, `alertmanager`, `github`, `gitlab`, `jenkins`, `sentry` and `uptime_kuma`")]
+#[error(
+    "unknown format; it is one of `auto`, `text`, `slack`, `mattermost`, `grafana`, `alertmanager`, `github`, `gitlab`, `jenkins`, `sentry` and `uptime_kuma`"
+)]
 pub struct UnknownFormat;
 
 impl Format {
@@ -180,13 +182,19 @@ mod tests {
         headers.insert("x-github-event", http::HeaderValue::from_static("ping"));
         let github = render(Format::Auto, &headers, &Payload::Json(json!({"zen": "z"})), &Sanitizer::new());
         assert_eq!((github.format.as_str(), github.text.as_str()), ("github", "[GitHub] is connected: z"));
-        assert_eq!(rendered(Format::Auto, &Payload::Text("see https://e.example/".to_owned())).html, "see <a href=\"https://e.example/\">https://e.example/</a>");
+        assert_eq!(
+            rendered(Format::Auto, &Payload::Text("see https://e.example/".to_owned())).html,
+            "see <a href=\"https://e.example/\">https://e.example/</a>"
+        );
     }
 
     #[test]
     fn what_is_not_understood_is_quoted_and_never_lost() {
         let strange = rendered(Format::Preset(Preset::Github), &Payload::Json(json!({"a": "<b>"})));
-        assert_eq!((strange.understood, strange.text.as_str()), (false, "Something came that could not be read as `github`: {\"a\":\"<b>\"}"));
+        assert_eq!(
+            (strange.understood, strange.text.as_str()),
+            (false, "Something came that could not be read as `github`: {\"a\":\"<b>\"}")
+        );
         let text = rendered(Format::Preset(Preset::Grafana), &Payload::Text("x".repeat(600)));
         assert!(!text.understood && text.text.ends_with("x…"));
         let empty = rendered(Format::Slack, &Payload::Json(json!({"text": ""})));

@@ -101,7 +101,10 @@ impl IncomingHook {
             name: self.name.clone(),
             space: self.space.clone(),
             format: self.format.as_str().to_owned(),
-            check: self.check.as_ref().map(|check| StoredCheck { kind: check.kind.as_str().to_owned(), secret: check.secret.clone() }),
+            check: self
+                .check
+                .as_ref()
+                .map(|check| StoredCheck { kind: check.kind.as_str().to_owned(), secret: check.secret.clone() }),
             rate: self.rate,
             expires_at: self.expires_at,
             enabled: self.enabled,

@@ -40,12 +40,15 @@ impl Payload {
         if text.is_empty() {
             return Err(PayloadError::Empty);
         }
-        let essence = media_type.and_then(|media_type| media_type.split(';').next()).unwrap_or_default().trim().to_ascii_lowercase();
+        let essence =
+            media_type.and_then(|media_type| media_type.split(';').next()).unwrap_or_default().trim().to_ascii_lowercase();
         let looks_like_json = text.starts_with(['{', '[']);
         let says_json = essence == "application/json" || essence.ends_with("+json");
         if says_json || looks_like_json {
             match serde_json::from_str(text) {
-                Ok(Value::String(text)) => return if text.trim().is_empty() { Err(PayloadError::Empty) } else { Ok(Self::Text(text)) },
+                Ok(Value::String(text)) => {
+                    return if text.trim().is_empty() { Err(PayloadError::Empty) } else { Ok(Self::Text(text)) };
+                }
                 Ok(value) => return Ok(Self::Json(value)),
                 Err(error) if says_json => return Err(PayloadError::NotJson(error.to_string())),
                 Err(_) => {}
@@ -67,7 +70,9 @@ impl Payload {
         {
             return Ok(Self::Text((*name).clone()));
         }
-        Ok(Self::Json(fields.into_iter().map(|(name, value)| (name, Value::String(value))).collect::<serde_json::Map<_, _>>().into()))
+        Ok(Self::Json(
+            fields.into_iter().map(|(name, value)| (name, Value::String(value))).collect::<serde_json::Map<_, _>>().into(),
+        ))
     }
 }
 

@@ -360,7 +360,9 @@ mod tests {
 
     #[test]
     fn what_says_nothing_is_nothing() {
-        for message in [json!({}), json!({"text": " "}), json!({"blocks": [{"type": "x"}]}), json!([1]), json!({"attachments": [{}]})] {
+        for message in
+            [json!({}), json!({"text": " "}), json!({"blocks": [{"type": "x"}]}), json!([1]), json!({"attachments": [{}]})]
+        {
             assert_eq!(render(&message, Dialect::Slack, &Sanitizer::new()), None, "{message}");
         }
     }

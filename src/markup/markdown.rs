@@ -7,8 +7,8 @@ use std::borrow::Cow;
 
 use pulldown_cmark::{CowStr, Event, LinkType, Options, Parser, Tag, TagEnd, html};
 
-use super::text::is_web;
 use super::Sanitizer;
+use super::text::is_web;
 
 /// `markdown` as HTML of the elements that Spaces shows.
 pub fn markdown_to_html(markdown: &str, sanitizer: &Sanitizer) -> String {

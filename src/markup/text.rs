@@ -49,7 +49,10 @@ mod tests {
         for (text, html) in [
             ("plain ü", "plain ü"),
             ("a\nb", "a<br>b"),
-            ("see https://e.example/?a=1&b=2.", "see <a href=\"https://e.example/?a=1&amp;b=2\">https://e.example/?a=1&amp;b=2</a>."),
+            (
+                "see https://e.example/?a=1&b=2.",
+                "see <a href=\"https://e.example/?a=1&amp;b=2\">https://e.example/?a=1&amp;b=2</a>.",
+            ),
             ("(http://e.example/x)", "(<a href=\"http://e.example/x\">http://e.example/x</a>)"),
             ("main.rs and e.example", "main.rs and e.example"),
             ("javascript://e.example/%0aalert(1)", "javascript://e.example/%0aalert(1)"),

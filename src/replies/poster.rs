@@ -201,16 +201,10 @@ impl Inner {
 
     /// Lets `GET /messages/{ref}` tell of it, also if the echo comes late.
     async fn record_unconfirmed(&self, record: &ReplyRecord, reason: &str) -> Result<(), StoreError> {
-        let send = SendRecord {
-            reference: record.reference.clone(),
-            account: record.account.clone(),
-            space: record.space.clone(),
-            category: CHAT.to_owned(),
-            status: SendStatus::Unconfirmed { reason: reason.to_owned() },
-            accepted_at: record.accepted_at,
-            updated_at: record.updated_at,
-        };
-        self.parts.sends.record_unconfirmed(send).await.map(drop)
+        let (reference, account, space) = (record.reference.clone(), record.account.clone(), record.space.clone());
+        let mut send = SendRecord::new(reference, account, space, CHAT.to_owned(), record.accepted_at);
+        send.settle(SendStatus::Unconfirmed { reason: reason.to_owned() }, record.updated_at);
+        self.parts.sends.record_unconfirmed(send, Vec::new()).await.map(drop)
     }
 
     /// Writes a record that stands at `version`, again and again while the store fails. `None` if someone else has moved it on, or

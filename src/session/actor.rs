@@ -3,9 +3,16 @@
 //! heartbeats go on whatever the store, the REST API or the callers do.
 
 mod connection;
+mod direct;
 mod ending;
 mod events;
+mod handover;
+mod identity;
+mod limits;
+mod liveness;
 mod news;
+mod recovery;
+mod renewal;
 mod sends;
 mod spaces;
 
@@ -20,29 +27,35 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Sleep};
-use tracing::{Instrument as _, debug, error, info_span};
+use tracing::{Instrument as _, error, info_span};
 
 use super::budget::EmitBudget;
-use super::channels::{Channels, Readiness};
+use super::channels::Channels;
 use super::handle::{Command, SessionHandle};
-use super::inbox::{AppendStep, Inbox};
-use super::link::{Link, LinkHealth, LinkStep};
+use super::handover::Handover;
+use super::inbox::{AppendStep, Entry, Inbox};
+use super::link::{Link, LinkHealth, LinkStep, draw};
+use super::liveness::{Liveness, LivenessSettings};
 use super::news::News;
-use super::pending::{PendingSends, Reply};
+use super::own_sends::Member;
+use super::pending::PendingSends;
+use super::queue::{QueuedSend, SendQueue};
+use super::recovery::{Recovery, RecoverySettings};
+use super::renewal::RenewalError;
+use super::renewing::Renewal;
 use super::shared::Shared;
-use super::types::{Identity, OutgoingMessage, SessionStatus};
-use crate::domain::{AccountId, ClosedReason, Credential, Interest, SessionId, SessionState, SpaceId, Timestamp, TokenKind};
-use crate::store::{Fence, StoreError, Wanted};
-use crate::upstream::{Profile, RestError, SpaceInfo};
+use super::types::{Identity, SessionStatus};
+use super::watermarks::Reach;
+use crate::domain::{AccountId, ClosedReason, Credential, Interest, SessionId, SessionState, SpaceId, Timestamp, TokenLife};
+use crate::governor::ReportedLimits;
+use crate::store::{Fence, Wanted};
+use crate::upstream::{Profile, RestError, SpaceInfo, TopicType};
 
 /// Commands a session may have waiting; a caller beyond that is told `Busy`.
 const COMMAND_QUEUE: usize = 64;
 
 /// Events that may wait until it is known whose they are.
 const MAX_UNIDENTIFIED: usize = 256;
-
-/// When the user behind the token is asked for again after a passing failure.
-const IDENTIFY_AGAIN: Duration = Duration::from_secs(5);
 
 /// What is known of a session when it is opened.
 #[derive(Debug)]
@@ -58,6 +71,7 @@ pub(super) struct Known {
 pub(super) fn new(shared: Arc<Shared>, known: Known) -> (SessionHandle, impl Future<Output = ()> + Send + 'static) {
     let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
     let now = shared.clock.now();
+    let governor = shared.rest.governors().of(&known.credential, Instant::now());
     let status = SessionStatus {
         id: known.id.clone(),
         token_kind: known.credential.kind,
@@ -70,8 +84,13 @@ pub(super) fn new(shared: Arc<Shared>, known: Known) -> (SessionHandle, impl Fut
         last_event_at: None,
         store_failing_since: None,
         durable: false,
-        emit_budget: shared.settings.emits_per_minute,
         channels: Vec::new(),
+        token_expires_at: TokenLife::read(&known.credential).expires_at,
+        limited_until: None,
+        recovery: super::RecoveryStatus::default(),
+        last_probe_at: None,
+        last_probe_ok: None,
+        governor,
     };
     let (status, watch) = watch::channel(status);
     let handle = SessionHandle::new(known.id.clone(), known.credential.clone(), commands, watch);
@@ -81,21 +100,20 @@ pub(super) fn new(shared: Arc<Shared>, known: Known) -> (SessionHandle, impl Fut
     (handle, actor.run(known.predecessor).instrument(span))
 }
 
-/// A send that has not been emitted.
-struct QueuedSend {
-    message: Box<OutgoingMessage>,
-    reply: Reply,
-    accepted_at: Instant,
-    resent: bool,
-}
-
 /// Something that took time, and what came of it.
 enum Job {
     Identified(Result<Profile, RestError>),
     Joined(SpaceId, Result<(), RestError>),
     Listed(Result<Vec<SpaceInfo>, RestError>),
-    Kept(Result<(), StoreError>),
+    Kept,
+    LimitsRead(Result<ReportedLimits, RestError>),
     Recorded,
+    Disconnected,
+    Renewed(Result<SessionHandle, RenewalError>),
+    Verified(Result<Profile, RestError>),
+    Marks(recovery::MarksJob),
+    LookedUp(SpaceId, Result<Option<TopicType>, RestError>),
+    Compared(Box<liveness::HistoryRead>),
 }
 
 /// How a session ends.
@@ -110,6 +128,8 @@ enum Step {
     Command(Option<Command>),
     Append(AppendStep),
     Job(Job),
+    Handover,
+    Page(recovery::PageRead),
     Timer,
 }
 
@@ -124,9 +144,14 @@ struct SessionActor {
     health: LinkHealth,
     channels: Channels,
     channels_changed: bool,
-    queue: VecDeque<QueuedSend>,
+    queue: SendQueue,
     pending: PendingSends,
     budget: EmitBudget,
+    /// Whether something waits for the budget, so that it is counted once.
+    budget_awaited: bool,
+    limits_at: Option<Instant>,
+    /// When spaces that nobody needs any more are let go, if the budget did not allow it yet.
+    let_go_at: Option<Instant>,
     inbox: Inbox,
     news: News,
     unidentified: VecDeque<(Box<RawValue>, Timestamp)>,
@@ -137,7 +162,18 @@ struct SessionActor {
     identify_at: Option<Instant>,
     list_at: Option<Instant>,
     jobs: FuturesUnordered<BoxFuture<'static, Job>>,
+    liveness: Liveness,
+    recovery: Recovery<Entry>,
+    history: recovery::History,
+    look_ups: direct::LookUps,
     needed_at: Instant,
+    /// Whether it lives without anyone who uses it, because the account's token is managed.
+    pinned: bool,
+    own_sends: Option<Member>,
+    renewal: Renewal,
+    handover: Option<Handover>,
+    /// Set once another session serves the account: until when this one may finish what is under way.
+    retire_until: Option<Instant>,
     timer: Pin<Box<Sleep>>,
     timer_at: Option<Instant>,
     end: Option<End>,
@@ -152,11 +188,23 @@ impl SessionActor {
         status: watch::Sender<SessionStatus>,
     ) -> Self {
         let now = Instant::now();
-        let known = status.borrow().identity.clone();
+        let (known, governor) = (status.borrow().identity.clone(), Arc::clone(&status.borrow().governor));
+        let settings = &shared.settings;
+        let recovery = Recovery::new(RecoverySettings {
+            reach: Reach { overlap: settings.recovery_overlap, limit: settings.recovery_limit },
+            hold: settings.recovery_hold,
+            tell_after: settings.gap_after,
+            longest_wait: settings.longest_wait,
+        });
+        let (probe, compare) = (settings.probe, settings.compare);
+        let liveness = Liveness::new(LivenessSettings { probe, compare, spread: draw() }, now);
         Self {
             link: Link::idle(),
-            health: LinkHealth::default(),
-            budget: EmitBudget::new(shared.settings.emits_per_minute, now),
+            health: LinkHealth::new(shared.settings.longest_wait, shared.settings.limit_wait),
+            budget: EmitBudget::new(governor),
+            budget_awaited: false,
+            limits_at: None,
+            let_go_at: None,
             identify_at: known.is_none().then_some(now),
             user_id: known.and_then(|identity| identity.user_id),
             shared,
@@ -167,7 +215,7 @@ impl SessionActor {
             fence: None,
             channels: Channels::default(),
             channels_changed: false,
-            queue: VecDeque::new(),
+            queue: SendQueue::default(),
             pending: PendingSends::default(),
             inbox: Inbox::default(),
             news: News::new(now),
@@ -176,7 +224,16 @@ impl SessionActor {
             listed: Vec::new(),
             list_at: None,
             jobs: FuturesUnordered::new(),
+            liveness,
+            recovery,
+            history: recovery::History::new(now),
+            look_ups: direct::LookUps::default(),
             needed_at: now,
+            pinned: false,
+            own_sends: None,
+            renewal: Renewal::default(),
+            handover: None,
+            retire_until: None,
             timer: Box::pin(tokio::time::sleep_until(now)),
             timer_at: None,
             end: None,
@@ -188,7 +245,11 @@ impl SessionActor {
             predecessor.ended().await;
         }
         self.count_state(SessionState::Connecting, 1);
+        if let Some(account) = self.account() {
+            self.join_governor(&account);
+        }
         if self.take_ownership().await {
+            self.own_sends = self.account().map(|account| self.shared.own_sends.join(&account));
             self.follow_interest();
             self.link = self.connect(Duration::ZERO);
             self.work().await;
@@ -204,6 +265,8 @@ impl SessionActor {
                 command = self.commands.recv() => Step::Command(command),
                 step = self.inbox.next(), if self.inbox.is_appending() => Step::Append(step),
                 Some(job) = self.jobs.next(), if !self.jobs.is_empty() => Step::Job(job),
+                () = Handover::changed(&mut self.handover) => Step::Handover,
+                Some(page) = self.history.reads.next(), if !self.history.reads.is_empty() => Step::Page(page),
                 () = &mut self.timer, if self.timer_at.is_some() => Step::Timer,
             };
             match step {
@@ -212,6 +275,8 @@ impl SessionActor {
                 Step::Command(None) => self.end = Some(End::Closed(ClosedReason::Shutdown)),
                 Step::Append(step) => self.on_append(step),
                 Step::Job(job) => self.on_job(job),
+                Step::Handover => self.on_handover(),
+                Step::Page(page) => self.on_page(page),
                 Step::Timer => self.on_timer(),
             }
             self.pump();
@@ -221,10 +286,15 @@ impl SessionActor {
     /// Does whatever can be done now, and sets the timer for what can be done later.
     fn pump(&mut self) {
         let now = Instant::now();
+        self.renew_again(now);
         self.start_jobs(now);
         self.subscribe_wanted(now);
         self.emit_queued(now);
+        self.watch_liveness(now);
+        self.advance_handover();
+        self.end_retirement(now);
         self.tell_news(now);
+        self.recover(now);
         if let Some(fence) = &self.fence {
             self.inbox.start(&self.shared.event_log, fence, now);
         }
@@ -237,13 +307,14 @@ impl SessionActor {
     }
 
     fn start_jobs(&mut self, now: Instant) {
+        self.read_limits(now);
         let (shared, credential) = (&self.shared, &self.credential);
         if self.identify_at.is_some_and(|at| at <= now) {
             self.identify_at = None;
             let (shared, credential) = (Arc::clone(shared), credential.clone());
             self.jobs.push(Box::pin(async move { Job::Identified(shared.rest.me(&credential).await) }));
         }
-        if self.list_at.is_some_and(|at| at <= now) {
+        if self.list_at.is_some_and(|at| at <= now) && !self.history.is_loading() {
             self.list_at = None;
             let (shared, credential) = (Arc::clone(shared), credential.clone());
             self.jobs.push(Box::pin(async move { Job::Listed(shared.rest.spaces(&credential).await) }));
@@ -255,47 +326,22 @@ impl SessionActor {
             Job::Identified(profile) => self.on_identified(profile),
             Job::Joined(space, joined) => self.on_joined(&space, joined),
             Job::Listed(spaces) => self.on_listed(spaces),
-            Job::Kept(kept) => self.on_kept(kept),
-            Job::Recorded => {}
+            Job::Kept => self.on_kept(),
+            Job::LimitsRead(limits) => self.on_limits_read(limits),
+            Job::Recorded | Job::Disconnected => {}
+            Job::Renewed(renewed) => self.on_renewed(renewed),
+            Job::Verified(profile) => self.on_verified(profile),
+            Job::Marks(job) => self.on_marks(job),
+            Job::LookedUp(space, kind) => self.on_looked_up(space, kind),
+            Job::Compared(read) => self.on_compared(*read),
         }
-    }
-
-    fn on_identified(&mut self, profile: Result<Profile, RestError>) {
-        let identity = match profile {
-            Ok(profile) => AccountId::of_user(&profile.id).ok().map(|account| Identity {
-                account,
-                user_id: Some(profile.id),
-                display_name: profile.displayname,
-            }),
-            Err(error) if error.is_auth() && self.credential.kind != TokenKind::ServiceApp => {
-                self.end = Some(End::Refused(error.to_string()));
-                return;
-            }
-            // Service applications may not ask who they are; the session then stands for its user.
-            Err(error) if error.is_final() => None,
-            Err(error) => {
-                debug!(error = &error as &dyn std::error::Error, "the user behind the token is not known yet");
-                self.identify_at = Some(Instant::now() + error.retry_after().unwrap_or_default().max(IDENTIFY_AGAIN));
-                return;
-            }
-        };
-        let identity =
-            identity.unwrap_or_else(|| Identity { account: AccountId::standing_in(&self.id), user_id: None, display_name: None });
-        self.user_id = self.user_id.take().or_else(|| identity.user_id.clone());
-        if self.shared.is_orphaned(&identity.account) {
-            self.take_over(identity.clone());
-        }
-        self.status.send_modify(|status| status.identity = Some(identity));
-        for (raw, received_at) in std::mem::take(&mut self.unidentified) {
-            self.take_message(&raw, received_at);
-        }
-        self.follow_interest();
     }
 
     fn on_timer(&mut self) {
         let now = Instant::now();
         self.timer_at = None;
         self.pending.expire(now);
+        self.let_go_if_due(now);
         if self.idle_at().is_some_and(|at| at <= now) {
             self.end = Some(End::Closed(ClosedReason::Idle));
         }
@@ -303,7 +349,8 @@ impl SessionActor {
 
     /// When the session ends if nothing needs it until then.
     fn idle_at(&self) -> Option<Instant> {
-        let idle = self.interest.is_empty() && self.queue.is_empty() && self.pending.is_empty() && self.inbox.is_empty();
+        let idle =
+            !self.pinned && self.interest.is_empty() && self.queue.is_empty() && self.pending.is_empty() && self.inbox.is_empty();
         idle.then(|| self.needed_at + self.shared.settings.idle_timeout)
     }
 
@@ -311,19 +358,20 @@ impl SessionActor {
     /// set again, which costs less than moving it with each message.
     fn set_timer(&mut self, now: Instant) {
         let online = self.link.is_online();
-        let ready = |send: &QueuedSend| self.channels.readiness(&send.message.space) == Readiness::Ready;
-        let blocked_by_budget = online && self.queue.iter().any(ready);
-        let wants_budget = online && self.channels.next_wanted().is_some();
         let due = [
             self.channels.next_overdue().filter(|_| online),
             self.pending.next_expiry(),
             self.inbox.retry_at(),
             self.news_at(),
             self.identify_at,
-            self.list_at,
+            self.list_at.filter(|_| !self.history.is_loading()),
+            self.recover_at(now),
             self.idle_at(),
-            blocked_by_budget.then(|| now + self.budget.wait_for_message(now)),
-            wants_budget.then(|| now + self.budget.wait_for_subscription(now)),
+            self.renewal.next_at(),
+            self.liveness.next_at(),
+            self.retire_until,
+            self.limits_at,
+            self.budget_at(now),
         ];
         // Never in the past, or the loop would spin on something that is not done yet.
         let due = due.into_iter().flatten().min().map(|due| due.max(now + Duration::from_millis(1)));
@@ -379,11 +427,6 @@ impl SessionActor {
 
     fn count_emit(&self) {
         self.shared.metrics.emits.inc();
-        let left = self.budget.left(Instant::now());
-        self.status.send_if_modified(|status| {
-            status.emit_budget = left;
-            false
-        });
     }
 
     fn count_send(&self, outcome: &str) {

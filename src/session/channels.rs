@@ -112,6 +112,11 @@ impl Channels {
         }
     }
 
+    /// Whether `space` is wanted or had.
+    pub(super) fn has(&self, space: &SpaceId) -> bool {
+        self.channels.contains_key(space)
+    }
+
     /// Whether the upstream has the word: `space` was asked for, or is being joined.
     pub(super) fn is_asked(&self, space: &SpaceId) -> bool {
         let progress = self.channels.get(space).map(|channel| &channel.progress);
@@ -126,22 +131,37 @@ impl Channels {
         }
     }
 
-    /// Lets a space go. `true` if the upstream has to be told.
-    pub(super) fn forget(&mut self, space: &SpaceId) -> bool {
-        self.unsettled.remove(space);
-        let channel = self.channels.remove(space);
+    /// Whether the upstream has to be told if `space` is let go.
+    pub(super) fn is_known_upstream(&self, space: &SpaceId) -> bool {
+        let channel = self.channels.get(space);
         channel.is_some_and(|channel| matches!(channel.progress, Progress::Subscribed | Progress::Asked(_)))
+    }
+
+    /// Lets a space go.
+    pub(super) fn forget(&mut self, space: &SpaceId) {
+        self.unsettled.remove(space);
+        self.channels.remove(space);
     }
 
     /// The next space to ask for.
     pub(super) fn next_wanted(&self) -> Option<SpaceId> {
-        if self.asked_at().count() >= MAX_ASKED {
+        if !self.may_ask() {
             return None;
         }
         // Those whom a caller waits for go first.
         let mut wanted = self.unsettled().filter(|(_, channel)| channel.progress == Progress::Wanted);
         let first = wanted.clone().find(|(_, channel)| !channel.waiting.is_empty());
         first.or_else(|| wanted.next()).map(|(space, _)| space.clone())
+    }
+
+    /// Whether `space` is still to be asked for.
+    pub(super) fn is_wanted(&self, space: &SpaceId) -> bool {
+        self.channels.get(space).is_some_and(|channel| channel.progress == Progress::Wanted)
+    }
+
+    /// Whether another space may be asked for now.
+    pub(super) fn may_ask(&self) -> bool {
+        self.asked_at().count() < MAX_ASKED
     }
 
     /// Notes that `space` was asked for.
@@ -231,6 +251,11 @@ impl Channels {
                 self.unsettled.insert(space.clone());
             }
         }
+    }
+
+    /// How many spaces are neither subscribed nor refused yet.
+    pub(super) fn unsettled_count(&self) -> usize {
+        self.unsettled.len()
     }
 
     /// The spaces, wanted and had.

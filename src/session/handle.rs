@@ -7,7 +7,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::types::{Identity, OutgoingMessage, SendOutcome, SessionError, SessionStatus, Unconfirmed};
-use crate::domain::{ClosedReason, Credential, MessageRef, SessionId, SessionState, SpaceId};
+use super::watermarks::Wish;
+use crate::domain::{AccountId, ClosedReason, Credential, MessageRef, SessionId, SessionState, SpaceId, Timestamp, TokenKind};
+use crate::governor::Allowance;
 
 /// When to come again if a session's queue is full: about what it takes to work it off.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
@@ -25,6 +27,14 @@ pub(super) enum Command {
     Explain { space: SpaceId, reply: oneshot::Sender<Result<(), SessionError>> },
     /// What webhooks and subscriptions want of this session has changed.
     InterestChanged,
+    /// Serve the account.
+    Serve(Box<Identity>),
+    /// Another session serves the account: finish what is under way, and end.
+    Retire,
+    /// Give up the connection, if there is one, and make another at once.
+    Restart,
+    /// Someone wants the history of spaces; the wish is stored under this id.
+    Wish(String, Wish),
     /// End.
     Close(ClosedReason),
 }
@@ -82,6 +92,22 @@ impl SessionHandle {
         self.0.status.borrow().state
     }
 
+    /// How the limit on emits of the session's user stands.
+    pub fn emit_allowance(&self) -> Allowance {
+        self.0.status.borrow().governor.emit_allowance(Instant::now())
+    }
+
+    /// Largest message that Spaces takes from the session's user, in bytes.
+    pub fn payload_limit(&self) -> usize {
+        self.0.status.borrow().governor.payload_bytes()
+    }
+
+    /// Why Spaces refused the session's token, if it did.
+    pub(super) fn refusal(&self) -> Option<String> {
+        let status = self.0.status.borrow();
+        (status.state == SessionState::AuthFailed).then(|| status.reason.clone().unwrap_or_default())
+    }
+
     /// Who the session acts for. Waits until that is known, for `wait` at most.
     pub async fn identity(&self, wait: Duration) -> Result<Identity, SessionError> {
         let mut status = self.0.status.clone();
@@ -97,6 +123,14 @@ impl SessionHandle {
             Ok(Err(_)) => Err(SessionError::Closed),
             Err(_) => Err(self.not_connected()),
         }
+    }
+
+    /// Waits until the session has a connection, or can have none any more, for `wait` at most. Answers whether it has.
+    pub async fn comes_online(&self, wait: Duration) -> bool {
+        let mut status = self.0.status.clone();
+        let settled = status.wait_for(|status| status.state == SessionState::Online || !status.state.is_usable());
+        let settled = tokio::time::timeout(wait, settled).await;
+        matches!(settled, Ok(Ok(status)) if status.state == SessionState::Online)
     }
 
     /// Sends a message and waits for its end, for `wait` at most.
@@ -129,6 +163,57 @@ impl SessionHandle {
     pub async fn interest_changed(&self) {
         // A session that has ended has no interest to follow.
         let _ = self.0.commands.send(Command::InterestChanged).await;
+    }
+
+    /// Lets the session serve its account.
+    pub(super) async fn serve(&self, identity: Identity) {
+        // A session that has ended serves nobody; whoever needs one opens another.
+        let _ = self.0.commands.send(Command::Serve(Box::new(identity))).await;
+    }
+
+    /// Lets the session end once it has finished what is under way.
+    pub(super) async fn retire(&self) {
+        // One that has ended already needs no telling.
+        let _ = self.0.commands.send(Command::Retire).await;
+    }
+
+    /// Lets the session make a new connection.
+    pub(super) async fn restart(&self) {
+        // One that has ended meanwhile makes none.
+        let _ = self.0.commands.send(Command::Restart).await;
+    }
+
+    /// Lets the session look again at what is wanted of it, if it has room for the word.
+    pub(super) fn nudge(&self) {
+        // It looks by itself before it does anything that matters.
+        let _ = self.0.commands.try_send(Command::InterestChanged);
+    }
+
+    /// The session's status as it changes.
+    pub(super) fn watch(&self) -> watch::Receiver<SessionStatus> {
+        self.0.status.clone()
+    }
+
+    /// When it was opened.
+    pub(super) fn opened_at(&self) -> Timestamp {
+        self.0.status.borrow().opened_at
+    }
+
+    /// Whether it acts for `account`.
+    pub(super) fn is_of(&self, account: &AccountId) -> bool {
+        self.0.status.borrow().identity.as_ref().is_some_and(|identity| identity.account == *account)
+    }
+
+    /// When its token ends, while it uses it and if the token says so.
+    pub(super) fn token_end(&self) -> Option<(TokenKind, Timestamp)> {
+        let status = self.0.status.borrow();
+        status.token_expires_at.filter(|_| status.state.is_usable()).map(|at| (status.token_kind, at))
+    }
+
+    /// Tells the session of a wish that is stored.
+    pub(super) async fn wish(&self, id: String, wish: Wish) {
+        // A session that has ended leaves it to the next one.
+        let _ = self.0.commands.send(Command::Wish(id, wish)).await;
     }
 
     /// Ends the session and waits until its connection is closed.
@@ -191,7 +276,7 @@ impl SessionHandle {
     fn not_connected(&self) -> SessionError {
         let status = self.0.status.borrow();
         SessionError::NotConnected {
-            retry_after: NOT_CONNECTED_RETRY,
+            retry_after: status.reconnect_after(),
             detail: status.reason.clone().unwrap_or_else(|| format!("the session is {}", status.state.as_str())),
         }
     }

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::pending::Reply;
 use super::types::{Confirmed, SendOutcome};
-use crate::domain::MessageRef;
-use crate::event_log::{EventLog, Logged, LoggedEvent};
+use crate::domain::{MessageRef, SpaceId, Timestamp};
+use crate::event_log::{EventLog, LoggedEvent};
 use crate::store::{Fence, StoreError};
 
 /// Most events in one append.
@@ -31,6 +31,17 @@ const LAST_RETRY: Duration = Duration::from_secs(5);
 pub(super) struct Entry {
     pub(super) event: LoggedEvent,
     pub(super) confirm: Option<Confirm>,
+    /// Whether it was read from the history.
+    pub(super) recovered: bool,
+}
+
+/// An event that has become durable.
+#[derive(Debug)]
+pub(super) struct Durable {
+    pub(super) space: SpaceId,
+    pub(super) occurred_at: Timestamp,
+    /// Whether it was read from the history and not known before.
+    pub(super) was_missed: bool,
 }
 
 /// A confirmed send whose event has deliveries: its caller is told once they are durable.
@@ -48,7 +59,7 @@ impl Confirm {
     }
 }
 
-type Append = BoxFuture<'static, Result<Logged, StoreError>>;
+type Append = BoxFuture<'static, Result<Option<Vec<bool>>, StoreError>>;
 
 /// The events of one session that are not durable yet.
 #[derive(Default)]
@@ -60,6 +71,11 @@ pub(super) struct Inbox {
     in_flight: usize,
     retry_at: Option<Instant>,
     failures: u32,
+    /// How many events were ever put in, and how many of them are durable.
+    pushed: u64,
+    drained: u64,
+    /// Those that have become durable since they were asked for last.
+    durable: Vec<Durable>,
 }
 
 /// What came of an append.
@@ -76,7 +92,23 @@ pub(super) enum AppendStep {
 impl Inbox {
     pub(super) fn push(&mut self, entry: Entry) {
         self.bytes += entry.event.body.len();
+        self.pushed += 1;
         self.waiting.push_back(entry);
+    }
+
+    /// How many events were ever put in.
+    pub(super) fn pushed(&self) -> u64 {
+        self.pushed
+    }
+
+    /// How many of the events that were put in are durable, counted from the first.
+    pub(super) fn drained(&self) -> u64 {
+        self.drained
+    }
+
+    /// Takes the events that have become durable, in order.
+    pub(super) fn take_durable(&mut self) -> Vec<Durable> {
+        std::mem::take(&mut self.durable)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -105,7 +137,7 @@ impl Inbox {
         self.in_flight = self.waiting.len().min(BATCH);
         let events: Vec<LoggedEvent> = self.waiting.iter().take(self.in_flight).map(|entry| entry.event.clone()).collect();
         let (log, fence) = (Arc::clone(log), fence.clone());
-        self.append = Some(Box::pin(async move { log.append(fence, events).await }));
+        self.append = Some(Box::pin(async move { log.append_each(fence, events).await }));
     }
 
     /// Waits for the running append. Safe to cancel.
@@ -114,17 +146,20 @@ impl Inbox {
         let result = append.await;
         self.append = None;
         match result {
-            Ok(Logged::Durable) => {
+            Ok(Some(new)) => {
                 self.failures = 0;
-                for entry in self.waiting.drain(..self.in_flight) {
+                self.drained += self.in_flight as u64;
+                for (entry, is_new) in self.waiting.drain(..self.in_flight).zip(new) {
                     self.bytes -= entry.event.body.len();
                     if let Some(confirm) = entry.confirm {
                         confirm.tell();
                     }
+                    let (space, occurred_at) = (entry.event.space, entry.event.occurred_at);
+                    self.durable.push(Durable { space, occurred_at, was_missed: entry.recovered && is_new });
                 }
                 AppendStep::Durable
             }
-            Ok(Logged::Fenced) => AppendStep::Fenced,
+            Ok(None) => AppendStep::Fenced,
             Err(error) => {
                 let delay = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(self.failures)).min(LAST_RETRY);
                 self.failures += 1;

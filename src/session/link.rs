@@ -4,7 +4,9 @@ use std::future::Future;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use socketio_client::{Backoff, ConnectError, ConnectPhase, Disconnect, EmitError, FailureClass};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use socketio_client::{Backoff, ConnectError, ConnectPhase, Disconnect, EmitError, FailureClass, Refusal};
 use tokio::time::Instant;
 
 use crate::domain::SpaceId;
@@ -13,9 +15,8 @@ use crate::upstream::{Socket, SocketEvent};
 /// How long a connection has to last before earlier failures are forgotten.
 const STABLE: Duration = Duration::from_secs(30);
 
-/// Waits between attempts: a random part of a time that doubles from the first to the last.
+/// The first wait between attempts. Each is a random part of a time that doubles up to the setting.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LAST_WAIT: Duration = Duration::from_mins(1);
 
 /// Wait after a failure that points to a wrong setting, which time alone does not mend.
 const MISCONFIGURED_WAIT: Duration = Duration::from_secs(30);
@@ -89,6 +90,11 @@ impl Link {
         self.socket()?.unsubscribe(space)
     }
 
+    /// Asks Spaces for a sign of life.
+    pub(super) fn probe(&mut self) -> Result<(), EmitError> {
+        self.socket()?.probe()
+    }
+
     pub(super) fn send_message(&mut self, payload: &str) -> Result<(), EmitError> {
         self.socket()?.send_message(payload)
     }
@@ -124,6 +130,10 @@ pub(super) enum AfterFailure {
     Refused,
     /// Another attempt after this time.
     Retry(Duration),
+    /// Another attempt after this time, and Spaces has turned the token away so often without a word that it is worth a question.
+    Doubt(Duration),
+    /// Spaces lets the user have no further connection; another attempt after this time, unless there is room before.
+    Limited(Duration),
 }
 
 /// How the connection has been doing.
@@ -133,19 +143,21 @@ pub(super) struct LinkHealth {
     silent_refusals: u32,
     online_since: Option<Instant>,
     was_online: bool,
-}
-
-impl Default for LinkHealth {
-    fn default() -> Self {
-        let backoff = Backoff::new(FIRST_WAIT, LAST_WAIT, STABLE);
-        Self { backoff, silent_refusals: 0, online_since: None, was_online: false }
-    }
+    limit_wait: Duration,
 }
 
 impl LinkHealth {
+    /// A connection that is yet to be made; `longest_wait` is the longest wait between attempts, `limit_wait` the one where Spaces lets
+    /// the user have no further connection.
+    pub(super) fn new(longest_wait: Duration, limit_wait: Duration) -> Self {
+        let backoff = Backoff::new(FIRST_WAIT.min(longest_wait), longest_wait, STABLE);
+        Self { backoff, silent_refusals: 0, online_since: None, was_online: false, limit_wait }
+    }
+
     /// Notes a connection. `true` if it is not the first.
     pub(super) fn connected(&mut self, now: Instant) -> bool {
         self.online_since = Some(now);
+        self.silent_refusals = 0;
         std::mem::replace(&mut self.was_online, true)
     }
 
@@ -156,9 +168,18 @@ impl LinkHealth {
     /// Notes a failed attempt. `trusted` tells that Spaces has accepted the token at some time, so that a failure without a word
     /// says nothing against it.
     pub(super) fn failed(&mut self, error: &ConnectError, trusted: bool) -> AfterFailure {
+        if is_connection_limit(error) {
+            return self.limited(error.retry_after());
+        }
         if is_silent_refusal(error) && !trusted && !self.was_online {
             self.silent_refusals += 1;
             return if self.silent_refusals >= MAX_SILENT_REFUSALS { AfterFailure::Refused } else { self.retry(None) };
+        }
+        if is_silent_refusal(error) {
+            self.silent_refusals += 1;
+            let wait = self.wait(None);
+            let doubtful = self.silent_refusals.is_multiple_of(MAX_SILENT_REFUSALS);
+            return if doubtful { AfterFailure::Doubt(wait) } else { AfterFailure::Retry(wait) };
         }
         match error.class() {
             FailureClass::Auth => AfterFailure::Refused,
@@ -172,14 +193,25 @@ impl LinkHealth {
         let lasted = self.online_since.take().map(|since| now.saturating_duration_since(since));
         self.backoff.ended_after(lasted.unwrap_or_default());
         match disconnect {
+            Disconnect::Refused(refusal) if is_limit(refusal) => self.limited(None),
             Disconnect::Refused(_) => AfterFailure::Refused,
+            Disconnect::ServerClosed { reason, .. } if names_limit(reason) => self.limited(None),
             _ => self.retry(None),
         }
     }
 
+    fn limited(&self, retry_after: Option<Duration>) -> AfterFailure {
+        // Never all at once, and never before Spaces wants it.
+        AfterFailure::Limited(retry_after.unwrap_or(self.limit_wait).mul_f64(1.0 + draw() / 4.0))
+    }
+
     fn retry(&mut self, at_least: Option<Duration>) -> AfterFailure {
+        AfterFailure::Retry(self.wait(at_least))
+    }
+
+    fn wait(&mut self, at_least: Option<Duration>) -> Duration {
         let wait = self.backoff.next_delay(draw());
-        AfterFailure::Retry(at_least.map_or(wait, |at_least| at_least + wait))
+        at_least.map_or(wait, |at_least| at_least.saturating_add(wait))
     }
 }
 
@@ -188,8 +220,45 @@ fn is_silent_refusal(error: &ConnectError) -> bool {
     matches!(error, ConnectError::Kicked | ConnectError::Closed { .. } | ConnectError::Timeout { phase: ConnectPhase::Join, .. })
 }
 
+/// Whether the upstream has nothing against the token but lets its user have no further connection.
+fn is_connection_limit(error: &ConnectError) -> bool {
+    match error {
+        ConnectError::Unavailable { status: Some(429), .. } => true,
+        ConnectError::Refused(refusal) => is_limit(refusal),
+        ConnectError::Closed { reason, .. } => names_limit(reason),
+        _ => false,
+    }
+}
+
+fn is_limit(refusal: &Refusal) -> bool {
+    refusal.payload.as_deref().is_some_and(|payload| names_limit(payload.get()) || says_429(payload))
+}
+
+/// Whether an error object has the number of "too many requests" where such objects have one.
+fn says_429(payload: &RawValue) -> bool {
+    #[derive(Deserialize, Default)]
+    #[serde(default)]
+    struct Shape {
+        code: Option<serde_json::Value>,
+        status: Option<serde_json::Value>,
+        data: Option<Box<RawValue>>,
+    }
+    let read = |payload: &RawValue| serde_json::from_str::<Shape>(payload.get()).unwrap_or_default();
+    let outer = read(payload);
+    let inner = outer.data.as_deref().map(read).unwrap_or_default();
+    let numbers = [outer.code, outer.status, inner.code, inner.status];
+    numbers.iter().flatten().any(|number| *number == 429 || *number == "429")
+}
+
+/// Whether words speak of a limit. None are documented, so likely ones are looked for.
+fn names_limit(words: &str) -> bool {
+    let words = words.to_ascii_lowercase().replace(['_', '.', '-'], " ");
+    let hints = ["too many", "connection limit", "connections limit", "limit exceeded", "limit reached", "limit of connections"];
+    hints.iter().any(|hint| words.contains(hint)) || (words.contains("max") && words.contains("connections"))
+}
+
 /// A random number from 0 up to 1.
-fn draw() -> f64 {
+pub(super) fn draw() -> f64 {
     // A clock that cannot be random is no reason to fail: half the time is as good.
     let number = getrandom::u32().unwrap_or(u32::MAX / 2);
     f64::from(number) / f64::from(u32::MAX)
@@ -197,10 +266,94 @@ fn draw() -> f64 {
 
 /// The class of a failure, for metrics.
 pub(super) fn class_name(error: &ConnectError) -> &'static str {
+    if is_connection_limit(error) {
+        return "limit";
+    }
     match error.class() {
         FailureClass::Auth => "auth",
         FailureClass::Config => "config",
         FailureClass::Protocol => "protocol",
         FailureClass::Unavailable => "unavailable",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use socketio_client::RefusedBy;
+
+    use super::*;
+
+    const LONGEST_WAIT: Duration = Duration::from_mins(1);
+    const LIMIT_WAIT: Duration = Duration::from_mins(5);
+
+    fn refused(payload: &str) -> ConnectError {
+        let payload = RawValue::from_string(payload.to_owned()).expect("JSON");
+        ConnectError::Refused(Refusal { by: RefusedBy::Namespace, payload: Some(payload) })
+    }
+
+    fn closed(reason: &str) -> ConnectError {
+        ConnectError::Closed { code: Some(1008), reason: reason.to_owned() }
+    }
+
+    #[test]
+    fn a_limit_is_told_from_a_bad_token() {
+        let too_many = |retry_after| ConnectError::Unavailable { status: Some(429), retry_after, source: None };
+        for (error, class) in [
+            (refused(r#""Too many connections""#), "limit"),
+            (refused(r#"{"message":"max_connections reached"}"#), "limit"),
+            (refused(r#"{"message":"refused","data":{"code":429}}"#), "limit"),
+            (refused(r#"{"code":"429"}"#), "limit"),
+            (refused(r#""The maximum number of connections is 3""#), "limit"),
+            (refused(r#""connection.limit""#), "limit"),
+            (closed("Too Many Connections"), "limit"),
+            (too_many(None), "limit"),
+            (refused(r#""Not authorized""#), "auth"),
+            (refused(r#"{"message":"jwt expired","data":{"code":401}}"#), "auth"),
+            (refused(r#""Maximum token age exceeded""#), "auth"),
+            (closed("going away"), "unavailable"),
+            (ConnectError::Unavailable { status: Some(503), retry_after: None, source: None }, "unavailable"),
+        ] {
+            assert_eq!(class_name(&error), class, "{error:?}");
+            let after = LinkHealth::new(LONGEST_WAIT, LIMIT_WAIT).failed(&error, true);
+            assert_eq!(matches!(after, AfterFailure::Limited(_)), class == "limit", "{error:?}: {after:?}");
+        }
+        let asked = Duration::from_secs(40);
+        for (error, least) in [(too_many(Some(asked)), asked), (too_many(None), LIMIT_WAIT), (closed("too many"), LIMIT_WAIT)] {
+            let AfterFailure::Limited(wait) = LinkHealth::new(LONGEST_WAIT, LIMIT_WAIT).failed(&error, false) else {
+                panic!("{error:?}")
+            };
+            assert!(wait >= least && wait <= least.mul_f64(1.25), "{error:?}: {wait:?}");
+        }
+    }
+
+    #[test]
+    fn a_limit_on_an_open_connection_is_one_too() {
+        let ConnectError::Refused(refusal) = refused(r#""Too many connections""#) else { unreachable!("as it was made") };
+        for disconnect in [
+            Disconnect::Refused(refusal),
+            Disconnect::ServerClosed { code: Some(4029), reason: "connection limit exceeded".to_owned() },
+        ] {
+            let after = LinkHealth::new(LONGEST_WAIT, LIMIT_WAIT).lost(&disconnect, Instant::now());
+            assert!(matches!(after, AfterFailure::Limited(_)), "{disconnect:?}: {after:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_was_accepted_once_is_asked_about_after_each_third_silence() {
+        let mut health = LinkHealth::new(LONGEST_WAIT, LIMIT_WAIT);
+        let mut doubts = 0;
+        for attempt in 1..=9 {
+            match health.failed(&ConnectError::Kicked, true) {
+                AfterFailure::Doubt(_) => {
+                    doubts += 1;
+                    assert_eq!(attempt % 3, 0);
+                }
+                AfterFailure::Retry(_) => {}
+                after => panic!("{after:?}"),
+            }
+        }
+        assert_eq!(doubts, 3);
+        health.connected(Instant::now());
+        assert!(matches!(health.failed(&ConnectError::Kicked, true), AfterFailure::Retry(_)), "it was let in meanwhile");
     }
 }

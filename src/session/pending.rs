@@ -19,6 +19,9 @@ const LATE_ECHO: Duration = Duration::from_mins(10);
 /// Most sends of one session that nobody waits for; beyond it the oldest are looked out for no longer.
 const MAX_LATE: usize = 256;
 
+/// How far the clocks of Spaces and of this machine may differ for a message of the history to be taken for a send.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(2);
+
 /// Where the end of a send is told.
 pub(super) type Reply = oneshot::Sender<Result<SendOutcome, SessionError>>;
 
@@ -69,6 +72,10 @@ impl PendingSends {
     }
 
     pub(super) fn insert(&mut self, message: Box<OutgoingMessage>, reply: Reply, accepted_at: Instant, resent: bool) {
+        // A message that was looked for in vain and is sent again is one send.
+        if let Some(before) = self.numbers.get(&message.reference).copied() {
+            self.remove(before);
+        }
         let number = self.next_number;
         self.next_number += 1;
         self.numbers.insert(message.reference.clone(), number);
@@ -87,6 +94,42 @@ impl PendingSends {
             Some(loopback) if loopback.reference.is_some() => None,
             _ => self.take_by_content(trace),
         }
+    }
+
+    /// Takes the send that a message of the history is, which was created `age` ago: one that nobody waits for any more. The echo of
+    /// one that somebody waits for may still come.
+    pub(super) fn take_late(&mut self, trace: &Trace<'_>, age: Duration, now: Instant) -> Option<PendingSend> {
+        let number = self.of_history(trace, age, now, |send| send.late_until.is_some())?;
+        self.remove(number)
+    }
+
+    /// Whether a message of the history, which was created `age` ago, is one of these sends.
+    pub(super) fn contains(&self, trace: &Trace<'_>, age: Duration, now: Instant) -> bool {
+        self.of_history(trace, age, now, |_| true).is_some()
+    }
+
+    /// Finds a send that was handed over no later than `age` ago. A message that is older than a send is another one, though it may say
+    /// the same.
+    fn of_history(
+        &self,
+        trace: &Trace<'_>,
+        age: Duration,
+        now: Instant,
+        is_wanted: impl Fn(&PendingSend) -> bool,
+    ) -> Option<u64> {
+        if let Some(loopback) = trace.loopback.filter(|loopback| loopback.reference.is_some()) {
+            let ours = loopback.bridge.as_deref() == Some(LOOPBACK_BRIDGE);
+            let reference = loopback.reference.as_deref().filter(|_| ours)?.parse().ok()?;
+            let number = *self.numbers.get(&reference)?;
+            return self.by_number.get(&number).is_some_and(is_wanted).then_some(number);
+        }
+        let text = plain_text(trace.html.unwrap_or_default());
+        self.by_number.iter().find_map(|(number, send)| {
+            let message = &send.message;
+            let same_place = message.space.as_str() == trace.space && trace.category.is_none_or(|word| word == message.category);
+            let in_time = now.saturating_duration_since(send.accepted_at) + CLOCKS_DIFFER >= age;
+            (same_place && in_time && text == message.plain_text && is_wanted(send)).then_some(*number)
+        })
     }
 
     fn take_by_content(&mut self, trace: &Trace<'_>) -> Option<PendingSend> {
@@ -165,6 +208,7 @@ impl PendingSends {
 mod tests {
     use std::borrow::Cow;
 
+    use super::super::types::SendClass;
     use super::*;
 
     fn pending(sends: &mut PendingSends, space: &str, text: &str) -> MessageRef {
@@ -174,6 +218,7 @@ mod tests {
             category: "chat".to_owned(),
             payload: "{}".into(),
             plain_text: text.to_owned(),
+            class: SendClass::default(),
         };
         let reference = message.reference.clone();
         sends.insert(Box::new(message), oneshot::channel().0, Instant::now(), false);
@@ -222,6 +267,28 @@ mod tests {
         assert!(!sends.is_empty());
         sends.expire(expiry);
         assert!(sends.is_empty() && sends.next_expiry().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_of_the_history_is_only_a_send_that_was_given_up_and_is_no_older_than_it() {
+        let mut sends = PendingSends::default();
+        let (given_up, awaited) = (pending(&mut sends, "s1", "same"), pending(&mut sends, "s1", "same"));
+        let second = Duration::from_secs(1);
+        tokio::time::advance(second * 10).await;
+        let now = Instant::now();
+        assert!(sends.take_late(&trace(None, "s1", "same"), second, now).is_none(), "its echo may still come");
+        assert!(sends.contains(&trace(None, "s1", "same"), second, now));
+        assert!(!sends.contains(&trace(None, "s1", "same"), second * 60, now));
+        sends.stop_waiting(&given_up, now);
+        for (space, text, age) in [("s1", "same", second * 60), ("s1", "other", second), ("s2", "same", second)] {
+            assert!(sends.take_late(&trace(None, space, text), age, now).is_none(), "{space} {text} {age:?}");
+        }
+        assert!(sends.take_late(&trace(Some(&loopback(&awaited)), "s1", "same"), second, now).is_none());
+        let taken = sends.take_late(&trace(None, "s1", "<p>same</p>"), second * 9, now);
+        assert_eq!(taken.map(|send| send.message.reference), Some(given_up));
+        sends.connection_lost(now);
+        let taken = sends.take_late(&trace(Some(&loopback(&awaited)), "s1", "other words"), second * 60, now);
+        assert_eq!(taken.map(|send| send.message.reference), Some(awaited), "the reference decides");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,28 +1,23 @@
 //! [`SessionRegistry`]: finds the session of a token, or opens it, once.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_util::task::TaskTracker;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
-use super::actor::{self, Known};
+use super::opening::Refused;
 use super::shared::{SessionDependencies, Shared};
+use super::watermarks::{self, Wish};
 use super::{Identity, SessionError, SessionHandle};
-use crate::domain::{AccountId, ClosedReason, Credential, SessionId, SessionState};
+use crate::domain::{AccountId, ClosedReason, Credential, SessionId, SpaceSelector, Timestamp, TokenKind};
 use crate::store::{Result as StoreResult, Wanted};
 
 /// Sessions taken from the store at a time at the start.
 const RESTORE_BATCH: usize = 500;
 
-/// Ended sessions that are remembered, beyond which those whose memory serves no purpose any more are dropped.
-const MAX_ENDED: usize = 1_000;
-
 /// All sessions of this process.
 pub struct SessionRegistry {
     shared: Arc<Shared>,
-    tasks: TaskTracker,
 }
 
 impl std::fmt::Debug for SessionRegistry {
@@ -34,7 +29,7 @@ impl std::fmt::Debug for SessionRegistry {
 impl SessionRegistry {
     /// A registry without sessions.
     pub fn new(dependencies: SessionDependencies) -> Self {
-        Self { shared: Arc::new(Shared::new(dependencies)), tasks: TaskTracker::new() }
+        Self { shared: Arc::new(Shared::new(dependencies)) }
     }
 
     /// Finds the session of `credential`, or opens it. Concurrent first calls get the same session.
@@ -42,7 +37,12 @@ impl SessionRegistry {
     /// A token that Spaces refused is not tried again for a while: its session is found as it ended.
     pub fn open(&self, credential: Credential) -> Result<SessionHandle, SessionError> {
         let id = self.shared.keyring.session_id(&credential);
-        self.find_or_spawn(id, credential, None)
+        self.shared.open(id, credential, None, Refused::Stands)
+    }
+
+    /// The session of `credential`, if it is known.
+    pub fn find(&self, credential: &Credential) -> Option<SessionHandle> {
+        self.get(&self.shared.keyring.session_id(credential))
     }
 
     /// The session with this id, if it is known.
@@ -52,7 +52,14 @@ impl SessionRegistry {
 
     /// The session that serves the webhooks and subscriptions of `account`, if it has one.
     pub fn of_account(&self, account: &AccountId) -> Option<SessionHandle> {
-        self.get(&self.shared.kept(account)?)
+        self.get(&self.shared.serving.kept(account)?)
+    }
+
+    /// Whether the bridge holds a token of `account`, or gets one by itself.
+    pub fn stands_for(&self, account: &AccountId) -> bool {
+        self.shared.serving.kept(account).is_some()
+            || self.shared.serving.is_managed(account)
+            || self.shared.tokens.manages(account)
     }
 
     /// All sessions, in the order of their ids.
@@ -62,28 +69,95 @@ impl SessionRegistry {
         handles
     }
 
-    /// Stores the session's token sealed, so that the session lives on without its caller and comes back after a restart. Takes
-    /// the place of the account's session kept before.
+    /// Stores the session's token sealed, so that the session lives on without its caller and comes back after a restart. If another
+    /// session serves the account, this one takes its place as soon as it hears what that one hears; unless that one's token is
+    /// fresher or managed.
     pub async fn keep(&self, handle: &SessionHandle, identity: &Identity) -> Result<(), SessionError> {
-        self.shared.keep(handle.id(), handle.credential(), identity).await.map_err(|error| {
-            error!(error = &error as &dyn std::error::Error, session.id = %handle.id(), "failed to store a sealed token");
-            SessionError::Store
-        })?;
+        let serving = self.shared.served_by(&identity.account);
+        if serving.is_some() && !self.shared.may_serve(handle, &identity.account) {
+            return self.interest_changed(&identity.account).await;
+        }
         // It may have closed in the meantime, and is needed from now on.
-        let kept = self.find_or_spawn(handle.id().clone(), handle.credential().clone(), Some(identity.clone()))?;
-        kept.interest_changed().await;
+        let handle = self.find_or_open(handle, Some(identity.clone()), Refused::Stands)?;
+        self.shared.let_serve(&handle, identity.clone()).await?;
+        if let Some(serving) = serving {
+            serving.interest_changed().await;
+        }
         Ok(())
+    }
+
+    /// Opens the session of `credential` for the managed account of `identity`, and lets it serve that account from now on: its token
+    /// is stored sealed, and it lives without webhooks and subscriptions and over restarts. If another session serves the account, the
+    /// new one takes its place once it hears what that one hears. Does not wait for any of that, and does nothing if the session serves
+    /// already. A token that was refused a moment ago is not taken.
+    ///
+    /// Whoever manages the account has to answer [`TokenSource::manages`](super::TokenSource::manages) for it from now on.
+    pub async fn adopt(&self, identity: Identity, credential: Credential) -> Result<SessionHandle, SessionError> {
+        self.shared.adopt(identity, credential).await
+    }
+
+    /// Manages `account` no more. Its session ends, unless webhooks or subscriptions need it.
+    pub async fn release_account(&self, account: &AccountId) -> Result<(), SessionError> {
+        self.shared.serving.set_managed(account, false);
+        let served_by = self.of_account(account);
+        self.interest_changed(account).await?;
+        if let Some(handle) = served_by.filter(|_| !self.shared.is_needed(account)) {
+            handle.retire().await;
+        }
+        Ok(())
+    }
+
+    /// Lets a session give up its connection and make another at once; one that was refused or has ended is opened again. `None` if
+    /// there is no such session.
+    pub async fn restart(&self, id: &SessionId) -> Result<Option<SessionHandle>, SessionError> {
+        let Some(handle) = self.get(id) else { return Ok(None) };
+        let identity = handle.status().identity;
+        let handle = self.find_or_open(&handle, identity, Refused::IsTriedAgain)?;
+        handle.restart().await;
+        Ok(Some(handle))
+    }
+
+    /// When the first token ends that sessions have, by kind of token, as far as tokens say.
+    pub fn soonest_token_ends(&self) -> Vec<(TokenKind, Timestamp)> {
+        let mut soonest: Vec<(TokenKind, Timestamp)> = Vec::new();
+        for (kind, ends) in self.shared.sessions().values().filter_map(SessionHandle::token_end) {
+            match soonest.iter_mut().find(|(known, _)| *known == kind) {
+                Some((_, known)) => *known = ends.min(*known),
+                None => soonest.push((kind, ends)),
+            }
+        }
+        soonest
     }
 
     /// Lets the account's session follow a change of webhooks or subscriptions. If nothing is cared about any more, the stored token
     /// goes, and the session ends when nobody uses it.
     pub async fn interest_changed(&self, account: &AccountId) -> Result<(), SessionError> {
-        let Some(kept) = self.shared.kept(account) else { return Ok(()) };
-        if self.shared.interests.interest(account).is_empty() {
+        let Some(kept) = self.shared.serving.kept(account) else { return Ok(()) };
+        if !self.shared.is_needed(account) {
             self.forget(account, &kept).await?;
+            watermarks::forget(&*self.shared.engine, account).await.map_err(|error| {
+                error!(error = &error as &dyn std::error::Error, "failed to remove the watermarks of an account");
+                SessionError::Store
+            })?;
         }
-        if let Some(handle) = self.get(&kept) {
+        let successor = self.shared.serving.successor(account);
+        for handle in [Some(kept), successor].into_iter().flatten().filter_map(|id| self.get(&id)) {
             handle.interest_changed().await;
+        }
+        Ok(())
+    }
+
+    /// Has the history of spaces read from `since` on, once, by the session that serves `account`: now, or when there is one. Events
+    /// that are not in the log yet go into it.
+    pub async fn read_back(&self, account: &AccountId, spaces: Vec<SpaceSelector>, since: Timestamp) -> Result<(), SessionError> {
+        let (wish, now) = (Wish { spaces, since }, self.shared.clock.now());
+        let stored = watermarks::store_wish(&*self.shared.engine, account, &wish, now).await;
+        let id = stored.map_err(|error| {
+            error!(error = &error as &dyn std::error::Error, "failed to store a wish for history");
+            SessionError::Store
+        })?;
+        if let Some(handle) = self.of_account(account) {
+            handle.wish(id, wish).await;
         }
         Ok(())
     }
@@ -94,6 +168,9 @@ impl SessionRegistry {
         let account = handle.status().identity.map(|identity| identity.account);
         if let Some(account) = account.filter(|account| self.shared.is_kept(account, id)) {
             self.forget(&account, id).await?;
+            if let Some(successor) = self.shared.serving.successor(&account) {
+                self.shared.serving.clear_successor(&account, &successor);
+            }
         }
         handle.close(ClosedReason::Requested).await;
         let mut sessions = self.shared.sessions();
@@ -121,11 +198,12 @@ impl SessionRegistry {
     /// Ends all sessions and waits until their connections are closed, for `grace` at most.
     pub async fn shut_down(&self, grace: Duration) {
         let handles = self.list();
-        self.tasks.close();
+        self.shared.stop.cancel();
+        self.shared.tasks.close();
         let closing = futures_util::future::join_all(handles.iter().map(|handle| handle.close(ClosedReason::Shutdown)));
         let ended = tokio::time::timeout(grace, async {
             closing.await;
-            self.tasks.wait().await;
+            self.shared.tasks.wait().await;
         });
         if ended.await.is_err() {
             warn!("some sessions did not close within the grace time; their connections are dropped");
@@ -134,7 +212,7 @@ impl SessionRegistry {
 
     async fn restore_one(&self, id: &SessionId) -> StoreResult<bool> {
         let Some((credential, identity)) = self.shared.recall(id).await? else { return Ok(false) };
-        match self.find_or_spawn(id.clone(), credential, Some(identity)) {
+        match self.shared.open(id.clone(), credential, Some(identity), Refused::Stands) {
             Ok(_) => Ok(true),
             Err(error) => {
                 error!(session.id = %id, error = &error as &dyn std::error::Error, "failed to restore session `{id}`");
@@ -143,50 +221,19 @@ impl SessionRegistry {
         }
     }
 
+    fn find_or_open(
+        &self,
+        handle: &SessionHandle,
+        identity: Option<Identity>,
+        refused: Refused,
+    ) -> Result<SessionHandle, SessionError> {
+        self.shared.open(handle.id().clone(), handle.credential().clone(), identity, refused)
+    }
+
     async fn forget(&self, account: &AccountId, session: &SessionId) -> Result<(), SessionError> {
         self.shared.forget(account, session).await.map_err(|error| {
             error!(error = &error as &dyn std::error::Error, session.id = %session, "failed to remove a stored token");
             SessionError::Store
         })
     }
-
-    fn find_or_spawn(
-        &self,
-        id: SessionId,
-        credential: Credential,
-        identity: Option<Identity>,
-    ) -> Result<SessionHandle, SessionError> {
-        let mut sessions = self.shared.sessions();
-        let predecessor = match sessions.get(&id) {
-            Some(handle) if self.still_stands(handle) => return Ok(handle.clone()),
-            predecessor => predecessor.cloned(),
-        };
-        let settings = &self.shared.settings;
-        if sessions.len() >= settings.max_sessions.saturating_add(MAX_ENDED) {
-            sessions.retain(|_, handle| handle.state().is_usable());
-        }
-        if sessions.len() >= settings.max_sessions && live(&sessions) >= settings.max_sessions {
-            return Err(SessionError::Busy { retry_after: settings.idle_timeout.min(Duration::from_mins(1)) });
-        }
-        let known = Known { id: id.clone(), credential, identity, predecessor };
-        let (handle, actor) = actor::new(Arc::clone(&self.shared), known);
-        self.tasks.spawn(actor);
-        info!(session.id = %id, "session `{id}` opened");
-        sessions.insert(id, handle.clone());
-        Ok(handle)
-    }
-
-    /// Whether a known session answers for its token: it lives, or its refusal is recent.
-    fn still_stands(&self, handle: &SessionHandle) -> bool {
-        let status = handle.status();
-        match status.state {
-            SessionState::Connecting | SessionState::Online | SessionState::Reconnecting => true,
-            SessionState::AuthFailed => self.shared.clock.now().since(status.since) < self.shared.settings.refusal_stands,
-            SessionState::Closing | SessionState::Closed => false,
-        }
-    }
-}
-
-fn live(sessions: &HashMap<SessionId, SessionHandle>) -> usize {
-    sessions.values().filter(|handle| handle.state().is_usable()).count()
 }

@@ -1,13 +1,18 @@
 //! [`Shared`]: what all session actors and the registry have in common, and which session serves each account.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::error;
 
 use super::interest::InterestSource;
 use super::limiter::ConnectLimiter;
+use super::own_sends::OwnSendsOfAccounts;
+use super::renewal::TokenSource;
+use super::serving::Serving;
 use super::{Identity, SessionHandle, SessionSettings};
 use crate::domain::{AccountId, Clock, Credential, Sealed, SessionId};
 use crate::event_log::EventLog;
@@ -33,6 +38,8 @@ pub struct SessionDependencies {
     pub sends: Arc<SendLog>,
     /// What accounts care about.
     pub interests: Arc<dyn InterestSource>,
+    /// Renews the tokens of managed accounts.
+    pub tokens: Arc<dyn TokenSource>,
     /// Names sessions and seals tokens.
     pub keyring: Arc<Keyring>,
     /// Tells the time.
@@ -48,9 +55,19 @@ pub struct SessionDependencies {
 /// What all actors share.
 pub(super) struct Shared {
     pub(super) given: SessionDependencies,
+    /// Whether Spaces has ever answered a probe, so that one without an answer means something.
+    pub(super) probes_are_answered: std::sync::atomic::AtomicBool,
     pub(super) limiter: ConnectLimiter,
-    /// The session that serves each account's webhooks and subscriptions; its token is stored.
-    kept: RwLock<HashMap<AccountId, SessionId>>,
+    /// Which session serves each account; its token is stored.
+    pub(super) serving: Serving,
+    /// Held while the store and [`Self::serving`] are changed together, so that they tell the same.
+    storing: tokio::sync::Mutex<()>,
+    /// What the sessions of each account have emitted of late.
+    pub(super) own_sends: OwnSendsOfAccounts,
+    /// The tasks of all sessions.
+    pub(super) tasks: TaskTracker,
+    /// Ends what waits without a session.
+    pub(super) stop: CancellationToken,
     sessions: Mutex<HashMap<SessionId, SessionHandle>>,
 }
 
@@ -65,26 +82,45 @@ impl std::ops::Deref for Shared {
 impl Shared {
     pub(super) fn new(given: SessionDependencies) -> Self {
         let limiter = ConnectLimiter::new(given.settings.connects_per_second);
-        Self { given, limiter, kept: RwLock::default(), sessions: Mutex::default() }
+        Self {
+            given,
+            probes_are_answered: std::sync::atomic::AtomicBool::new(false),
+            limiter,
+            serving: Serving::default(),
+            storing: tokio::sync::Mutex::default(),
+            own_sends: OwnSendsOfAccounts::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            sessions: Mutex::default(),
+        }
     }
 
     /// Whether `session` serves the webhooks and subscriptions of `account`.
     pub(super) fn is_kept(&self, account: &AccountId, session: &SessionId) -> bool {
-        self.kept.read().expect(LOCK).get(account) == Some(session)
+        self.serving.is_kept(account, session)
     }
 
-    /// Whether `account` has webhooks or subscriptions and no session that serves them: the one that did has ended, because its
-    /// token was refused for example.
+    /// Whether something needs a session of `account`: webhooks, subscriptions, or whoever manages its token.
+    pub(super) fn is_needed(&self, account: &AccountId) -> bool {
+        self.serving.is_managed(account) || !self.interests.interest(account).is_empty()
+    }
+
+    /// Whether something needs a session of `account` and none serves it: the one that did has ended, because its token was refused
+    /// for example.
     pub(super) fn is_orphaned(&self, account: &AccountId) -> bool {
-        let serving = self.kept.read().expect(LOCK).get(account).cloned();
-        let served = serving.and_then(|id| self.get(&id)).is_some_and(|handle| handle.state().is_usable());
-        !served && !self.interests.interest(account).is_empty()
+        self.served_by(account).is_none() && self.is_needed(account)
     }
 
-    /// Stores a session's token sealed and makes the session serve its account. Takes the place of the one kept before.
+    /// The session that serves `account`, if it has not ended.
+    pub(super) fn served_by(&self, account: &AccountId) -> Option<SessionHandle> {
+        self.get(&self.serving.kept(account)?).filter(|handle| handle.state().is_usable())
+    }
+
+    /// Stores a session's token sealed and makes the session serve its account. Takes the place of the one kept before, which ends.
     pub(super) async fn keep(&self, id: &SessionId, credential: &Credential, identity: &Identity) -> StoreResult<()> {
+        let _storing = self.storing.lock().await;
         let account = &identity.account;
-        let before = self.kept.read().expect(LOCK).get(account).cloned();
+        let before = self.serving.kept(account);
         if before.as_ref() == Some(id) {
             return Ok(());
         }
@@ -99,25 +135,18 @@ impl Shared {
         let mut writes = vec![token_write(id, account, Some(body.into()))];
         writes.extend(before.iter().map(|before| token_write(before, account, None)));
         self.engine.doc_put(writes).await?;
-        self.kept.write().expect(LOCK).insert(account.clone(), id.clone());
+        self.serving.set_kept(account, id);
         if let Some(before) = before.and_then(|before| self.get(&before)) {
-            before.interest_changed().await;
+            before.retire().await;
         }
         Ok(())
     }
 
-    /// The session that serves `account`.
-    pub(super) fn kept(&self, account: &AccountId) -> Option<SessionId> {
-        self.kept.read().expect(LOCK).get(account).cloned()
-    }
-
     /// Removes the stored token of a kept session, which serves its account no more.
     pub(super) async fn forget(&self, account: &AccountId, session: &SessionId) -> StoreResult<()> {
+        let _storing = self.storing.lock().await;
         self.engine.doc_put(vec![token_write(session, account, None)]).await?;
-        let mut kept = self.kept.write().expect(LOCK);
-        if kept.get(account) == Some(session) {
-            kept.remove(account);
-        }
+        self.serving.clear_kept(account, session);
         Ok(())
     }
 
@@ -129,11 +158,14 @@ impl Shared {
             error!(session.id = %id, "the stored token of session `{id}` cannot be read; its webhooks wait for a call with a token");
             return Ok(None);
         };
-        if self.interests.interest(&identity.account).is_empty() {
+        if self.tokens.manages(&identity.account) {
+            self.serving.set_managed(&identity.account, true);
+        }
+        if !self.is_needed(&identity.account) {
             self.engine.doc_put(vec![token_write(id, &identity.account, None)]).await?;
             return Ok(None);
         }
-        self.kept.write().expect(LOCK).insert(identity.account.clone(), id.clone());
+        self.serving.set_kept(&identity.account, id);
         Ok(Some((credential, identity)))
     }
 

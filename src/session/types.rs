@@ -1,11 +1,16 @@
 //! What callers hand to a session and get back.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
+use super::gaps::RecoveryStatus;
+use super::handle::NOT_CONNECTED_RETRY;
 use crate::domain::{AccountId, MessageRef, SessionId, SessionState, SpaceId, Timestamp, TokenKind};
+use crate::governor::{Allowance, Governor};
 use crate::upstream::{LOOPBACK_BRIDGE, Loopback, OutgoingContent, OutgoingPayload, Parent};
 
 /// Who a session acts for.
@@ -32,6 +37,18 @@ pub struct OutgoingMessage {
     pub payload: Box<str>,
     /// The text as a reader sees it, to recognise an echo that lost its `loopbackMetadata`.
     pub plain_text: String,
+    /// Whether someone waits for it.
+    pub class: SendClass,
+}
+
+/// How urgent a send is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum SendClass {
+    /// Someone waits for it.
+    #[default]
+    Interactive,
+    /// It may take its time, and leaves a part of the emit budget to those that may not.
+    Bulk,
 }
 
 impl OutgoingMessage {
@@ -51,7 +68,18 @@ impl OutgoingMessage {
             loopback_metadata: Loopback { bridge: LOOPBACK_BRIDGE, reference: &reference },
         };
         let payload = serde_json::to_string(&payload).expect("a message of texts serialises").into_boxed_str();
-        Self { reference, space, category: CHAT.to_owned(), payload, plain_text }
+        Self { reference, space, category: CHAT.to_owned(), payload, plain_text, class: SendClass::default() }
+    }
+}
+
+impl OutgoingMessage {
+    /// The same message under another reference.
+    #[must_use]
+    pub fn renamed(mut self, reference: MessageRef) -> Self {
+        // The old one was made for this message and stands in it once.
+        self.payload = self.payload.replace(self.reference.as_str(), reference.as_str()).into_boxed_str();
+        self.reference = reference;
+        self
     }
 }
 
@@ -87,6 +115,19 @@ pub enum Unconfirmed {
     ConnectionLost,
 }
 
+impl Unconfirmed {
+    /// The same in words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WaitEnded => "the time to wait ended before Spaces confirmed the message",
+            Self::ConnectionLost => "the connection to Spaces ended before Spaces confirmed the message",
+        }
+    }
+}
+
+/// What is said of a space whose subscription Spaces did not answer at all.
+pub const NO_ANSWER: &str = "no answer in time";
+
 /// Why a session could not do what it was asked. Nothing was sent, except where a variant says otherwise.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SessionError {
@@ -115,6 +156,8 @@ pub enum SessionError {
     RateLimited {
         /// When the budget allows more.
         retry_after: Duration,
+        /// How the budget stands.
+        allowance: Allowance,
     },
     /// The message is larger than the upstream takes in one event.
     #[error("the message takes {size} bytes, and Spaces takes {limit} at most")]
@@ -173,10 +216,28 @@ pub struct SessionStatus {
     pub store_failing_since: Option<Timestamp>,
     /// Whether the session's token is stored, so that it comes back after a restart.
     pub durable: bool,
-    /// Emits left in the present minute's budget.
-    pub emit_budget: u32,
     /// The spaces it listens to.
     pub channels: Vec<SpaceChannel>,
+    /// When its token ends, if the token says so.
+    pub token_expires_at: Option<Timestamp>,
+    /// Set while Spaces lets the user have no further connection: when another attempt is made.
+    pub limited_until: Option<Instant>,
+    /// How it closes the gaps that lost connections have left.
+    pub recovery: RecoveryStatus,
+    /// When Spaces was last asked for a sign of life.
+    pub last_probe_at: Option<Timestamp>,
+    /// Whether the last such question that has ended was answered.
+    pub last_probe_ok: Option<bool>,
+    /// What Spaces allows its user, and what is left of it.
+    pub governor: Arc<Governor>,
+}
+
+impl SessionStatus {
+    /// When it makes sense to ask for the connection again.
+    pub(super) fn reconnect_after(&self) -> Duration {
+        let limited = self.limited_until.map(|until| until.saturating_duration_since(Instant::now()));
+        limited.unwrap_or_default().max(NOT_CONNECTED_RETRY)
+    }
 }
 
 /// A space that a session listens to.

@@ -23,6 +23,7 @@ pub use document::{DocKind, DocList, DocWrite, Document, Expected, Flow, FlowLim
 pub use embedded::{EmbeddedSettings, EmbeddedStore};
 pub use memory::MemoryStore;
 pub use query::{Cursor, DeliveryFilter, EventFilter, FlowStatus, Page, Query, Rows, StateFilter, StoredEvent};
+pub(crate) use rate::TokenBucket;
 pub use work::{
     Appended, Claim, ClaimRequest, ClaimedEvent, Hold, Lane, NewEvent, ReplayItem, Requeue, RequeueMode, Requeued, Settled,
     Settlement, Target, Verdict,

@@ -1,4 +1,4 @@
-//! The token bucket by which a webhook's deliveries are let go, as the generic cell rate algorithm (ITU-T I.371, annex A): one
+//! The token bucket by which a webhook's deliveries and a bridge key's calls are let go, as the generic cell rate algorithm (ITU-T I.371, annex A): one
 //! number tells how far ahead of its rate the flow is.
 
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::domain::Timestamp;
 
 /// A bucket of `count` tokens that fills within the rate's time. Without a rate it never runs dry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct TokenBucket {
+pub(crate) struct TokenBucket {
     /// The most tokens and the microseconds that one takes to come back; `None` without a rate.
     pub(super) rate: Option<(u32, i64)>,
     /// When the bucket is full again, in microseconds since 1970.
@@ -17,7 +17,7 @@ pub(super) struct TokenBucket {
 
 impl TokenBucket {
     /// A full bucket.
-    pub(super) fn full(rate: Option<Rate>) -> Self {
+    pub(crate) fn full(rate: Option<Rate>) -> Self {
         let interval = |Rate { count, per }: Rate| {
             let count = count.max(1);
             let interval = micros(per).div_euclid(i64::from(count)).saturating_add(1);
@@ -33,7 +33,7 @@ impl TokenBucket {
     }
 
     /// Tokens that are there at `now`.
-    pub(super) fn available(self, now: Timestamp) -> usize {
+    pub(crate) fn available(self, now: Timestamp) -> usize {
         let Some((count, interval)) = self.rate else { return usize::MAX };
         let ahead = self.full_at.saturating_sub(in_micros(now)).max(0);
         let missing = ahead / interval + i64::from(ahead % interval != 0);
@@ -41,17 +41,22 @@ impl TokenBucket {
     }
 
     /// Takes `tokens` at `now`.
-    pub(super) fn take(&mut self, tokens: usize, now: Timestamp) {
+    pub(crate) fn take(&mut self, tokens: usize, now: Timestamp) {
         let Some((_, interval)) = self.rate else { return };
         let tokens = i64::try_from(tokens).unwrap_or(i64::MAX);
         self.full_at = self.full_at.max(in_micros(now)).saturating_add(interval.saturating_mul(tokens));
     }
 
     /// When there is a token; a past time means now.
-    pub(super) fn ready_at(self) -> Timestamp {
+    pub(crate) fn ready_at(self) -> Timestamp {
         let Some((count, interval)) = self.rate else { return Timestamp::from_millis(i64::MIN) };
         let at = self.full_at.saturating_sub(interval.saturating_mul(i64::from(count) - 1));
         Timestamp::from_millis(at.div_euclid(1_000).saturating_add(i64::from(at.rem_euclid(1_000) != 0)))
+    }
+
+    /// When it is full again if nothing is taken; a past time means now.
+    pub(crate) fn full_again_at(self) -> Timestamp {
+        Timestamp::from_millis(self.full_at.div_euclid(1_000).saturating_add(i64::from(self.full_at.rem_euclid(1_000) != 0)))
     }
 }
 

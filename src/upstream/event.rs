@@ -154,11 +154,16 @@ fn event_id(account: &AccountId, message: &ReceivedMessage<'_>, raw: &RawValue) 
         hash.update(part.as_bytes());
     };
     add(account.as_str());
-    add(message.category.as_deref().unwrap_or_default());
-    if is_deleted(message) {
+    // The history tells of the same change in other words than the socket may.
+    let (category, change) = split_category(message.category.as_deref().unwrap_or_default());
+    add(category);
+    let is_deleted = change == Change::Deleted || is_deleted(message);
+    if is_deleted {
         add("deleted");
     }
     match (message.id.as_deref(), &message.modified) {
+        // That happens once.
+        (Some(id), _) if is_deleted => add(id),
         (Some(id), Some(modified)) if was_modified(message) => {
             add(id);
             add(modified);
@@ -261,6 +266,12 @@ mod tests {
         let deletion = deletion.expect("an event");
         assert_ne!(deletion.id, created.id);
         assert_eq!(deletion.event_type, EventType::MESSAGE_DELETED);
+        for other in [
+            r#"{"_id":"m1","category":"chat.deleted","topicId":"s1","content":{"bodyText":""},"modified":"2031-03-14T10:00:00.000Z"}"#,
+            r#"{"_id":"m1","category":"chat","topicId":"s1","isDeleted":true,"modified":"2031-03-14T10:00:01.000Z"}"#,
+        ] {
+            assert_eq!(event(other).expect("an event").id, deletion.id, "a deletion is one event, however it is told: {other}");
+        }
         let silent_edit = event(r#"{"_id":"m1","category":"chat","topicId":"s1","content":{"bodyText":"c"}}"#).expect("an event");
         assert_ne!(silent_edit.id, created.id);
     }

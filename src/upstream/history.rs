@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::rest::{RestClient, RestError, next_page};
 use crate::domain::{Credential, SpaceId, Timestamp};
+use crate::governor::RestClass;
 
 /// Messages asked for per page (Avaya's documented maximum).
 const PAGE_SIZE: &str = "50";
@@ -67,7 +68,7 @@ impl RestClient {
                 url
             }
         };
-        let listing: Listing = self.call(credential, Method::GET, url).await?;
+        let listing: Listing = self.call_for(RestClass::Background, credential, Method::GET, url).await?;
         let next = next_page(listing.next, listing.data.is_empty());
         Ok(HistoryPage { messages: listing.data, next })
     }

@@ -7,9 +7,13 @@ mod activity;
 mod escape;
 mod event;
 mod history;
+mod limits;
 mod message;
+mod oauth;
 mod rest;
+mod sending;
 mod socket;
+mod space;
 mod text;
 
 pub use activity::{ActivityKind, ReceivedActivity};
@@ -21,6 +25,9 @@ pub use message::{
     ReceivedParent, Sender, TopicType,
 };
 pub(crate) use message::{lenient, lenient_text};
+pub use oauth::{Grant, GrantError, OauthApplication, TokenServer, TokenServerSettings};
+pub(crate) use oauth::{describe, is_passing, read_at_most, retry_after};
 pub use rest::{DirectKind, Profile, RestClient, RestError, RestSettings, SpaceInfo, SpacePage};
+pub use sending::{ChatBody, PostError, PostedChat};
 pub use socket::{Connector, Refusal, RefusedMessage, SUBSCRIPTION_REQUIRED, Socket, SocketEvent, SocketSettings};
 pub use text::plain_text;

@@ -3,15 +3,20 @@
 //! Source: <https://spaces.avayacloud.com/developers/docs/api/>. Error bodies and statuses are barely documented, so they are read
 //! by status class first and leniently after that.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
 use serde::Deserialize;
+use tokio::time::Instant;
 use url::Url;
 
 use super::TopicType;
-use crate::domain::{Credential, SpaceId};
+use super::limits::resource;
+use crate::domain::{AccountId, Credential, SpaceId};
+use crate::governor::{Allowance, Governor, Governors, LimitSettings, RestClass};
+use crate::metrics::Metrics;
 
 /// Where the REST API is and how long it may take.
 #[derive(Debug, Clone)]
@@ -34,6 +39,12 @@ const MAX_PAGES: usize = 200;
 /// Longest piece of an upstream's error text that is passed on.
 const MAX_ERROR_TEXT: usize = 300;
 
+/// How often a call that waits for the limit looks whether there is more than was to be expected.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// How long no call is made after a `429` that does not say.
+const PAUSE: Duration = Duration::from_secs(5);
+
 /// Why a call of the REST API failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RestError {
@@ -48,6 +59,14 @@ pub enum RestError {
         message: Option<String>,
         /// When to try again, if it said so.
         retry_after: Option<Duration>,
+    },
+    /// The call was not made: as many as Spaces allows the user have been.
+    #[error("as many calls as Spaces allows this user have been made")]
+    Limited {
+        /// When there may be another.
+        retry_after: Duration,
+        /// How the limit stands.
+        allowance: Allowance,
     },
     /// No answer came.
     #[error("Spaces could not be reached: {detail}")]
@@ -73,7 +92,7 @@ impl RestError {
     pub fn is_final(&self) -> bool {
         match self {
             Self::Refused { status, .. } => (400..500).contains(status) && !matches!(status, 408 | 425 | 429),
-            Self::Unreachable { .. } | Self::Unreadable { .. } => false,
+            Self::Limited { .. } | Self::Unreachable { .. } | Self::Unreadable { .. } => false,
         }
     }
 
@@ -81,6 +100,7 @@ impl RestError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused { retry_after, .. } => *retry_after,
+            Self::Limited { retry_after, .. } => Some(*retry_after),
             Self::Unreachable { .. } | Self::Unreadable { .. } => None,
         }
     }
@@ -142,15 +162,17 @@ impl DirectKind {
     }
 }
 
-/// A client of the REST API, shared by all sessions. Each call says with whose token it is made.
+/// A client of the REST API, shared by all sessions. Each call says with whose token it is made, and stays within what Spaces allows
+/// that token's user.
 #[derive(Debug, Clone)]
 pub struct RestClient {
     http: reqwest::Client,
     base: Url,
+    governors: Arc<Governors>,
 }
 
 impl RestClient {
-    /// A client for the API at `settings.url` that uses the given TLS configuration.
+    /// A client for the API at `settings.url` that uses the given TLS configuration and keeps to the documented limits.
     pub fn new(settings: &RestSettings, tls: rustls::ClientConfig) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
@@ -160,16 +182,41 @@ impl RestClient {
             .referer(false)
             .user_agent(concat!("spaces-bridge/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Self { http, base: settings.url.clone() })
+        let governors = Arc::new(Governors::new(LimitSettings::default(), Arc::new(Metrics::new())));
+        Ok(Self { http, base: settings.url.clone(), governors })
+    }
+
+    /// The same, with `governors` that others share.
+    #[must_use]
+    pub fn governed_by(self, governors: Arc<Governors>) -> Self {
+        Self { governors, ..self }
+    }
+
+    /// What says how many calls there may be.
+    pub fn governors(&self) -> &Governors {
+        &self.governors
     }
 
     /// The user behind the token (`GET /api/users/me`).
     pub async fn me(&self, credential: &Credential) -> Result<Profile, RestError> {
-        self.get(credential, &["api", "users", "me"], &[]).await
+        let profile: Profile = self.get(credential, &["api", "users", "me"], &[]).await?;
+        if let Ok(account) = AccountId::of_user(&profile.id) {
+            self.governors.of_account(credential, &account, Instant::now());
+        }
+        Ok(profile)
     }
 
     /// One page of the user's spaces of all kinds (`GET /api/users/me/spaces`); `next` is what the page before gave.
     pub async fn spaces_page(&self, credential: &Credential, next: Option<&str>) -> Result<SpacePage, RestError> {
+        self.spaces_page_for(RestClass::Interactive, credential, next).await
+    }
+
+    async fn spaces_page_for(
+        &self,
+        class: RestClass,
+        credential: &Credential,
+        next: Option<&str>,
+    ) -> Result<SpacePage, RestError> {
         let url = match next {
             Some(next) => self.follow(next)?,
             None => {
@@ -178,17 +225,17 @@ impl RestClient {
                 url
             }
         };
-        let listing: SpaceListing = self.call(credential, Method::GET, url).await?;
+        let listing: SpaceListing = self.call_for(class, credential, Method::GET, url).await?;
         Ok(listing.into())
     }
 
-    /// All spaces of the user, page by page.
+    /// All spaces of the user, page by page, without haste: it waits for its turn and leaves a reserve of calls to others.
     pub async fn spaces(&self, credential: &Credential) -> Result<Vec<SpaceInfo>, RestError> {
-        let mut page = self.spaces_page(credential, None).await?;
+        let mut page = self.spaces_page_for(RestClass::Background, credential, None).await?;
         let mut spaces = std::mem::take(&mut page.spaces);
         for _ in 1..MAX_PAGES {
             let Some(next) = page.next.take() else { return Ok(spaces) };
-            page = self.spaces_page(credential, Some(&next)).await?;
+            page = self.spaces_page_for(RestClass::Background, credential, Some(&next)).await?;
             if page.spaces.is_empty() {
                 break;
             }
@@ -237,39 +284,90 @@ impl RestClient {
         if same_place { Ok(url) } else { Err(RestError::Unreadable { detail: "a next page on another host" }) }
     }
 
+    /// Makes a call that someone waits for.
     pub(super) async fn call<T: serde::de::DeserializeOwned>(
         &self,
         credential: &Credential,
         method: Method,
         url: Url,
     ) -> Result<T, RestError> {
+        self.exchange((RestClass::Interactive, credential), method, url, None).await
+    }
+
+    pub(super) async fn call_for<T: serde::de::DeserializeOwned>(
+        &self,
+        class: RestClass,
+        credential: &Credential,
+        method: Method,
+        url: Url,
+    ) -> Result<T, RestError> {
+        self.exchange((class, credential), method, url, None).await
+    }
+
+    /// One call, with a body of JSON if there is one.
+    pub(super) async fn exchange<T: serde::de::DeserializeOwned>(
+        &self,
+        (class, credential): (RestClass, &Credential),
+        method: Method,
+        url: Url,
+        body: Option<Vec<u8>>,
+    ) -> Result<T, RestError> {
+        let governor = self.governors.of(credential, Instant::now());
+        self.admit(&governor, class, &resource(&method, &url, &self.base)).await?;
         let scheme = credential.kind.rest_scheme();
         let mut authorization = HeaderValue::from_str(&format!("{scheme} {}", credential.token.expose()))
             .map_err(|_| RestError::Refused { status: 401, code: None, message: None, retry_after: None })?;
         authorization.set_sensitive(true);
-        let answer = self
-            .http
-            .request(method, url)
-            .header(AUTHORIZATION, authorization)
-            .send()
-            .await
-            .map_err(|error| RestError::Unreachable { detail: describe(&error) })?;
+        let mut request = self.http.request(method, url).header(AUTHORIZATION, authorization);
+        if let Some(body) = body {
+            request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json")).body(body);
+        }
+        let answer = request.send().await.map_err(|error| RestError::Unreachable { detail: describe(&error) })?;
         let status = answer.status();
         let retry_after = retry_after(&answer);
         let body = read_bounded(answer).await?;
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            self.governors.metrics().limit_refusals.with_label_values(&["upstream"]).inc();
+            governor.pause_calls(retry_after.unwrap_or(PAUSE), Instant::now());
+        }
         if !status.is_success() {
             return Err(refusal(status, retry_after, &body));
         }
         serde_json::from_slice(&body).map_err(|_| RestError::Unreadable { detail: "not the expected JSON" })
     }
+
+    /// Makes sure that Spaces allows the user another call. Who waits for the answer is refused at once if not, the others wait.
+    async fn admit(&self, governor: &Governor, class: RestClass, resource: &str) -> Result<(), RestError> {
+        let metrics = self.governors.metrics();
+        if class == RestClass::Interactive {
+            let now = Instant::now();
+            return governor.take_call(class, resource, now).map_err(|retry_after| {
+                metrics.limit_refusals.with_label_values(&["rest_calls"]).inc();
+                RestError::Limited { retry_after, allowance: governor.call_allowance(now) }
+            });
+        }
+        let _turn = governor.turn().await;
+        let mut waits = 0_u32;
+        while let Err(wait) = governor.take_call(class, resource, Instant::now()) {
+            if waits == 0 {
+                metrics.limit_waits.with_label_values(&["rest_calls"]).inc();
+            }
+            waits += 1;
+            tokio::time::sleep(wait.min(LOOK_AGAIN)).await;
+        }
+        Ok(())
+    }
 }
+
+/// The word for a call that found no connection, so that nothing of it has left.
+pub(super) const NO_CONNECTION: &str = "no connection";
 
 /// What happened, in words that carry neither address nor token.
 fn describe(error: &reqwest::Error) -> &'static str {
     if error.is_timeout() {
         "no answer in time"
     } else if error.is_connect() {
-        "no connection"
+        NO_CONNECTION
     } else {
         "the connection broke"
     }

@@ -125,6 +125,12 @@ impl Socket {
         self.emit_channel("UNSUBSCRIBE_CHANNEL", space)
     }
 
+    /// Asks for a sign of life: a subscription without a channel, which is documented to be refused with `invalid.parameters` and
+    /// touches no space (<https://spaces.avayacloud.com/developers/docs/api/socket/subscribe_channel_failed>).
+    pub fn probe(&mut self) -> Result<(), EmitError> {
+        self.connection.emit("SUBSCRIBE_CHANNEL", "{}")
+    }
+
     /// Sends a message; `payload` is the whole argument.
     pub fn send_message(&mut self, payload: &str) -> Result<(), EmitError> {
         self.connection.emit("SEND_MESSAGE", payload)

@@ -13,15 +13,12 @@ use super::change::{SealedPatch, WebhookPatch};
 use super::{WebhookError, WebhookRegistry};
 use crate::domain::{
     AddedHeader, AddedHeaderName, Authorization, ED25519_PREFIX, HMAC_PREFIX, PUBLIC_PREFIX, SealedAuthorization, SealedHeader,
-    Secret, Signing, StoredKey, Timestamp, Webhook, WebhookId,
+    Secret, Seed, Signing, StoredKey, Timestamp, Webhook, WebhookId,
 };
 use crate::seal::{Purpose, UnsealError};
 
-/// Random bytes of a symmetric secret; Standard Webhooks asks for 24 to 64.
-const HMAC_BYTES: usize = 32;
-
-/// Bytes of an ed25519 private key, and of a public one.
-const ED25519_BYTES: usize = 32;
+/// Random bytes of a symmetric secret, of which Standard Webhooks asks for 24 to 64, and bytes of an ed25519 private key.
+const KEY_BYTES: usize = 32;
 
 /// A new key, in the open.
 #[derive(Debug, Clone)]
@@ -33,12 +30,14 @@ pub(super) struct NewKey {
 impl NewKey {
     /// A random one.
     pub(super) fn random(kind: Signing) -> Self {
+        Self::grown(kind, &random_bytes())
+    }
+
+    /// The one that grows from `bytes`, which nobody else knows.
+    fn grown(kind: Signing, bytes: &[u8; KEY_BYTES]) -> Self {
         match kind {
-            Signing::Hmac => {
-                let bytes = random_bytes::<HMAC_BYTES>();
-                Self::symmetric(Secret::new(format!("{HMAC_PREFIX}{}", STANDARD.encode(bytes.as_slice()))))
-            }
-            Signing::Ed25519 => Self::ed25519(&random_bytes()),
+            Signing::Hmac => Self::symmetric(Secret::new(format!("{HMAC_PREFIX}{}", STANDARD.encode(bytes)))),
+            Signing::Ed25519 => Self::ed25519(bytes),
         }
     }
 
@@ -48,10 +47,10 @@ impl NewKey {
     }
 
     /// The key that grows from `seed`, written as Standard Webhooks does: private part, then public part.
-    fn ed25519(seed: &[u8; ED25519_BYTES]) -> Self {
+    fn ed25519(seed: &[u8; KEY_BYTES]) -> Self {
         let pair = Ed25519KeyPair::from_seed_unchecked(seed).expect("any 32 bytes are a seed");
         let public = pair.public_key().as_ref();
-        let mut both = Zeroizing::new(Vec::with_capacity(2 * ED25519_BYTES));
+        let mut both = Zeroizing::new(Vec::with_capacity(2 * KEY_BYTES));
         both.extend_from_slice(seed);
         both.extend_from_slice(public);
         let secret = Secret::new(format!("{ED25519_PREFIX}{}", STANDARD.encode(both.as_slice())));
@@ -59,8 +58,8 @@ impl NewKey {
     }
 }
 
-fn random_bytes<const COUNT: usize>() -> Zeroizing<[u8; COUNT]> {
-    let mut bytes = Zeroizing::new([0; COUNT]);
+fn random_bytes() -> Zeroizing<[u8; KEY_BYTES]> {
+    let mut bytes = Zeroizing::new([0; KEY_BYTES]);
     getrandom::fill(bytes.as_mut_slice()).expect("the operating system provides random numbers");
     bytes
 }
@@ -77,8 +76,10 @@ pub struct OpenKey {
 /// A rotation to be made.
 #[derive(Debug, Clone)]
 pub struct Rotation {
-    /// The secret that follows; a random one if `None`. For symmetric signatures only.
+    /// The secret that follows; if `None`, one that grows from the seed. For symmetric signatures only.
     pub secret: Option<Secret>,
+    /// Names the rotation, so that the same one made again changes nothing.
+    pub seed: Seed,
     /// How long the secrets before it go on signing.
     pub overlap: Duration,
 }
@@ -120,11 +121,12 @@ impl WebhookRegistry {
     /// newest already changes nothing, so that a call may be repeated.
     pub async fn rotate_secret(&self, id: &WebhookId, rotation: Rotation) -> Result<Arc<Webhook>, WebhookError> {
         let current = self.get(id).ok_or(WebhookError::NotFound)?;
-        let same = rotation.secret.is_some() && self.secret(&current)? == rotation.secret;
-        if same {
+        let grown = || NewKey::grown(current.signing.kind, &self.keyring.grow(Purpose::WebhookSecret, &rotation.seed));
+        let key = rotation.secret.map_or_else(grown, NewKey::symmetric);
+        let newest = current.signing.newest().map(|newest| self.keyring.unseal(Purpose::WebhookSecret, &newest.sealed));
+        if newest.transpose()?.as_ref() == Some(&key.secret) {
             return Ok(current);
         }
-        let key = rotation.secret.map_or_else(|| NewKey::random(current.signing.kind), NewKey::symmetric);
         let key = self.seal_key(&key);
         let (now, overlap) = (self.clock.now(), rotation.overlap);
         let rotated = self.change(id, |webhook| {

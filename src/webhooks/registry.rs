@@ -117,16 +117,35 @@ impl WebhookRegistry {
         Self { limit, ..self }
     }
 
+    /// Registers a webhook of `account` under this id. One that `account` has registered under it already is left as it is and
+    /// answered.
+    pub async fn create_once(&self, id: WebhookId, account: AccountId, new: NewWebhook) -> Result<Arc<Webhook>, WebhookError> {
+        let _creating = self.creating.lock().await;
+        match self.get(&id).filter(|known| known.account == account) {
+            Some(known) => Ok(known),
+            None => self.create_as(id, account, new).await.map(|(webhook, _)| webhook),
+        }
+    }
+
     /// Registers a webhook of `account` and gives it a signing secret, or a private key.
     pub async fn create(&self, account: AccountId, new: NewWebhook) -> Result<(Arc<Webhook>, Secret), WebhookError> {
         let _creating = self.creating.lock().await;
+        self.create_as(WebhookId::random(), account, new).await
+    }
+
+    async fn create_as(
+        &self,
+        id: WebhookId,
+        account: AccountId,
+        new: NewWebhook,
+    ) -> Result<(Arc<Webhook>, Secret), WebhookError> {
         if self.read().of_account(&account).count() >= self.limit {
             return Err(WebhookError::TooMany { limit: self.limit });
         }
         let key = NewKey::random(new.signing);
         let now = self.clock.now();
         let webhook = Webhook {
-            id: WebhookId::random(),
+            id,
             account,
             url: new.url.as_str().to_owned(),
             events: new.events,

@@ -7,6 +7,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::json;
 
 use crate::support::bridge::{Bridge, Scene, send};
+use crate::support::wait::eventually;
 
 #[tokio::test]
 async fn the_caller_is_told_who_they_are() {
@@ -91,7 +92,6 @@ async fn what_goes_wrong_upstream_is_a_problem_of_its_kind() {
         (RestFault::Answer { status: 403, body: wrapped, retry_after: None }, 403, "upstream_forbidden", json!("no.no")),
         (RestFault::status(404, "gone", "nowhere"), 404, "upstream_not_found", json!("gone")),
         (RestFault::status(409, "twice", "already"), 409, "upstream_conflict", json!("twice")),
-        (RestFault::too_many(7), 429, "upstream_rate_limited", json!("too.many.requests")),
         (RestFault::status(500, "oops", "oh no"), 502, "upstream_error", json!("oops")),
         (raw(503, "<html>maintenance</html>"), 502, "upstream_error", json!(null)),
         (RestFault::Answer { status: 504, body: ErrorBody::Empty, retry_after: None }, 502, "upstream_error", json!(null)),
@@ -116,9 +116,6 @@ async fn what_goes_wrong_upstream_is_a_problem_of_its_kind() {
             let answer = bridge.get(path, &scene.token).await;
             answer.assert_problem(*status, code);
             assert_eq!(answer.json()["upstreamCode"], *upstream_code, "{path} {fault:?}");
-            if *status == 429 {
-                assert_eq!(answer.header("retry-after"), "7");
-            }
         }
     }
     scene.upstream.clear_script();
@@ -129,7 +126,7 @@ async fn what_goes_wrong_upstream_is_a_problem_of_its_kind() {
 #[tokio::test]
 async fn the_first_call_of_a_token_tells_what_went_wrong_upstream() {
     for (fault, status, code) in [
-        (RestFault::too_many(7), 429, "upstream_rate_limited"),
+        (RestFault::too_many(1), 429, "upstream_rate_limited"),
         (RestFault::status(500, "oops", "oh no"), 502, "upstream_error"),
         (RestFault::Cut, 503, "upstream_unreachable"),
     ] {
@@ -140,7 +137,11 @@ async fn the_first_call_of_a_token_tells_what_went_wrong_upstream() {
         let bridge = Bridge::start(&scene.upstream).await;
         bridge.get("/me", &scene.token).await.assert_problem(status, code);
         scene.upstream.script(|script| script.rest.off());
-        let me = bridge.get("/me", &scene.token).await;
+        let me = eventually("calls that Spaces wants again", async || {
+            let me = bridge.get("/me", &scene.token).await;
+            (me.json()["code"] != "call_budget_exhausted").then_some(me)
+        })
+        .await;
         assert_eq!((me.status, &me.json()["userId"]), (StatusCode::OK, &json!(scene.ana.id)), "{}", me.text);
         bridge.stop().await;
     }

@@ -8,12 +8,14 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use reqwest::StatusCode;
+use fake_upstream::{RestFault, TokenKind};
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use spaces_bridge::domain::{Clock as _, SystemClock};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use crate::support::bridge::{Bridge, Scene};
+use crate::support::bridge::{Bridge, Scene, send};
 use crate::support::receiver::{Receiver, Reply};
 use crate::support::wait::eventually;
 
@@ -79,13 +81,31 @@ impl NodeServer {
 
     /// Lets the server close every connection in order, as on a shutdown.
     async fn close(&mut self) {
-        self.stdin.write_all(b"close\n").await.expect("to write");
+        self.command("close").await;
     }
 
     /// Kills the process, as a crash does.
     async fn kill(mut self) -> u16 {
         self.child.kill().await.expect("to kill the server");
         self.port
+    }
+
+    /// Kills the process and answers its port and the texts of all messages that it took and nobody has read yet.
+    async fn kill_and_read(mut self) -> (u16, Vec<String>) {
+        self.child.kill().await.expect("to kill the server");
+        let mut texts = Vec::new();
+        while let Some(line) = self.lines.next_line().await.expect("to read") {
+            let line: Value = serde_json::from_str(&line).expect("JSON");
+            if line["event"] == "message" {
+                texts.push(line["text"].as_str().expect("a text").to_owned());
+            }
+        }
+        (self.port, texts)
+    }
+
+    /// Tells the server to do something.
+    async fn command(&mut self, word: &str) {
+        self.stdin.write_all(format!("{word}\n").as_bytes()).await.expect("to write");
     }
 
     /// The service in front of this server.
@@ -145,6 +165,43 @@ async fn a_refused_token_is_refused_by_the_real_server() {
 }
 
 #[tokio::test]
+async fn a_fresher_token_takes_over_on_the_real_server_without_loss() {
+    let scene = Scene::new().await;
+    let Some(mut server) = NodeServer::start(json!({})).await else { return };
+    let bridge = server.bridge(&scene).await;
+    let receiver = Receiver::start(Reply::status(204)).await;
+    let (bo, ends) = (scene.bos_token(), SystemClock.now().as_millis() + 48 * 3_600_000);
+    let fresher = scene.upstream.with_world(|world| world.token_until(&scene.ana, TokenKind::Jwt, ends));
+    bridge.register(&scene.token, &receiver).await;
+    eventually("the subscription", async || {
+        let listed = bridge.session().await["spaces"].clone();
+        (listed == json!([{"spaceId": scene.space.id, "state": "subscribed"}])).then_some(())
+    })
+    .await;
+    assert_eq!(bridge.get("/me", &fresher).await.status, StatusCode::OK);
+    let mut said = 0;
+    eventually("the end of the old session", async || {
+        let answer = bridge.say(&bo, &scene.space, &format!("during {said}")).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+        said += 1;
+        let sessions = bridge.operator(Method::GET, "/sessions").await.json()["data"].clone();
+        let closed = |session: &Value| session["state"] == "closed";
+        sessions.as_array().expect("a list").iter().any(closed).then_some(())
+    })
+    .await;
+    let answer = bridge.say(&bo, &scene.space, "after").await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+    eventually("every delivery", async || (receiver.count() > said).then_some(())).await;
+    let mut texts: Vec<_> =
+        receiver.recorded().iter().map(|request| request.json()["data"]["message"]["text"].to_string()).collect();
+    texts.sort();
+    texts.dedup();
+    assert_eq!((texts.len(), receiver.count()), (said + 1, said + 1), "each once");
+    assert_eq!(server.event("disconnect").await["reason"], "client namespace disconnect");
+    bridge.stop().await;
+}
+
+#[tokio::test]
 async fn a_session_outlives_the_heartbeats_and_a_restart_of_the_real_server() {
     let scene = Scene::new().await;
     let options = |port: u16| json!({"port": port, "pingInterval": 300, "pingTimeout": 3000});
@@ -163,4 +220,66 @@ async fn a_session_outlives_the_heartbeats_and_a_restart_of_the_real_server() {
     assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
     assert_eq!(bridge.session().await["reconnects"], 1);
     bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sends_with_keys_stand_once_on_the_real_server_whatever_happens_to_its_connections() {
+    const SENDS: usize = 60;
+    let scene = Scene::new().await;
+    // The history is closed, so what is in doubt stays in doubt and is not sent again.
+    scene.upstream.script(|script| {
+        for history in ["/api/activitiesrecord/messages", "/api/spaces/*/messages/query"] {
+            script.rest.on(history).always(RestFault::status(403, "forbidden", "not for you"));
+        }
+    });
+    let options = |port: u16| json!({"port": port, "pingInterval": 300, "pingTimeout": 3000, "tellMessages": true});
+    let Some(mut server) = NodeServer::start(options(0)).await else { return };
+    let url = format!("http://127.0.0.1:{}", server.port).parse().expect("an address");
+    let bridge = Bridge::start_with(&scene.upstream, |config| {
+        config.upstream.socket_url = Some(url);
+        config.upstream.rest_fallback_seconds = 0;
+        config.session.longest_wait_seconds = 1;
+        config.outbox.confirm_seconds = 1;
+        config.outbox.settle_seconds = 1;
+        config.outbox.silence_seconds = 2;
+        config.outbox.doubt_seconds = 2;
+    })
+    .await;
+    let (mut calls, mut stored) = (Vec::new(), Vec::new());
+    for number in 0..SENDS {
+        let path = format!("/spaces/{}/messages", scene.space.as_ref());
+        let request = bridge.request(Method::POST, &path, &scene.token).header("prefer", "wait=60");
+        let request =
+            request.header("idempotency-key", format!("key-{number}")).json(&json!({"text": format!("message {number}")}));
+        calls.push(tokio::spawn(send(request)));
+        match number % 15 {
+            4 => server.command("cut").await,
+            9 => server.command("kick").await,
+            14 => {
+                let (port, messages) = server.kill_and_read().await;
+                stored.extend(messages);
+                server = NodeServer::start(options(port)).await.expect("it started before");
+            }
+            // So that the blows fall on messages at every step of their way.
+            _ => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    }
+    let mut confirmed = Vec::new();
+    for (number, call) in calls.into_iter().enumerate() {
+        let answer = call.await.expect("an answer");
+        match answer.status {
+            StatusCode::CREATED => confirmed.push(format!("message {number}")),
+            StatusCode::ACCEPTED => {}
+            _ => panic!("{}", answer.text),
+        }
+    }
+    assert_eq!(bridge.session().await["state"], "online");
+    bridge.stop().await;
+    stored.extend(server.kill_and_read().await.1);
+    let times = |text: &String| stored.iter().filter(|stored| *stored == text).count();
+    assert!(stored.iter().all(|text| times(text) == 1), "a message stands twice: {stored:?}");
+    assert!(
+        !confirmed.is_empty() && confirmed.iter().all(|text| times(text) == 1),
+        "{confirmed:?} are confirmed, stored: {stored:?}"
+    );
 }

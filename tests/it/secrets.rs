@@ -58,6 +58,23 @@ async fn add_hidden_headers(service: &Service, token: &str, webhook: &str) -> St
     changed.text
 }
 
+/// Makes a bridge key for the account of `token`, and uses it.
+async fn bridge_key(service: &Service, token: &str) -> String {
+    let account = service.get("/me", token).await.json()["account"].as_str().expect("an account").to_owned();
+    let operators = service.request(Method::POST, &format!("/accounts/{account}/keys"), &format!("Bearer {ADMIN_KEY}"));
+    let made = send(operators.json(&json!({"name": "a system", "scopes": ["read"]}))).await.json();
+    let key = made["key"].as_str().expect("a key").to_owned();
+    assert_eq!(send(service.request(Method::GET, "/events", &format!("Bearer {key}"))).await.status, 200);
+    key
+}
+
+/// A new secret of `webhook`, by a call whose answer is kept for who makes it again.
+async fn rotated_secret(service: &Service, token: &str, webhook: &str) -> String {
+    let rotation = service.request(Method::POST, &format!("/webhooks/{webhook}/rotate-secret"), &format!("jwt {token}"));
+    let rotated = send(rotation.header("idempotency-key", "rotate")).await.json();
+    rotated["secret"].as_str().expect("a secret").to_owned()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_in_logs_metrics_answers_or_files() {
     let upstream = FakeUpstream::start(Options::default()).await.expect("a fake upstream");
@@ -84,8 +101,9 @@ async fn no_secret_is_in_logs_metrics_answers_or_files() {
     let again = upstream.wait_until(Duration::from_secs(30), |seen| seen.opened_with(&token) == 2);
     again.await.expect("the session comes back");
 
-    let odd = "an-odd-token-ö-that-nobody-should-see";
-    let unknown = "made.up.token-that-nobody-should-see";
+    let (key, rotated) = (bridge_key(&service, &token).await, rotated_secret(&service, &token, &webhook).await);
+
+    let (odd, unknown) = ("an-odd-token-ö-that-nobody-should-see", "made.up.token-that-nobody-should-see");
     let authorizations = [
         ("own", format!("jwt {token}")),
         ("oauth", format!("Bearer {oauth}")),
@@ -97,6 +115,9 @@ async fn no_secret_is_in_logs_metrics_answers_or_files() {
         ("odd", format!("Bearer {odd}")),
         ("operator", format!("Bearer {ADMIN_KEY}")),
         ("almost the operator", format!("Bearer {ADMIN_KEY}x")),
+        ("bridge key", format!("Bearer {key}")),
+        ("almost a bridge key", format!("Bearer {key}x")),
+        ("bridge key as jwt", format!("jwt {key}")),
         ("operator as jwt", format!("jwt {ADMIN_KEY}")),
     ];
     let paths = ["/me", "/spaces", "/sessions", "/webhooks", "/subscriptions", "/nothing"].map(str::to_owned);
@@ -149,6 +170,8 @@ async fn no_secret_is_in_logs_metrics_answers_or_files() {
         ("the unknown token", unknown),
         ("the odd token", odd),
         ("the signing secret", &secret),
+        ("the next signing secret", &rotated),
+        ("the bridge key", &key),
         ("the admin key", ADMIN_KEY),
         ("the password in a URL", "hidden-password"),
         ("a header's value", "hidden-header-value"),
@@ -161,8 +184,8 @@ async fn no_secret_is_in_logs_metrics_answers_or_files() {
     for part in token.split('.').skip(1) {
         evidence.assert_without("a part of the token", part.as_bytes());
     }
-    let key = STANDARD.decode(secret.strip_prefix("whsec_").expect("a prefix")).expect("base64");
-    evidence.assert_without("the signing key", &key);
+    evidence
+        .assert_without("the signing key", &STANDARD.decode(secret.strip_prefix("whsec_").expect("a prefix")).expect("base64"));
 }
 
 #[cfg(target_os = "linux")]

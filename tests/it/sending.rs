@@ -318,7 +318,14 @@ async fn a_connection_cut_in_the_middle_of_a_send_never_posts_twice() {
             assert_eq!(next.status, StatusCode::CREATED, "{fault:?}: {}", next.text);
             let expected: &[&str] = if stored { &["warm-up", "doubtful", "after"] } else { &["warm-up", "after"] };
             assert_eq!(scene.texts(), expected, "{fault:?}");
-            assert_eq!(bridge.get(answer.header("location"), &scene.token).await.json()["status"], "unconfirmed");
+            // What Spaces stored is found in the history; of what it did not, nothing can be known.
+            let known = if stored { "confirmed" } else { "unconfirmed" };
+            eventually(known, async || {
+                let session = bridge.session().await;
+                let record = bridge.get(answer.header("location"), &scene.token).await.json();
+                (session["recovery"]["spacesLeft"] == 0 && record["status"] == known).then_some(())
+            })
+            .await;
             bridge.stop().await;
         }
     }
@@ -454,29 +461,10 @@ async fn a_message_that_spaces_would_not_take_is_refused_with_both_sizes() {
 }
 
 #[tokio::test]
-async fn a_used_up_budget_is_told_with_the_time_until_there_is_more() {
-    let scene = Scene::new().await;
-    let bridge = Bridge::start_with(&scene.upstream, |config| config.upstream.emits_per_minute = 3).await;
-    for text in ["one", "two"] {
-        assert_eq!(bridge.say(&scene.token, &scene.space, text).await.status, StatusCode::CREATED);
-    }
-    let answer = bridge.say_within(1, &scene.token, &scene.space, "three").await;
-    answer.assert_problem(429, "emit_budget_exhausted");
-    let seconds: u64 = answer.header("retry-after").parse().expect("seconds");
-    assert!((1..=20).contains(&seconds), "{seconds}");
-    assert_eq!(bridge.session().await["emitBudget"], 0);
-    // The next one goes when the budget allows it; the one given up never does.
-    let answer = bridge.say_within(60, &scene.token, &scene.space, "four").await;
-    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
-    assert_eq!(scene.texts(), ["one", "two", "four"]);
-    bridge.stop().await;
-}
-
-#[tokio::test]
 async fn a_subscription_that_the_budget_holds_is_told_so_too() {
     let scene = Scene::new().await;
     let other = scene.upstream.space("Other", &[&scene.ana]);
-    let bridge = Bridge::start_with(&scene.upstream, |config| config.upstream.emits_per_minute = 1).await;
+    let bridge = Bridge::start_with(&scene.upstream, |config| config.upstream.emits_per_minute = Some(1)).await;
     let path = |space: &str| format!("/spaces/{space}/subscription");
     assert_eq!(bridge.put(&path(scene.space.as_ref()), &scene.token).await.status, StatusCode::OK);
     for answer in [
@@ -486,7 +474,7 @@ async fn a_subscription_that_the_budget_holds_is_told_so_too() {
     ] {
         answer.assert_problem(429, "emit_budget_exhausted");
         let seconds: u64 = answer.header("retry-after").parse().expect("seconds");
-        assert!((1..=60).contains(&seconds), "{seconds}");
+        assert!((1..=62).contains(&seconds), "{seconds}");
     }
     assert_eq!(scene.upstream.seen(Seen::emits_total), 1);
     bridge.stop().await;
@@ -622,13 +610,18 @@ async fn direct_messages_that_spaces_does_not_allow_are_clear_problems() {
         assert_eq!(answer.json()["upstreamCode"], upstream_code, "{path}");
     }
     scene.upstream.script(|script| {
-        script.rest.on("/api/spaces/direct/**").next(1, RestFault::too_many(9)).next(1, RestFault::status(500, "x", "y"));
+        script.rest.on("/api/spaces/direct/**").next(1, RestFault::too_many(1)).next(1, RestFault::status(500, "x", "y"));
     });
     let path = format!("/direct/user/{}", scene.bo.id);
     let limited = bridge.post(&path, &scene.token, &json!({"text": "hi"})).await;
     limited.assert_problem(429, "upstream_rate_limited");
-    assert_eq!(limited.header("retry-after"), "9");
-    bridge.post(&path, &scene.token, &json!({"text": "hi"})).await.assert_problem(502, "upstream_error");
+    assert_eq!(limited.header("retry-after"), "1");
+    let next = eventually("calls that Spaces wants again", async || {
+        let answer = bridge.post(&path, &scene.token, &json!({"text": "hi"})).await;
+        (answer.json()["code"] != "call_budget_exhausted").then_some(answer)
+    })
+    .await;
+    next.assert_problem(502, "upstream_error");
     assert_eq!(scene.upstream.seen(|seen| seen.sends().len()), 0);
     let answer = bridge.post(&path, &scene.token, &json!({"text": "hi"})).await;
     assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);

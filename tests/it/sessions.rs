@@ -109,7 +109,11 @@ async fn a_token_that_is_turned_away_without_a_word_is_refused_after_three_tries
             script.refuse.always(shape.clone());
             script.rest.on("/api/users/me").always(RestFault::Hang);
         });
-        let bridge = Bridge::start_with(&scene.upstream, |config| config.upstream.connect_timeout_seconds = 1).await;
+        let bridge = Bridge::start_with(&scene.upstream, |config| {
+            config.upstream.connect_timeout_seconds = 1;
+            config.upstream.rest_fallback_seconds = 0;
+        })
+        .await;
         for _ in 0..2 {
             bridge.say_within(60, &scene.token, &scene.space, "let me in").await.assert_problem(401, "token_refused");
         }

@@ -13,6 +13,7 @@
 //   rootMiddleware  milliseconds that a middleware of the root namespace takes (0: none)
 //   spaces          ids that may be subscribed to; without it every id may
 //   maxBytes        largest message that the server takes
+//   tellMessages    whether to print a line for each message that is taken
 'use strict';
 
 const http = require('http');
@@ -110,6 +111,7 @@ chat.on('connection', (socket) => {
       return socket.emit('SEND_MESSAGE_FAILED', { ...message, error: 'app.event.channel.subscription.required' });
     }
     messages += 1;
+    if (options.tellMessages) print({ event: 'message', text: message.content.bodyText });
     const { loopbackMetadata, ...shared } = message;
     const complete = {
       ...shared,
@@ -144,7 +146,7 @@ chat.on('connection', (socket) => {
     for (let index = 0; index < count; index += 1) socket.emit('burst', index);
   });
   socket.on('kick', (whole) => socket.disconnect(Boolean(whole)));
-  socket.on('cut', () => (socket.conn.transport.socket._socket || socket.conn.transport.socket).destroy());
+  socket.on('cut', () => cut(socket));
   socket.on('freeze', () => {
     const stream = socket.conn.transport.socket._socket;
     stream.pause();
@@ -156,9 +158,14 @@ server.listen(options.port || 0, '127.0.0.1', () => {
   print({ port: server.address().port, version: require(`${PACKAGES[version]}/package.json`).version });
 });
 
+const cut = (socket) => (socket.conn.transport.socket._socket || socket.conn.transport.socket).destroy();
+const everybody = () => (version === '4' ? [...chat.sockets.values()] : Object.values(chat.connected));
+
 // Commands from the test, one word a line.
 const commands = readline.createInterface({ input: process.stdin });
 commands.on('line', (line) => {
   if (line === 'close') io.close();
+  if (line === 'cut') everybody().forEach(cut);
+  if (line === 'kick') everybody().forEach((socket) => socket.disconnect(false));
 });
 commands.on('close', () => process.exit(0));

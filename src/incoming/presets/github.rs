@@ -85,7 +85,8 @@ fn push(place: Html, body: &Value, who: &str) -> Html {
     }
     let (count, noun) = (commits.len(), if commits.len() == 1 { "commit" } else { "commits" });
     let forced = if is("forced") { "force-pushed" } else { "pushed" };
-    let mut html = linked(place.text(&format!(" {who} {forced} ")), body, "/compare", &format!("{count} {noun}")).text(" to ").code(name);
+    let mut html =
+        linked(place.text(&format!(" {who} {forced} ")), body, "/compare", &format!("{count} {noun}")).text(" to ").code(name);
     for commit in commits.iter().take(MAX_COMMITS) {
         let id = text(commit, "/id").map(|id| id.chars().take(7).collect::<String>()).unwrap_or_default();
         let message = first_line(text(commit, "/message").unwrap_or_default());

@@ -16,7 +16,10 @@ const MAX_TEXT: usize = 300;
 pub(super) fn render(body: &Value) -> Option<Html> {
     let kind = text(body, "/object_kind").or_else(|| text(body, "/event_name"))?;
     let place = place(body);
-    let who = text(body, "/user/name").or_else(|| text(body, "/user_name")).or_else(|| text(body, "/user/username")).unwrap_or("someone");
+    let who = text(body, "/user/name")
+        .or_else(|| text(body, "/user_name"))
+        .or_else(|| text(body, "/user/username"))
+        .unwrap_or("someone");
     let action = text(body, "/object_attributes/action").unwrap_or("changed");
     Some(match kind {
         "push" => push(place, body, who, "branch"),
@@ -26,7 +29,8 @@ pub(super) fn render(body: &Value) -> Option<Html> {
         "note" => note(place, body, who),
         "pipeline" => {
             let id = shown(body, "/object_attributes/id").unwrap_or_default();
-            let address = if text(body, "/object_attributes/url").is_some() { "/object_attributes/url" } else { "/project/web_url" };
+            let address =
+                if text(body, "/object_attributes/url").is_some() { "/object_attributes/url" } else { "/project/web_url" };
             let html = linked(place.text(" pipeline "), body, address, &format!("#{id}"));
             outcome(html, body, "/object_attributes/status", "/object_attributes/ref")
         }

@@ -26,7 +26,8 @@ pub(super) fn render(posted: Posted<'_>) -> Option<Html> {
     if let Some(issue_data) = body.pointer("/data/issue") {
         let id = text(issue_data, "/shortId").map(|id| format!("{id} ")).unwrap_or_default();
         let place = text(issue_data, "/project/slug").map(|slug| format!("[{slug}] ")).unwrap_or_default();
-        let html = Html::new().text(&format!("{place}issue {id}{action}: ")).html(&issue(issue_data, &["/web_url", "/permalink"]));
+        let html =
+            Html::new().text(&format!("{place}issue {id}{action}: ")).html(&issue(issue_data, &["/web_url", "/permalink"]));
         return Some(described(html, text(issue_data, "/culprit")));
     }
     if let Some(error) = body.pointer("/data/error") {

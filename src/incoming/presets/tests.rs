@@ -77,15 +77,8 @@ fn what_is_not_the_products_is_not_taken_for_it() {
     }
 }
 
-const ALL: [Preset; 7] = [
-    Preset::Grafana,
-    Preset::Alertmanager,
-    Preset::Github,
-    Preset::Gitlab,
-    Preset::Jenkins,
-    Preset::Sentry,
-    Preset::UptimeKuma,
-];
+const ALL: [Preset; 7] =
+    [Preset::Grafana, Preset::Alertmanager, Preset::Github, Preset::Gitlab, Preset::Jenkins, Preset::Sentry, Preset::UptimeKuma];
 
 /// A known payload in which one value somewhere is another one.
 fn damaged() -> impl Strategy<Value = Value> {

@@ -9,7 +9,9 @@ pub(super) fn render(body: &Value) -> Option<Html> {
     let message = text(body, "/msg");
     let Some(status) = body.pointer("/heartbeat/status").and_then(Value::as_i64) else {
         // A test, or news of a certificate: words alone.
-        return message.filter(|_| body.get("heartbeat").is_some() || body.get("monitor").is_some()).map(|words| Html::new().text(words));
+        return message
+            .filter(|_| body.get("heartbeat").is_some() || body.get("monitor").is_some())
+            .map(|words| Html::new().text(words));
     };
     let state = match status {
         0 => "DOWN",

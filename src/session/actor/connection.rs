@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::info;
 
-use super::{End, SessionActor};
+use super::SessionActor;
 use crate::domain::SessionState;
 use crate::session::link::{AfterFailure, Link, LinkStep, class_name};
 
@@ -24,10 +24,18 @@ impl SessionActor {
         match step {
             LinkStep::Connected(socket) => {
                 self.link = Link::online(*socket);
+                self.limit_until(None);
+                if let Some(account) = self.account() {
+                    self.shared.serving.note_success(&account);
+                }
                 if self.health.connected(Instant::now()) {
                     self.shared.metrics.reconnects.inc();
                     self.status.send_modify(|status| status.reconnects += 1);
+                    self.list_after_gap();
                 }
+                self.on_new_connection();
+                let answers_known = self.shared.probes_are_answered.load(std::sync::atomic::Ordering::Relaxed);
+                self.liveness.connected(answers_known, Instant::now());
                 self.channels.retry_refused();
                 self.channels_changed = true;
                 self.news.connected();
@@ -41,12 +49,8 @@ impl SessionActor {
                 self.after_failure(after, error.to_string());
             }
             LinkStep::Lost(disconnect) => {
-                let now = Instant::now();
-                self.lose_pending(now);
-                self.channels.connection_lost();
-                self.channels_changed = true;
-                let (after, reason) = (self.health.lost(&disconnect, now), disconnect.to_string());
-                self.news.lost(&reason);
+                let (after, reason) = (self.health.lost(&disconnect, Instant::now()), disconnect.to_string());
+                self.forget_connection(&reason);
                 self.after_failure(after, reason);
             }
         }
@@ -61,13 +65,65 @@ impl SessionActor {
 
     pub(super) fn after_failure(&mut self, after: AfterFailure, reason: String) {
         match after {
-            AfterFailure::Refused => self.end = Some(End::Refused(reason)),
-            AfterFailure::Retry(delay) => {
-                info!(delay_ms = delay.as_millis(), reason, "session `{}` has no connection and tries again", self.id);
-                self.link = self.connect(delay);
-                let state = if self.health.was_online() { SessionState::Reconnecting } else { SessionState::Connecting };
-                self.set_state(state, Some(reason));
+            AfterFailure::Refused => self.on_refused(reason),
+            AfterFailure::Retry(delay) => self.try_again(delay, reason),
+            AfterFailure::Doubt(delay) => {
+                self.try_again(delay, reason);
+                self.verify();
+            }
+            AfterFailure::Limited(delay) => {
+                self.try_again(delay, format!("Spaces lets this user have no further connection: {reason}"));
+                self.limit_until(Some(Instant::now() + delay));
             }
         }
+    }
+
+    fn try_again(&mut self, delay: Duration, reason: String) {
+        info!(delay_ms = delay.as_millis(), reason, "session `{}` has no connection and tries again", self.id);
+        self.link = self.connect(delay);
+        self.limit_until(None);
+        let state = if self.health.was_online() { SessionState::Reconnecting } else { SessionState::Connecting };
+        self.set_state(state, Some(reason));
+    }
+
+    pub(super) fn limit_until(&self, until: Option<Instant>) {
+        self.status.send_if_modified(|status| std::mem::replace(&mut status.limited_until, until) != until);
+    }
+
+    /// Gives up the connection, if there is one. Answers it, to be closed.
+    pub(super) fn disconnect(&mut self, reason: &str) -> Link {
+        if self.link.is_online() {
+            self.forget_connection(reason);
+        }
+        std::mem::replace(&mut self.link, Link::idle())
+    }
+
+    /// Forgets what was true of the connection that is gone.
+    fn forget_connection(&mut self, reason: &str) {
+        self.lose_pending(Instant::now());
+        self.channels.connection_lost();
+        self.on_connection_lost();
+        self.liveness.disconnected();
+        self.channels_changed = true;
+        self.news.lost(reason);
+    }
+
+    /// Gives up the connection, if there is one, and makes another at once.
+    pub(super) fn restart(&mut self) {
+        let (now, reason) = (Instant::now(), "a restart was asked for");
+        info!("session `{}` is restarted", self.id);
+        if self.renewal.is_under_way() {
+            return self.renewal.hurry(now);
+        }
+        let mut before = self.disconnect(reason);
+        let (shared, credential) = (Arc::clone(&self.shared), self.credential.clone());
+        self.link = Link::connecting(async move {
+            before.close().await;
+            shared.limiter.slot().await;
+            shared.connector.connect(&credential).await
+        });
+        self.limit_until(None);
+        let state = if self.health.was_online() { SessionState::Reconnecting } else { SessionState::Connecting };
+        self.set_state(state, Some(reason.to_owned()));
     }
 }

@@ -26,6 +26,7 @@ impl SessionActor {
         let state = match &end {
             End::Refused(reason) => {
                 warn!(reason, "Spaces refused the token of session `{}`", self.id);
+                self.shared.metrics.auth_failures.inc();
                 self.set_state(SessionState::AuthFailed, Some(reason.clone()));
                 SessionState::AuthFailed
             }
@@ -35,11 +36,15 @@ impl SessionActor {
                 SessionState::Closed
             }
         };
+        self.drop_handover(state);
         self.commands.close();
         self.answer_all(&end);
         self.lose_pending(Instant::now());
+        self.end_look_ups();
+        self.release_held();
         self.tell_end(&end);
         self.append_last().await;
+        self.end_recovery().await;
         self.end_jobs().await;
         self.link.close().await;
         if state == SessionState::Closed {
@@ -54,6 +59,10 @@ impl SessionActor {
         }
         // Whoever still managed to ask is answered after the state says why.
         self.answer_all(&end);
+        let identity = self.status.borrow().identity.clone();
+        if let Some(identity) = identity.filter(|_| state == SessionState::AuthFailed) {
+            self.shared.bequeath(identity, &self.id).await;
+        }
     }
 
     pub(super) fn answer_all(&mut self, end: &End) {
@@ -61,7 +70,7 @@ impl SessionActor {
             End::Refused(reason) => SessionError::AuthFailed { detail: reason.clone() },
             End::Closed(_) => SessionError::Closed,
         };
-        for send in self.queue.drain(..) {
+        for send in self.queue.take_all() {
             // The caller may have gone.
             let _ = send.reply.send(Err(error()));
         }
@@ -70,7 +79,12 @@ impl SessionActor {
                 Command::Send { reply, .. } => drop(reply.send(Err(error()))),
                 Command::Subscribe { reply, .. } | Command::Explain { reply, .. } => drop(reply.send(Err(error()))),
                 Command::StopWaiting { reference, reply } => drop(reply.send(self.stop_waiting(&reference))),
-                Command::InterestChanged | Command::Close(_) => {}
+                Command::InterestChanged
+                | Command::Serve(_)
+                | Command::Retire
+                | Command::Restart
+                | Command::Wish(..)
+                | Command::Close(_) => {}
             }
         }
     }

@@ -1,16 +1,20 @@
 //! What arrives: echoes settle sends, everything goes into the log, refusals find their send.
 
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::{End, QueuedSend, SessionActor};
-use crate::domain::{ClosedReason, Timestamp};
+use crate::domain::{AccountId, ClosedReason, Timestamp};
 use crate::event_log::LoggedEvent;
-use crate::send_log::SendStatus;
+use crate::send_log::{SendFailure, SendStatus};
 use crate::session::inbox::{AppendStep, Confirm, Entry};
+use crate::session::own_sends::Whose;
 use crate::session::pending::{PendingSend, Trace};
 use crate::session::types::{Confirmed, SessionError};
-use crate::upstream::{Circumstances, LOOPBACK_BRIDGE, ReceivedMessage, Refusal, RefusedMessage, SocketEvent, normalise};
+use crate::upstream::{
+    Circumstances, LOOPBACK_BRIDGE, ReceivedMessage, Refusal, RefusedMessage, SocketEvent, normalise, plain_text,
+};
 
 /// What a message is the echo of.
 pub(super) enum Echo {
@@ -20,17 +24,23 @@ pub(super) enum Echo {
     Late,
     /// A send whose caller waits.
     Awaited(Confirm),
+    /// A send of another session of the same account, which tells its caller itself.
+    Sibling,
 }
 
 impl SessionActor {
     pub(super) fn on_event(&mut self, event: SocketEvent) {
+        self.on_heard();
         match event {
             SocketEvent::Message(raw) => self.on_message(raw),
             SocketEvent::SendFailed(raw) => self.on_send_failed(&raw),
             SocketEvent::Subscribed(space) => {
                 self.channels.confirmed(&space);
                 self.channels_changed = true;
+                self.on_subscribed(&space);
+                self.liveness.subscribed(&space, self.shared.clock.now());
             }
+            SocketEvent::SubscribeFailed { space: None, .. } if self.liveness.take_refusal() => self.on_probe_refused(),
             SocketEvent::SubscribeFailed { space, refusal } => self.on_subscription_refused(space, refusal),
             SocketEvent::Activity(kind, raw) => self.on_activity(kind, &raw),
             SocketEvent::Other => {}
@@ -55,13 +65,20 @@ impl SessionActor {
     pub(super) fn take_message(&mut self, raw: &RawValue, received_at: Timestamp) {
         let Ok(message) = serde_json::from_str::<ReceivedMessage<'_>>(raw.get()) else { return self.unreadable() };
         let Some(account) = self.account() else { return };
+        if self.look_up_first(&message, raw, received_at) {
+            return;
+        }
         let echo = self.settle(&message, raw);
-        let own = !matches!(echo, Echo::Foreign) || is_own(&message);
+        self.note_own_id(&message);
+        if let Some(id) = message.id.as_deref() {
+            self.liveness.saw(id, received_at);
+        }
+        let own = !matches!(echo, Echo::Foreign) || is_own(&message) || self.is_known_own(&account, &message);
         let direct = message.topic_id.as_deref().is_some_and(|space| self.is_direct(space));
         let circumstances = Circumstances { account: &account, own, recovered: false, direct, received_at };
         let confirm = match echo {
             Echo::Awaited(confirm) => Some(confirm),
-            Echo::Late | Echo::Foreign => None,
+            Echo::Late | Echo::Foreign | Echo::Sibling => None,
         };
         let Ok(event) = normalise(&message, raw, circumstances) else {
             if let Some(confirm) = confirm {
@@ -79,8 +96,14 @@ impl SessionActor {
             occurred_at: event.occurred_at,
             body: event.body,
         };
+        self.notice_direct(&event);
         let confirm = confirm.and_then(|confirm| self.confirm_unless_delivered(&event, confirm));
-        self.inbox.push(Entry { event, confirm });
+        self.admit(Entry { event, confirm, recovered: false });
+    }
+
+    /// Whether the bridge sent it over REST, or found it in the history as its own.
+    pub(super) fn is_known_own(&self, account: &AccountId, message: &ReceivedMessage<'_>) -> bool {
+        message.id.as_deref().is_some_and(|id| self.shared.sends.is_own(account, id))
     }
 
     /// Who sent a message that nobody is to be told of learns at once that Spaces has it; else once its deliveries are durable.
@@ -95,7 +118,22 @@ impl SessionActor {
 
     /// Takes the pending send that `message` echoes, and tells whom it confirms.
     pub(super) fn settle(&mut self, message: &ReceivedMessage<'_>, raw: &RawValue) -> Echo {
+        if self.is_of_sibling(message) {
+            return Echo::Sibling;
+        }
         self.find_echoed(message).map_or(Echo::Foreign, |(id, send)| self.confirm(id, send, message, raw))
+    }
+
+    /// Whether another session of the account sent the message.
+    pub(super) fn is_of_sibling(&self, message: &ReceivedMessage<'_>) -> bool {
+        let Some(own_sends) = self.own_sends.as_ref().filter(|own_sends| !own_sends.is_alone()) else { return false };
+        let sender = message.sender.as_ref().and_then(|sender| sender.id.as_deref());
+        if message.loopback.is_some() || sender.is_none() || sender != self.user_id.as_deref() {
+            return false;
+        }
+        let (Some(id), Some(space)) = (message.id.as_deref(), message.topic_id.as_deref()) else { return false };
+        let html = message.content.as_ref().and_then(|content| content.body_text.as_deref()).unwrap_or_default();
+        own_sends.whose(space, &plain_text(html), id, Instant::now()) == Whose::Other
     }
 
     fn find_echoed<'a>(&mut self, message: &'a ReceivedMessage<'_>) -> Option<(&'a str, PendingSend)> {
@@ -118,9 +156,12 @@ impl SessionActor {
         Some((id, send))
     }
 
-    fn confirm(&self, id: &str, send: PendingSend, message: &ReceivedMessage<'_>, raw: &RawValue) -> Echo {
+    pub(super) fn confirm(&self, id: &str, send: PendingSend, message: &ReceivedMessage<'_>, raw: &RawValue) -> Echo {
         self.shared.metrics.send_latency.observe(send.accepted_at.elapsed().as_secs_f64());
         self.count_send("confirmed");
+        if let Some(own_sends) = &self.own_sends {
+            own_sends.echoed(send.message.space.as_str(), &send.message.plain_text, id, is_own(message));
+        }
         let created_at = message.created.as_deref().and_then(Timestamp::parse);
         let confirmed = Confirmed { id: id.to_owned(), created_at, message: raw.to_owned() };
         if let Some(reply) = send.reply {
@@ -154,10 +195,8 @@ impl SessionActor {
         match send.reply {
             Some(reply) if refusal.wants_subscription() && !send.resent => {
                 self.channels.lost(&send.message.space);
-                let again = QueuedSend { message: send.message, reply, accepted_at: send.accepted_at, resent: true };
-                // Others may have come back before it, and what was accepted later waits already.
-                let later = self.queue.iter().position(|send| send.accepted_at > again.accepted_at);
-                self.queue.insert(later.unwrap_or(self.queue.len()), again);
+                self.recovery.lost(&send.message.space, Instant::now());
+                self.queue.push(QueuedSend { message: send.message, reply, accepted_at: send.accepted_at, resent: true });
             }
             Some(reply) => {
                 self.count_send("refused");
@@ -167,7 +206,10 @@ impl SessionActor {
             None => {
                 self.count_send("refused");
                 self.tell_failed(&send.message, &refusal);
-                self.record(&send.message, SendStatus::Failed { code: refusal.code, message: refusal.message });
+                self.record(
+                    &send.message,
+                    SendStatus::Failed { kind: SendFailure::MessageRefused, code: refusal.code, message: refusal.message },
+                );
             }
         }
     }
@@ -180,6 +222,7 @@ impl SessionActor {
     pub(super) fn on_append(&mut self, step: AppendStep) {
         match step {
             AppendStep::Durable => {
+                self.note_durable();
                 if self.status.borrow().store_failing_since.is_some() {
                     info!("the store takes the events of session `{}` again", self.id);
                     self.status.send_modify(|status| status.store_failing_since = None);
@@ -198,6 +241,6 @@ impl SessionActor {
 }
 
 /// Whether the bridge sent it over this connection.
-fn is_own(message: &ReceivedMessage<'_>) -> bool {
+pub(super) fn is_own(message: &ReceivedMessage<'_>) -> bool {
     message.loopback.as_ref().is_some_and(|loopback| loopback.bridge.as_deref() == Some(LOOPBACK_BRIDGE))
 }

@@ -38,15 +38,19 @@ impl SessionActor {
         let Some(account) = self.account() else { return };
         let session_id = self.id.clone();
         let event = match end {
+            // The session that serves the account lives on, and the account hears of that one.
+            End::Refused(_) if self.is_spare() => return,
+            // Two sessions may end over one failed renewal.
+            End::Refused(_) if self.shared.tokens.manages(&account) && !self.shared.serving.tell_failure(&account) => return,
             End::Refused(reason) => SystemEvent::SessionAuthFailed { session_id, reason: reason.clone() },
-            // Whoever owns the session now tells of it.
-            End::Closed(ClosedReason::Fenced) => return,
+            // Whoever owns the session now, or serves the account, tells of it.
+            End::Closed(ClosedReason::Fenced | ClosedReason::HandedOver) => return,
             End::Closed(reason) => {
                 let Some(lost_connections) = self.news.take_end() else { return };
                 let cause = match reason {
                     ClosedReason::Idle => "idle",
                     ClosedReason::Requested => "requested",
-                    ClosedReason::Shutdown | ClosedReason::Fenced => "shutdown",
+                    ClosedReason::Shutdown | ClosedReason::Fenced | ClosedReason::HandedOver => "shutdown",
                 };
                 SystemEvent::SessionDisconnected { session_id, cause, reason: None, lost_connections }
             }
@@ -67,9 +71,9 @@ impl SessionActor {
         self.tell(account, &event);
     }
 
-    fn tell(&mut self, account: AccountId, event: &SystemEvent) {
+    pub(super) fn tell(&mut self, account: AccountId, event: &SystemEvent) {
         let event = event.happened(account, self.shared.clock.now());
-        self.inbox.push(Entry { event, confirm: None });
+        self.inbox.push(Entry { event, confirm: None, recovered: false });
     }
 
     /// Presence and media go into the log only if a webhook asks for them: they are frequent, and few want them.
@@ -94,7 +98,7 @@ impl SessionActor {
             body: event.body,
         };
         if self.shared.event_log.may_have_targets(&event) {
-            self.inbox.push(Entry { event, confirm: None });
+            self.inbox.push(Entry { event, confirm: None, recovered: false });
         }
     }
 }

@@ -10,11 +10,13 @@ use tracing::{debug, warn};
 
 use super::{End, Job, QueuedSend, SessionActor};
 use crate::domain::{AccountId, MessageRef, SpaceId};
+use crate::governor::EmitClass;
 use crate::send_log::{SendRecord, SendStatus};
 use crate::session::channels::Readiness;
 use crate::session::handle::{Command, NOT_CONNECTED_RETRY, Waiting};
 use crate::session::pending::Reply;
-use crate::session::types::{OutgoingMessage, SessionError};
+use crate::session::types::{OutgoingMessage, SendClass, SessionError};
+use crate::upstream::Refusal;
 
 /// Tries to record the outcome of a send that nobody waits for, and the wait between them.
 const RECORD_TRIES: u32 = 5;
@@ -22,6 +24,9 @@ const RECORD_AGAIN: Duration = Duration::from_secs(2);
 
 /// Emitted sends that may wait for their echo at a time.
 const MAX_PENDING: usize = 1024;
+
+/// How often a session that waits for the budget looks whether there is more of it than was to be expected.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Sends that may wait for the connection, a subscription or the budget; a caller beyond that is told `Busy`.
 const SEND_QUEUE: usize = 256;
@@ -41,6 +46,10 @@ impl SessionActor {
                 let _ = reply.send(if ready { Ok(()) } else { Err(self.what_holds(&space)) });
             }
             Command::InterestChanged => self.follow_interest(),
+            Command::Serve(identity) => self.serve(*identity),
+            Command::Retire => self.retire(),
+            Command::Restart => self.restart(),
+            Command::Wish(id, wish) => self.on_wish(id, wish),
             Command::Close(reason) => self.end = Some(End::Closed(reason)),
         }
     }
@@ -48,25 +57,44 @@ impl SessionActor {
     pub(super) fn on_send(&mut self, message: Box<OutgoingMessage>, reply: Reply) {
         let now = Instant::now();
         self.needed_at = now;
-        if self.queue.len() >= SEND_QUEUE || self.pending.waiting() >= MAX_PENDING {
+        let (size, limit) = (message.payload.len(), self.budget.governor().payload_bytes());
+        let refusal = if size > limit {
+            self.shared.metrics.limit_refusals.with_label_values(&["payload"]).inc();
+            Some(SessionError::TooLarge { size, limit })
+        } else if self.queue.len() >= SEND_QUEUE || self.pending.waiting() >= MAX_PENDING {
+            Some(SessionError::Busy { retry_after: Duration::from_secs(1) })
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
             // The caller may have gone.
-            let _ = reply.send(Err(SessionError::Busy { retry_after: Duration::from_secs(1) }));
+            let _ = reply.send(Err(refusal));
             return;
         }
-        if self.channels.want(&message.space, now).is_none() {
+        let Some(readiness) = self.channels.want(&message.space, now) else {
             let _ = reply.send(Err(SessionError::Busy { retry_after: Duration::from_mins(1) }));
             return;
+        };
+        let send = QueuedSend { message, reply, accepted_at: now, resent: false };
+        // With nobody before it, it need not stand in the queue.
+        let goes_at_once = readiness == Readiness::Ready && self.queue.is_empty() && self.link.is_online();
+        let class = send.message.class;
+        let held = if goes_at_once && self.may_emit(class, now) { self.emit(send, class) } else { Some(send) };
+        if let Some(send) = held {
+            self.queue.push(send);
         }
-        self.queue.push_back(QueuedSend { message, reply, accepted_at: now, resent: false });
     }
 
     pub(super) fn stop_waiting(&mut self, reference: &MessageRef) -> Waiting {
-        if let Some(index) = self.queue.iter().position(|send| send.message.reference == *reference) {
-            let why = self.what_holds(&self.queue[index].message.space);
-            let send = self.queue.remove(index);
+        if let Some(space) = self.queue.get(reference).map(|send| send.message.space.clone()) {
+            let why = self.what_holds(&space);
+            let send = self.queue.remove(reference);
             if send.is_some_and(|send| send.resent) {
                 // Refused once and not sent again: it is nowhere.
                 debug!("a send that Spaces wanted a subscription for was given up");
+            }
+            if matches!(why, SessionError::RateLimited { .. }) {
+                self.shared.metrics.limit_refusals.with_label_values(&["emits"]).inc();
             }
             self.count_send("not_sent");
             return Waiting::NotSent(why);
@@ -85,84 +113,137 @@ impl SessionActor {
         if !self.link.is_online() {
             let status = self.status.borrow();
             let detail = status.reason.clone().unwrap_or_else(|| format!("the session is {}", status.state.as_str()));
-            return SessionError::NotConnected { retry_after: NOT_CONNECTED_RETRY, detail };
+            return SessionError::NotConnected { retry_after: status.reconnect_after(), detail };
         }
-        let held_for = match self.channels.readiness(space) {
-            Readiness::Ready => self.budget.wait_for_message(now),
-            Readiness::Waiting | Readiness::Refused(_) if self.channels.is_asked(space) => Duration::ZERO,
-            Readiness::Waiting | Readiness::Refused(_) => self.budget.wait_for_subscription(now),
-        };
+        let class = self.queue.class_of(space).map_or(EmitClass::Subscription, EmitClass::from);
+        let is_asked = self.channels.is_asked(space);
+        let held_for = if is_asked { Duration::ZERO } else { self.budget.wait(class, now) };
         if held_for > Duration::ZERO {
-            return SessionError::RateLimited { retry_after: held_for };
+            return SessionError::RateLimited { retry_after: held_for, allowance: self.budget.allowance(now) };
         }
         let detail = "Spaces has not confirmed the subscription to the space".to_owned();
         SessionError::NotConnected { retry_after: NOT_CONNECTED_RETRY, detail }
     }
 
-    /// Emits what is queued, in order within each space, as far as connection, subscriptions and budget allow.
+    /// Emits what is queued, space by space in turn and in order within each, as far as connection, subscriptions and budget allow.
     pub(super) fn emit_queued(&mut self, now: Instant) {
         if self.queue.is_empty() || !self.link.is_online() {
             return;
         }
-        let mut held_spaces: Vec<SpaceId> = Vec::new();
-        let mut kept = VecDeque::new();
-        while let Some(send) = self.queue.pop_front() {
-            let space = &send.message.space;
-            let held = held_spaces.contains(space);
-            match if held { Readiness::Waiting } else { self.channels.readiness(space) } {
-                Readiness::Refused(refusal) => {
-                    // The caller may have gone.
-                    let _ = send.reply.send(Err(SessionError::SpaceRefused { code: refusal.code, message: refusal.message }));
-                }
-                Readiness::Ready if self.budget.take_for_message(now) => {
-                    if let Some(send) = self.emit(send) {
-                        kept.push_back(send);
-                        break;
-                    }
-                }
-                Readiness::Ready | Readiness::Waiting => {
-                    if !held {
-                        held_spaces.push(space.clone());
-                    }
-                    kept.push_back(send);
-                }
+        let (mut interactive, mut bulk, mut refused) = (VecDeque::new(), VecDeque::new(), Vec::new());
+        for (class, space) in self.queue.turns() {
+            match (self.channels.readiness(space), class) {
+                (Readiness::Ready, SendClass::Interactive) => interactive.push_back(space.clone()),
+                (Readiness::Ready, SendClass::Bulk) => bulk.push_back(space.clone()),
+                (Readiness::Refused(refusal), _) => refused.push((space.clone(), refusal)),
+                (Readiness::Waiting, _) => {}
             }
         }
-        kept.append(&mut self.queue);
-        self.queue = kept;
+        for (space, Refusal { code, message }) in refused {
+            for send in self.queue.take_space(&space) {
+                // The caller may have gone.
+                let _ = send.reply.send(Err(SessionError::SpaceRefused { code: code.clone(), message: message.clone() }));
+            }
+        }
+        while let Some(space) = interactive.pop_front()
+            && self.may_emit(SendClass::Interactive, now)
+        {
+            if !self.emit_next(&space, SendClass::Interactive) {
+                return;
+            }
+            match self.queue.class_of(&space) {
+                Some(SendClass::Interactive) => interactive.push_back(space),
+                Some(SendClass::Bulk) => bulk.push_back(space),
+                None => {}
+            }
+        }
+        while let Some(space) = bulk.pop_front()
+            && self.may_emit(SendClass::Bulk, now)
+        {
+            if !self.emit_next(&space, SendClass::Bulk) {
+                return;
+            }
+            if self.queue.contains_space(&space) {
+                bulk.push_back(space);
+            }
+        }
     }
 
-    /// Emits one send. Answers it back if the connection's own queue is full.
-    pub(super) fn emit(&mut self, send: QueuedSend) -> Option<QueuedSend> {
+    /// Takes one emit of the budget for a message.
+    fn may_emit(&mut self, class: SendClass, now: Instant) -> bool {
+        let may = self.budget.take(class.into(), now);
+        self.note_budget(may);
+        may
+    }
+
+    /// Counts that something waits for the budget, when it begins to.
+    pub(super) fn note_budget(&mut self, may: bool) {
+        if !may && !self.budget_awaited {
+            self.shared.metrics.limit_waits.with_label_values(&["emits"]).inc();
+        }
+        self.budget_awaited = !may;
+    }
+
+    /// Emits the next send of `space`, for which an emit has been taken. `false` if the connection's own queue is full.
+    fn emit_next(&mut self, space: &SpaceId, class: SendClass) -> bool {
+        let Some(send) = self.queue.pop(space) else { return true };
+        match self.emit(send, class) {
+            Some(send) => {
+                self.queue.push(send);
+                false
+            }
+            None => true,
+        }
+    }
+
+    /// Emits one send, for which an emit has been taken. Answers it back if the connection's own queue is full.
+    fn emit(&mut self, send: QueuedSend, class: SendClass) -> Option<QueuedSend> {
         match self.link.send_message(&send.message.payload) {
             Ok(()) => {
                 self.count_emit();
+                if let Some(own_sends) = &self.own_sends {
+                    own_sends.emitted(send.message.space.as_str(), &send.message.plain_text, Instant::now());
+                }
                 self.pending.insert(send.message, send.reply, send.accepted_at, send.resent);
                 None
             }
-            Err(EmitError::TooLarge { .. }) => {
-                let (size, limit) = (send.message.payload.len(), self.shared.settings.payload_limit);
+            Err(error) => {
+                self.budget.give_back(class.into());
+                let EmitError::TooLarge { size, limit } = error else { return Some(send) };
                 // The caller may have gone.
                 let _ = send.reply.send(Err(SessionError::TooLarge { size, limit }));
                 None
             }
-            Err(_) => Some(send),
         }
+    }
+
+    /// When the budget allows something that waits for it.
+    pub(super) fn budget_at(&self, now: Instant) -> Option<Instant> {
+        if !self.link.is_online() {
+            return self.let_go_at;
+        }
+        let mut waits = Vec::new();
+        for class in [SendClass::Interactive, SendClass::Bulk] {
+            let is_ready = |(of, space): (SendClass, &SpaceId)| of == class && self.channels.readiness(space) == Readiness::Ready;
+            if self.queue.turns().any(is_ready) {
+                waits.push(self.budget.wait(class.into(), now));
+            }
+        }
+        if let Some((_, class)) = self.next_subscription() {
+            waits.push(self.budget.wait(class, now));
+        }
+        // Another session of the user may give something back, and Spaces may raise the limit.
+        let budget = waits.into_iter().min().map(|wait| now + wait.min(LOOK_AGAIN));
+        budget.into_iter().chain(self.let_go_at).min()
     }
 
     /// Records the outcome of a send that nobody waits for any more.
     pub(super) fn record(&self, message: &OutgoingMessage, status: SendStatus) {
         let now = self.shared.clock.now();
         let account = self.account().unwrap_or_else(|| AccountId::standing_in(&self.id));
-        let record = SendRecord {
-            reference: message.reference.clone(),
-            account,
-            space: message.space.clone(),
-            category: message.category.clone(),
-            status,
-            accepted_at: now,
-            updated_at: now,
-        };
+        let (reference, space, category) = (message.reference.clone(), message.space.clone(), message.category.clone());
+        let mut record = SendRecord::new(reference, account, space, category, now);
+        record.settle(status, now);
         let shared = Arc::clone(&self.shared);
         self.jobs.push(Box::pin(async move {
             for _ in 0..RECORD_TRIES {

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, warn};
 
 use super::{Job, SessionActor};
 use crate::domain::SpaceId;
+use crate::governor::EmitClass;
 use crate::session::channels::{AfterRefusal, Readiness};
-use crate::session::types::{Identity, SessionError};
-use crate::store::StoreError;
+use crate::session::types::{NO_ANSWER, SessionError};
 use crate::upstream::{Refusal, RestError, SpaceInfo, TopicType};
 
 /// When the user's spaces are listed again, after a success and after a failure.
@@ -43,7 +43,10 @@ impl SessionActor {
                     Job::Joined(space, joined)
                 }));
             }
-            Some(AfterRefusal::Refused(space)) => warn!(space.id = %space, "Spaces refuses the subscription to space `{space}`"),
+            Some(AfterRefusal::Refused(space)) => {
+                warn!(space.id = %space, "Spaces refuses the subscription to space `{space}`");
+                self.on_space_refused(&space);
+            }
             None => debug!("a subscription was refused that nobody asked for"),
         }
     }
@@ -63,7 +66,12 @@ impl SessionActor {
                 None
             }
         };
-        self.channels_changed |= self.channels.joined(space, refusal, Instant::now());
+        let is_refused = refusal.is_some();
+        let changed = self.channels.joined(space, refusal, Instant::now());
+        self.channels_changed |= changed;
+        if is_refused && changed {
+            self.on_space_refused(space);
+        }
     }
 
     pub(super) fn subscribe_wanted(&mut self, now: Instant) {
@@ -71,14 +79,29 @@ impl SessionActor {
             return;
         }
         while let Some(space) = self.channels.overdue(now) {
-            self.on_subscription_refused(Some(space), Refusal { code: None, message: Some("no answer in time".to_owned()) });
+            self.on_subscription_refused(Some(space), Refusal { code: None, message: Some(NO_ANSWER.to_owned()) });
         }
-        while let Some(space) = self.channels.next_wanted() {
-            if !self.budget.take_for_subscription(now) || self.link.subscribe(&space).is_err() {
+        while let Some((space, class)) = self.next_subscription() {
+            let may = self.budget.take(class, now);
+            self.note_budget(may);
+            if !may {
+                break;
+            }
+            if self.link.subscribe(&space).is_err() {
+                self.budget.give_back(class);
                 break;
             }
             self.channels.asked(&space, now);
             self.count_emit();
+        }
+    }
+
+    /// The next space to ask for, and how urgent it is: as urgent as the messages that wait for it.
+    pub(super) fn next_subscription(&self) -> Option<(SpaceId, EmitClass)> {
+        let mut awaited = self.queue.turns().filter(|(_, space)| self.channels.is_wanted(space));
+        match awaited.next() {
+            Some((class, space)) => self.channels.may_ask().then(|| (space.clone(), class.into())),
+            None => Some((self.channels.next_wanted()?, EmitClass::Subscription)),
         }
     }
 
@@ -87,14 +110,19 @@ impl SessionActor {
         let account = self.account();
         let kept = account.as_ref().filter(|account| self.shared.is_kept(account, &self.id));
         self.status.send_if_modified(|status| std::mem::replace(&mut status.durable, kept.is_some()) != kept.is_some());
-        let interest = kept.map(|account| self.shared.interests.interest(account)).unwrap_or_default();
+        let serves = account.as_ref().filter(|_| kept.is_some() || self.is_preparing());
+        let interest = serves.map(|account| self.shared.interests.interest(account)).unwrap_or_default();
+        let kept = kept.is_some();
         if interest.needs_list() && !self.interest.needs_list() {
             self.list_at = Some(Instant::now());
         }
-        if interest.is_empty() && !self.interest.is_empty() {
+        let pinned = serves.is_some_and(|account| self.shared.serving.is_managed(account));
+        if interest.is_empty() && !pinned && (self.pinned || !self.interest.is_empty()) {
             self.needed_at = Instant::now();
         }
+        self.pinned = pinned;
         self.interest = interest;
+        self.follow_marks(kept);
         self.want_spaces();
     }
 
@@ -102,11 +130,23 @@ impl SessionActor {
     pub(super) fn want_spaces(&mut self) {
         let now = Instant::now();
         let mut wanted = self.interest.spaces.clone();
+        wanted.extend(self.heard_before());
         wanted.extend(self.listed.iter().filter(|space| self.interest_covers(space)).map(|space| space.id.clone()));
+        self.let_go_at = None;
         let needless = self.channels.spaces().filter(|space| !wanted.contains(*space) && !self.is_sending_to(space));
         for space in needless.cloned().collect::<Vec<_>>() {
-            if self.channels.forget(&space) && self.link.is_online() && self.link.unsubscribe(&space).is_ok() {
-                self.count_emit();
+            let is_told = self.link.is_online() && self.channels.is_known_upstream(&space);
+            if is_told && !self.budget.take_for_subscription(now) {
+                self.let_go_at = Some(now + self.budget.wait(EmitClass::Subscription, now));
+                break;
+            }
+            self.on_space_left(&space);
+            self.channels.forget(&space);
+            if is_told {
+                match self.link.unsubscribe(&space) {
+                    Ok(()) => self.count_emit(),
+                    Err(_) => self.budget.give_back(EmitClass::Subscription),
+                }
             }
         }
         for space in &wanted {
@@ -118,12 +158,19 @@ impl SessionActor {
         self.channels_changed = true;
     }
 
+    /// Goes on letting go, once the budget allows it.
+    pub(super) fn let_go_if_due(&mut self, now: Instant) {
+        if self.let_go_at.is_some_and(|at| at <= now) {
+            self.want_spaces();
+        }
+    }
+
     pub(super) fn interest_covers(&self, space: &SpaceInfo) -> bool {
         if space.kind == Some(TopicType::Direct) { self.interest.direct } else { self.interest.all }
     }
 
     pub(super) fn is_sending_to(&self, space: &SpaceId) -> bool {
-        self.pending.contains_space(space) || self.queue.iter().any(|send| send.message.space == *space)
+        self.pending.contains_space(space) || self.queue.contains_space(space)
     }
 
     pub(super) fn is_direct(&self, space: &str) -> bool {
@@ -133,8 +180,10 @@ impl SessionActor {
     pub(super) fn on_listed(&mut self, spaces: Result<Vec<SpaceInfo>, RestError>) {
         let again = match spaces {
             Ok(spaces) => {
+                self.note_listed(&spaces);
                 self.listed = spaces;
                 self.want_spaces();
+                self.after_listing();
                 LIST_AGAIN
             }
             Err(error) => {
@@ -143,21 +192,5 @@ impl SessionActor {
             }
         };
         self.list_at = self.interest.needs_list().then(|| Instant::now() + again);
-    }
-
-    /// Serves the account's webhooks and subscriptions from now on, since the session that did has ended.
-    pub(super) fn take_over(&mut self, identity: Identity) {
-        let (shared, id, credential) = (Arc::clone(&self.shared), self.id.clone(), self.credential.clone());
-        self.jobs.push(Box::pin(async move { Job::Kept(shared.keep(&id, &credential, &identity).await) }));
-    }
-
-    pub(super) fn on_kept(&mut self, kept: Result<(), StoreError>) {
-        match kept {
-            Ok(()) => {
-                info!("session `{}` serves the webhooks and subscriptions of its account from now on", self.id);
-                self.follow_interest();
-            }
-            Err(error) => warn!(error = &error as &dyn std::error::Error, "the token could not be stored"),
-        }
     }
 }

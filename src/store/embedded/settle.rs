@@ -33,14 +33,14 @@ struct Claimed {
     flow: i64,
     lane: Option<i64>,
     attempts: u32,
-    claimed_at: i64,
+    since: i64,
     health: Health,
 }
 
 impl Claimed {
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         let health = Health { failing_since: row.get(4)?, probing: row.get(5)? };
-        Ok(Self { flow: row.get(0)?, lane: row.get(1)?, attempts: row.get(2)?, claimed_at: row.get(3)?, health })
+        Ok(Self { flow: row.get(0)?, lane: row.get(1)?, attempts: row.get(2)?, since: row.get(3)?, health })
     }
 }
 
@@ -120,7 +120,7 @@ impl Work<'_> {
             id,
             claim_no,
             claimed.attempts,
-            claimed.claimed_at,
+            claimed.since,
             outcome.duration_ms,
             outcome.status,
             outcome.error.map(crate::domain::ErrorClass::as_str),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use spaces_bridge::delivery::{DeliverySettings, FIRST_HOLD, OPENS_AFTER};
-use spaces_bridge::domain::{DeadReason, DeliveryState, Ordering, Pace, RateLimit, RetryPolicy, WebhookStatus};
+use spaces_bridge::domain::{DeadReason, DeliveryState, EventId, Ordering, Pace, RateLimit, RetryPolicy, WebhookStatus};
 use spaces_bridge::webhooks::{NewWebhook, WebhookPatch};
 
 use super::rig::{Disk, Rig, event_id, new_webhook, settings};
@@ -155,7 +155,7 @@ async fn one_success_in_between_begins_the_time_of_failures_anew() {
     let (webhook, _) = rig.webhook(&receiver.url()).await;
     for reply in [Reply::status(404), Reply::status(204), Reply::status(404)] {
         receiver.script([reply]);
-        rig.log.append_test(&webhook.id).await.expect("appended");
+        rig.log.append_test(&webhook.id, EventId::random()).await.expect("appended");
         rig.quiet().await;
         // Not to the next attempt of what failed.
         disk.clock.set(rig.now().saturating_add(Duration::from_secs(1)));

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use spaces_bridge::delivery::DeliverySettings;
-use spaces_bridge::domain::{DeadReason, DeliveryState, ErrorClass, Ordering, WebhookStatus};
+use spaces_bridge::domain::{DeadReason, DeliveryState, ErrorClass, EventId, Ordering, WebhookStatus};
 use spaces_bridge::event_log::TestError;
 use spaces_bridge::store::StoreError;
 use spaces_bridge::webhooks::WebhookPatch;
@@ -167,7 +167,7 @@ async fn a_test_delivery_goes_the_way_of_every_event_to_one_webhook_alone() {
     let rig = Rig::start(&Disk::new(), settings()).await;
     let (webhook, _) = rig.webhook(&receiver.url()).await;
     rig.webhook(&other.url()).await;
-    let id = rig.log.append_test(&webhook.id).await.expect("appended");
+    let id = rig.log.append_test(&webhook.id, EventId::random()).await.expect("appended");
     rig.until(&webhook, 1, |state| state == DeliveryState::Delivered).await;
     let request = receiver.recorded().into_iter().next().expect("one request");
     let body: serde_json::Value = serde_json::from_slice(&request.body).expect("JSON");
@@ -176,10 +176,10 @@ async fn a_test_delivery_goes_the_way_of_every_event_to_one_webhook_alone() {
 
     let off = WebhookPatch { enabled: Some(false), ..WebhookPatch::default() };
     rig.webhooks.update(&webhook.id, off).await.expect("updated");
-    let refused = rig.log.append_test(&webhook.id).await;
+    let refused = rig.log.append_test(&webhook.id, EventId::random()).await;
     assert!(matches!(refused, Err(TestError::Disabled(WebhookStatus::Disabled))), "{refused:?}");
     rig.webhooks.delete(&webhook.id).await.expect("deleted");
-    assert!(matches!(rig.log.append_test(&webhook.id).await, Err(TestError::NotFound)));
+    assert!(matches!(rig.log.append_test(&webhook.id, EventId::random()).await, Err(TestError::NotFound)));
     rig.stop(GRACE).await;
 }
 
@@ -250,7 +250,7 @@ async fn what_an_attempt_met_stands_in_its_log() {
         let (webhook, _) = rig.webhook(&receiver.url()).await;
         let (before, name) = (receiver.count(), format!("{status:?} {error:?}"));
         receiver.script([reply]);
-        rig.log.append_test(&webhook.id).await.expect("appended");
+        rig.log.append_test(&webhook.id, EventId::random()).await.expect("appended");
         let delivery = rig.after_attempt(&webhook, 1).await;
         assert_eq!(delivery.state == DeliveryState::Delivered, error.is_none(), "{name}");
         let outcome = rig.attempts(&delivery).await.remove(0).outcome;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use spaces_bridge::domain::{Clock as _, DeliveryState, Secret, Signing, Webhook};
+use spaces_bridge::domain::{Clock as _, DeliveryState, Secret, Seed, Signing, Webhook};
 use spaces_bridge::webhooks::{NewWebhook, Rotation};
 
 use super::rig::{Disk, Rig, new_webhook, settings};
@@ -39,7 +39,11 @@ async fn the_new_secret_signs_first_and_the_old_one_until_its_time() {
     let request = delivered(&rig, &receiver, &webhook, 1).await;
     assert_eq!(signatures(&request), [official(&request, &old)]);
 
-    let rotated = rig.webhooks.rotate_secret(&webhook.id, Rotation { secret: None, overlap: 24 * HOUR }).await.expect("rotated");
+    let rotated = rig
+        .webhooks
+        .rotate_secret(&webhook.id, Rotation { secret: None, seed: Seed::random(), overlap: 24 * HOUR })
+        .await
+        .expect("rotated");
     let new = rig.webhooks.secret(&rotated).expect("it opens").expect("a symmetric secret");
     assert_ne!(new, old);
     let start = disk.clock.now();
@@ -59,7 +63,7 @@ async fn the_new_secret_signs_first_and_the_old_one_until_its_time() {
 
     // A secret of one's own, and none beside it.
     let own = Secret::new(format!("whsec_{}", STANDARD.encode([7; 24])));
-    let rotation = Rotation { secret: Some(own.clone()), overlap: Duration::ZERO };
+    let rotation = Rotation { secret: Some(own.clone()), seed: Seed::random(), overlap: Duration::ZERO };
     let rotated = rig.webhooks.rotate_secret(&webhook.id, rotation.clone()).await.expect("rotated");
     let request = delivered(&rig, &receiver, &webhook, 5).await;
     assert_eq!(signatures(&request), [official(&request, &own)]);
@@ -75,7 +79,11 @@ async fn ed25519_signs_what_its_public_key_verifies() {
     let new = NewWebhook { signing: Signing::Ed25519, ..new_webhook(&receiver.url()) };
     let (webhook, _) = rig.webhook_of(new).await;
     assert_eq!(rig.webhooks.secret(&webhook), Ok(None));
-    let rotated = rig.webhooks.rotate_secret(&webhook.id, Rotation { secret: None, overlap: HOUR }).await.expect("rotated");
+    let rotated = rig
+        .webhooks
+        .rotate_secret(&webhook.id, Rotation { secret: None, seed: Seed::random(), overlap: HOUR })
+        .await
+        .expect("rotated");
     let keys: Vec<_> = rotated.signing.all().iter().map(|key| key.public_key.clone().expect("a public key")).collect();
     assert_eq!(keys.len(), 2);
     let request = delivered(&rig, &receiver, &webhook, 1).await;

@@ -98,6 +98,20 @@ impl Answer {
     }
 }
 
+/// A service that stands still.
+#[derive(Debug)]
+pub(crate) struct Stopped {
+    config: Config,
+    data: Arc<TempDir>,
+}
+
+impl Stopped {
+    /// Starts it again on the same store.
+    pub(crate) async fn start(self) -> Bridge {
+        Bridge::run(self.config, self.data).await
+    }
+}
+
 impl Bridge {
     /// A service with an empty store.
     pub(crate) async fn start(upstream: &FakeUpstream) -> Self {
@@ -113,7 +127,7 @@ impl Bridge {
         config.upstream.environment = Environment::Custom;
         config.upstream.rest_url = Some(upstream.rest_url().parse().expect("an address"));
         config.upstream.socket_url = Some(upstream.socket_url().parse().expect("an address"));
-        config.upstream.emits_per_minute = 100_000;
+        config.upstream.accounts_url = Some(upstream.accounts_url().parse().expect("an address"));
         config.session.connects_per_second = 1_000;
         config.webhooks.allow_networks = vec!["127.0.0.0/8".parse().expect("a network")];
         config.security.admin_key = Some(Secret::new(ADMIN_KEY));
@@ -149,6 +163,21 @@ impl Bridge {
         let (config, data) = (self.config.clone(), Arc::clone(&self.data));
         self.stop().await;
         Self::run(config, data).await
+    }
+
+    /// The same with a change to the directory of the store in between.
+    pub(crate) async fn restart_after(self, change: impl FnOnce(&std::path::Path)) -> Self {
+        let (config, data) = (self.config.clone(), Arc::clone(&self.data));
+        self.stop().await;
+        change(data.path());
+        Self::run(config, data).await
+    }
+
+    /// Stops the service until [`Stopped::start`].
+    pub(crate) async fn stop_for_now(self) -> Stopped {
+        let (config, data) = (self.config.clone(), Arc::clone(&self.data));
+        self.stop().await;
+        Stopped { config, data }
     }
 
     /// The same with other settings.

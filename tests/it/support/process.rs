@@ -139,6 +139,7 @@ impl Service {
             ("UPSTREAM__ENVIRONMENT", "custom".to_owned()),
             ("UPSTREAM__REST_URL", upstream.rest_url()),
             ("UPSTREAM__SOCKET_URL", upstream.socket_url()),
+            ("UPSTREAM__ACCOUNTS_URL", upstream.accounts_url()),
             ("UPSTREAM__EMITS_PER_MINUTE", "100000".to_owned()),
             ("SESSION__CONNECTS_PER_SECOND", "1000".to_owned()),
             ("WEBHOOKS__ALLOW_NETWORKS", "127.0.0.0/8".to_owned()),
@@ -168,6 +169,11 @@ impl Service {
         self.process.signal(Signal::KILL);
         self.process.exit().await;
         Killed { settings: self.settings, client: self.client, data: self.data }
+    }
+
+    /// Starts the program again on the same store, after its process has ended.
+    pub(crate) async fn start_again(&mut self) {
+        *self = Self::run(self.settings.clone(), self.client.clone(), Arc::clone(&self.data)).await;
     }
 
     /// Where the store is.
@@ -227,6 +233,22 @@ pub(crate) struct Killed {
 }
 
 impl Killed {
+    /// Where the store is.
+    pub(crate) fn data(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// The settings that it is started with.
+    pub(crate) fn settings(&self) -> &[(String, String)] {
+        &self.settings
+    }
+
+    /// Sets or changes a setting, by the name of its environment variable.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.settings.retain(|(known, _)| known != name);
+        self.settings.push((name.to_owned(), value.to_owned()));
+    }
+
     /// Starts it again on the same store.
     pub(crate) async fn start(self) -> Service {
         Service::run(self.settings, self.client, self.data).await

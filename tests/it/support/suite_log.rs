@@ -21,6 +21,8 @@ const CUT: &[u8] = b"the suite's log is cut here\n";
 const SHORTEST_SECRET: usize = 16;
 /// How signing secrets begin, and the letters that follow.
 const SIGNING_SECRET: &str = "whsec_";
+/// What bridge keys begin with.
+const BRIDGE_KEY: &str = "sbk_";
 /// The sample that Standard Webhooks publishes. The description of the API shows it, and nobody is to sign with it.
 const PUBLISHED_SAMPLE: &str = "C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
@@ -106,8 +108,13 @@ pub(crate) fn note_authorization(authorization: &[u8]) {
     note_secret(authorization.split_once(' ').map_or(&*authorization, |(_, credential)| credential));
 }
 
-/// Notes the signing secrets that an answer hands out.
+/// Notes the signing secrets and bridge keys that an answer hands out.
 pub(crate) fn note_signing_secrets(answer: &str) {
+    for (start, _) in answer.match_indices(BRIDGE_KEY) {
+        let rest = &answer[start..];
+        let end = rest.find(|letter: char| !letter.is_ascii_alphanumeric() && !"-_".contains(letter)).unwrap_or(rest.len());
+        note_secret(&rest[..end]);
+    }
     for (start, _) in answer.match_indices(SIGNING_SECRET) {
         let rest = &answer[start + SIGNING_SECRET.len()..];
         let end = rest.find(|letter: char| !letter.is_ascii_alphanumeric() && !"+/=".contains(letter)).unwrap_or(rest.len());

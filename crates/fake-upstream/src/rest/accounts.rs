@@ -61,7 +61,7 @@ pub(super) async fn get_access_token(State(shared): State<Arc<Shared>>, body: By
     };
     let access = world.token_for(&user, TokenKind::Oauth);
     let refresh = world.refresh_token_for(&user);
-    Json(json!({"access_token": access.value, "token_type": "bearer", "scope": "email profile spaces", "expires_in": 3599,
+    Json(json!({"access_token": access.value, "token_type": "bearer", "scope": "email profile spaces", "expires_in": world.oauth_seconds(),
         "refresh_token": refresh}))
     .into_response()
 }

@@ -8,6 +8,7 @@ mod model;
 mod query;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -39,6 +40,7 @@ pub struct World {
     pub(crate) strangers: HashSet<(String, String)>,
     history_limit: usize,
     last_modified_ms: i64,
+    oauth_life_ms: i64,
 }
 
 impl World {
@@ -55,6 +57,7 @@ impl World {
             strangers: HashSet::new(),
             history_limit: history_limit.max(1),
             last_modified_ms: 0,
+            oauth_life_ms: OAUTH_LIFE_MS,
         }
     }
 
@@ -82,10 +85,21 @@ impl World {
         self.passwords.insert(user.username.clone(), password.to_owned());
     }
 
+    /// Lets OAuth access tokens live so long from now on, and says so in `expires_in`; an hour less a second to begin with.
+    pub fn set_oauth_life(&mut self, life: Duration) {
+        self.oauth_life_ms = i64::try_from(life.as_millis()).unwrap_or(OAUTH_LIFE_MS);
+    }
+
+    /// The refresh tokens of `user` that were not used yet.
+    pub fn unused_refresh_tokens(&self, user: &User) -> Vec<String> {
+        let unused = self.refresh_tokens.iter().filter(|(_, token)| token.user == user.id && !token.used);
+        unused.map(|(value, _)| value.clone()).collect()
+    }
+
     /// Makes a token of the kind with the life that the documentation gives it.
     pub fn token_for(&mut self, user: &User, kind: TokenKind) -> Token {
         let life = match kind {
-            TokenKind::Oauth => OAUTH_LIFE_MS,
+            TokenKind::Oauth => self.oauth_life_ms,
             TokenKind::Jwt | TokenKind::Anonymous | TokenKind::Service => ANONYMOUS_LIFE_MS,
         };
         self.token_until(user, kind, clock::now_ms() + life)
@@ -130,6 +144,11 @@ impl World {
         let value = self.ids.opaque();
         self.refresh_tokens.insert(value.clone(), RefreshToken { user: user.id.clone(), used: false });
         value
+    }
+
+    /// Ends every refresh token of `user`, as when the user's sign-in is taken back.
+    pub fn revoke_refresh_tokens(&mut self, user: &User) {
+        self.refresh_tokens.retain(|_, token| token.user != user.id);
     }
 
     /// Adds a group space; the first member is its admin.
@@ -191,6 +210,11 @@ impl World {
     /// The size of an uploaded file, once all its bytes have arrived.
     pub fn uploaded_bytes(&self, file_key: &str) -> Option<&[u8]> {
         self.files.get(file_key).and_then(|file| file.content.as_deref())
+    }
+
+    /// How many whole seconds an OAuth access token lives.
+    pub(crate) fn oauth_seconds(&self) -> i64 {
+        self.oauth_life_ms.div_euclid(1000)
     }
 
     /// The user of a token that is neither unknown, revoked nor expired.

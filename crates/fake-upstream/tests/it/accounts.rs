@@ -58,6 +58,22 @@ async fn refresh_tokens_rotate_and_work_once() {
 }
 
 #[tokio::test]
+async fn the_life_of_access_tokens_and_the_end_of_a_sign_in_are_switches() {
+    let scene = Scene::new().await;
+    let first = scene.upstream.with_world(|world| {
+        world.set_oauth_life(std::time::Duration::from_secs(7));
+        world.refresh_token_for(&scene.ana)
+    });
+    let form = |token: &str| format!("grant_type=refresh_token&client_id=c&refresh_token={token}");
+    let reply = scene.form("/oauth2/access_token", &form(&first)).await.json();
+    assert_eq!(reply["expires_in"], 7);
+    assert_eq!(scene.upstream.with_world(|world| world.unused_refresh_tokens(&scene.ana).len()), 1);
+    scene.upstream.with_world(|world| world.revoke_refresh_tokens(&scene.ana));
+    let second = reply["refresh_token"].as_str().expect("a token").to_owned();
+    assert_eq!(scene.form("/oauth2/access_token", &form(&second)).await.status, 400);
+}
+
+#[tokio::test]
 async fn the_password_grant_needs_the_password_and_a_client() {
     let scene = Scene::new().await;
     scene.upstream.with_world(|world| world.set_password(&scene.ana, "secret"));
