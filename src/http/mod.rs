@@ -43,6 +43,7 @@ mod state;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
+mod webhook_body;
 mod webhook_health;
 mod webhook_pace;
 mod webhook_request;
