@@ -21,6 +21,7 @@ use crate::event_log::EventLog;
 use crate::governor::{Governors, LimitSettings};
 use crate::http::{self, AppParts, AppState, HttpSettings, Readiness, ReadyState};
 use crate::idempotency::Idempotency;
+use crate::incoming::HookRegistry;
 use crate::keys::KeyRegistry;
 use crate::master_key::{self, KeyError};
 use crate::metrics::Metrics;
@@ -109,9 +110,10 @@ impl std::fmt::Debug for App {
     }
 }
 
-/// What webhooks, subscriptions and messages that wait care about, together.
+/// What webhooks, subscriptions, incoming hooks and messages that wait care about, together.
 struct Interests {
     webhooks: Arc<WebhookRegistry>,
+    hooks: Arc<HookRegistry>,
     subscriptions: Arc<SubscriptionRegistry>,
     outbox: Outbox,
 }
@@ -120,6 +122,7 @@ impl InterestSource for Interests {
     fn interest(&self, account: &AccountId) -> Interest {
         let mut interest = self.webhooks.interest(account);
         interest.spaces.extend(self.subscriptions.of_account(account));
+        interest.spaces.extend(self.hooks.interest(account).spaces);
         interest.spaces.extend(self.outbox.interest(account).spaces);
         interest
     }
@@ -145,6 +148,7 @@ impl App {
         let webhooks = WebhookRegistry::load(Arc::clone(&engine), Arc::clone(&keyring), Arc::clone(&clock)).await?;
         let webhooks = Arc::new(webhooks.with_limit(config.webhooks.max_per_account));
         let subscriptions = Arc::new(SubscriptionRegistry::load(Arc::clone(&engine)).await?);
+        let hooks = Arc::new(HookRegistry::load(Arc::clone(&engine), Arc::clone(&keyring), Arc::clone(&clock)).await?);
         let event_log = Arc::new(EventLog::new(
             Arc::clone(&engine),
             member.incarnation,
@@ -179,6 +183,7 @@ impl App {
             sends: Arc::clone(&sends),
             interests: Arc::new(Interests {
                 webhooks: Arc::clone(&webhooks),
+                hooks: Arc::clone(&hooks),
                 subscriptions: Arc::clone(&subscriptions),
                 outbox: outbox.clone(),
             }),
@@ -225,6 +230,7 @@ impl App {
             outbox: outbox.clone(),
             keys: Arc::new(KeyRegistry::load(Arc::clone(&engine), Arc::clone(&clock)).await?),
             idempotency: idempotency(&config, &engine, keyring, &clock),
+            hooks,
             consumers: Arc::new(ConsumerRegistry::new(Arc::clone(&engine), Arc::clone(&clock))),
             replies: replies.clone(),
             event_log,
@@ -495,6 +501,7 @@ fn http_settings(config: &Config) -> HttpSettings {
         max_in_flight: config.http.max_requests,
         max_listeners: config.http.max_listeners_per_account,
         recovery_limit: recovery_limit(config),
+        public_url: config.http.public_url.clone(),
         ..HttpSettings::default()
     }
 }

@@ -98,6 +98,27 @@ pub(super) async fn post_direct_message(
     messages::carry_out(&app, &caller, (&call, wait), make).await
 }
 
+impl PeerType {
+    /// The type in the API's words.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Anonymous => "anonymous",
+        }
+    }
+}
+
+/// The direct space of the caller's account with whom a body names. `pointer` is where it does.
+pub(super) async fn named_space(
+    app: &AppState,
+    caller: &AccountCaller,
+    (kind, id): (PeerType, &str),
+    pointer: &str,
+) -> Result<SpaceId, ApiError> {
+    let id = id.parse().map_err(|_| ApiError::field(pointer, "this is no id of a person"))?;
+    direct_space(app, caller, kind.into(), &id).await
+}
+
 /// The direct space of the caller's account with `peer`.
 async fn direct_space(app: &AppState, caller: &AccountCaller, kind: DirectKind, peer: &SpaceId) -> Result<SpaceId, ApiError> {
     let (session, identity) = caller.identity(app).await?;

@@ -21,7 +21,11 @@ mod extract;
 mod filter;
 mod filter_schema;
 mod health;
+mod hook_preview;
+mod hooks;
 mod idempotency;
+mod incoming_hook_body;
+mod incoming_hooks;
 mod keys;
 mod limits;
 mod listeners;
@@ -95,6 +99,7 @@ fn public_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(consumers::list_consumers))
         .routes(routes!(consumers::put_consumer, consumers::get_consumer, consumers::delete_consumer))
         .routes(routes!(consumers::list_consumer_events))
+        .merge(hook_routes())
         .merge(session_routes())
         .merge(key_routes())
         .merge(account_routes())
@@ -104,6 +109,19 @@ fn public_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(docs::get_openapi))
         .routes(routes!(docs::get_docs))
         .routes(routes!(docs::get_docs_asset))
+}
+
+fn hook_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(incoming_hooks::create_incoming_hook, incoming_hooks::list_incoming_hooks))
+        .routes(routes!(
+            incoming_hooks::get_incoming_hook,
+            incoming_hooks::update_incoming_hook,
+            incoming_hooks::delete_incoming_hook
+        ))
+        .routes(routes!(incoming_hooks::rotate_incoming_hook_secret))
+        .routes(routes!(hook_preview::preview_incoming_hook))
+        .routes(routes!(hooks::call_incoming_hook))
 }
 
 fn session_routes() -> OpenApiRouter<AppState> {

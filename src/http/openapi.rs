@@ -35,6 +35,7 @@ use super::problem::{FieldError, Problem};
     tags(
         (name = "Messages", description = "Send messages and see what became of them."),
         (name = "Webhooks", description = "Get events of spaces pushed, signed and at least once."),
+        (name = "Incoming hooks", description = "Secret addresses that anything which can POST may post to."),
         (name = "Events", description = "Pull events: pages, long polls, streams, and consumers that remember how far they are."),
         (name = "Subscriptions", description = "Listen to spaces beyond what webhooks want."),
         (name = "Caller", description = "Who the caller is and which spaces there are."),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
+use url::Url;
 
 use super::direct::DirectSpaces;
 use super::edge::RequestIds;
@@ -20,6 +21,7 @@ use crate::delivery::{AddressGuard, WebhookClient};
 use crate::domain::{Clock, Secret};
 use crate::event_log::EventLog;
 use crate::idempotency::Idempotency;
+use crate::incoming::HookRegistry;
 use crate::keys::KeyRegistry;
 use crate::markup::Sanitizer;
 use crate::metrics::Metrics;
@@ -54,6 +56,8 @@ pub struct HttpSettings {
     pub direct_ttl: Duration,
     /// How far back the history can be read.
     pub recovery_limit: Duration,
+    /// The address under which callers reach the API, for those that it tells; what the call says of it if not set.
+    pub public_url: Option<Url>,
 }
 
 impl Default for HttpSettings {
@@ -68,6 +72,7 @@ impl Default for HttpSettings {
             max_listeners: 10,
             direct_ttl: Duration::from_hours(1),
             recovery_limit: Duration::from_hours(168),
+            public_url: None,
         }
     }
 }
@@ -90,6 +95,8 @@ pub struct AppParts {
     pub idempotency: Idempotency,
     /// Carries sends that are on disk before they leave.
     pub outbox: Outbox,
+    /// The incoming hooks.
+    pub hooks: Arc<HookRegistry>,
     /// How far named consumers have come.
     pub consumers: Arc<ConsumerRegistry>,
     /// The answers of receivers.

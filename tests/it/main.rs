@@ -8,6 +8,7 @@ mod delivery;
 mod demo;
 mod durability;
 mod events;
+mod hooks;
 mod http_api;
 mod idempotency;
 mod keys;
