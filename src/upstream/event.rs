@@ -234,6 +234,10 @@ pub struct MessageView {
 impl MessageView {
     /// Reads an object of the upstream; `None` if it is no message at all.
     pub fn read(raw: &RawValue) -> Option<Self> {
+        // serde would also take a list for a structure.
+        if !raw.get().starts_with('{') {
+            return None;
+        }
         let message: ReceivedMessage<'_> = serde_json::from_str(raw.get()).ok()?;
         let normalised = NormalisedMessage::of(&message);
         Some(Self {
