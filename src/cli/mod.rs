@@ -87,7 +87,12 @@ fn print_completions(shell: Shell) -> Result<(), Failure> {
     // Into memory first: the generator does not expect its reader to go away.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), NAME, &mut script);
-    std::io::stdout().lock().write_all(&script)?;
+    let mut script = String::from_utf8(script)?;
+    if shell == Shell::Bash {
+        // The generator writes the hyphen of the program's name in two ways, so that what it looks up is not what it defines.
+        script = script.replace("spaces__bridge__subcmd__", "spaces__subcmd__bridge__subcmd__");
+    }
+    std::io::stdout().lock().write_all(script.as_bytes())?;
     Ok(())
 }
 
