@@ -22,8 +22,8 @@ pub use escape::escape;
 pub use event::{Circumstances, NoSpace, NormalisedEvent, api_category, normalise, upstream_category};
 pub use history::HistoryPage;
 pub use message::{
-    Content, LOOPBACK_BRIDGE, Loopback, OutgoingContent, OutgoingPayload, Parent, ReceivedLoopback, ReceivedMessage,
-    ReceivedParent, Sender, TopicType,
+    CHAT_CATEGORY, Content, LOOPBACK_BRIDGE, Loopback, OutgoingContent, OutgoingMention, OutgoingPayload, Parent,
+    ReceivedLoopback, ReceivedMessage, ReceivedParent, Sender, TopicType, UserRef,
 };
 pub(crate) use message::{lenient, lenient_text};
 pub use oauth::{Grant, GrantError, OauthApplication, TokenServer, TokenServerSettings};
