@@ -17,6 +17,7 @@ mod error;
 mod event_stream;
 mod event_types;
 mod events;
+mod examples;
 mod explain;
 mod extract;
 mod filter;

@@ -17,6 +17,7 @@ mod liveness;
 mod outbox;
 mod reading;
 mod real_socketio;
+mod recipes;
 mod recovery;
 mod rejoin;
 mod secrets;
