@@ -136,11 +136,11 @@ pub(super) enum CheckWord {
 #[serde(deny_unknown_fields)]
 #[schema(as = IncomingHookDirect)]
 pub(super) struct DirectTarget {
-    /// What `id` is the id of.
+    /// What `id` is.
     #[serde(rename = "type")]
     pub(super) kind: PeerType,
-    /// The person's id in Spaces.
-    #[schema(pattern = "^[A-Za-z0-9_-]{1,128}$", example = "5a0b1c2d3e4f506172839405")]
+    /// The person's id in Spaces, or their e-mail address with the type `email`.
+    #[schema(min_length = 1, max_length = 254, example = "5a0b1c2d3e4f506172839405")]
     pub(super) id: String,
 }
 

@@ -60,7 +60,7 @@ impl HookRotation {
     responses(
         (status = 201, description = "The incoming hook, with its address this once.", body = ShownHook, headers(("Location" = String, description = "Where to read it again, without the address."))),
         (status = 403, description = "`upstream_forbidden`: Spaces makes no direct space with this person. `account_required`: the admin key stands for no user."),
-        (status = 404, description = "`upstream_not_found`: Spaces does not know this person."),
+        (status = 404, description = "`upstream_not_found`, `person_not_found`: Spaces does not know this person."),
         (status = 409, description = "`incoming_hook_limit_reached`: the account has as many as it may have. `upstream_conflict`."),
         (status = 422, description = "`invalid_body`: `errors` says which field is wrong. `upstream_refused`: Spaces does not take this id."),
         (status = 502, description = "`upstream_error`: Spaces failed."),

@@ -70,8 +70,10 @@ pub(super) async fn post_message(
     Keyed(call, JsonBytes(body)): Keyed<JsonBytes>,
 ) -> Result<Response, ApiError> {
     caller.check_space(&space)?;
-    let message = MessageBody::parse(&body)?.into_outgoing(&app, limits::payload_limit(&app, &caller), space)?;
-    carry_out(&app, &caller, (&call, wait), async || Ok(message)).await
+    let limit = limits::payload_limit(&app, &caller);
+    let message = MessageBody::parse(&body)?.prepare(&app, limit)?;
+    let make = async || message.resolve(&app, &caller).await?.compose(&app, limit, &space);
+    carry_out(&app, &caller, (&call, wait), make).await
 }
 
 /// Tell what became of a message

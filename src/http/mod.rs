@@ -12,15 +12,18 @@ mod direct;
 mod docs;
 mod durable;
 mod edge;
+mod editing;
 mod error;
 mod event_stream;
 mod event_types;
 mod events;
+mod examples;
 mod explain;
 mod extract;
 mod filter;
 mod filter_schema;
 mod health;
+mod history;
 mod hook_preview;
 mod hooks;
 mod idempotency;
@@ -34,19 +37,25 @@ mod message_view;
 mod messages;
 mod openapi;
 mod page;
+mod people;
 mod problem;
 mod reach;
 mod recent;
 mod recovery;
+mod remembered;
 mod second_path;
 mod session_recovery;
 mod sessions;
+mod signs;
 mod since;
+mod space;
+mod space_password;
 mod spaces;
 mod state;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
+mod upstream_list;
 mod webhook_body;
 mod webhook_health;
 mod webhook_pace;
@@ -78,6 +87,7 @@ fn public_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(messages::get_message, messages::cancel_message))
         .routes(routes!(spaces::get_me))
         .routes(routes!(spaces::list_spaces))
+        .merge(space_routes())
         .routes(routes!(subscriptions::put_subscription, subscriptions::delete_subscription))
         .routes(routes!(subscriptions::list_subscriptions))
         .routes(routes!(webhooks::create_webhook, webhooks::list_webhooks))
@@ -122,6 +132,17 @@ fn hook_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(incoming_hooks::rotate_incoming_hook_secret))
         .routes(routes!(hook_preview::preview_incoming_hook))
         .routes(routes!(hooks::call_incoming_hook))
+}
+
+fn space_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(space::get_space))
+        .routes(routes!(space::list_members))
+        .routes(routes!(people::list_people))
+        .routes(routes!(history::list_messages))
+        .routes(routes!(editing::edit_message, editing::delete_message))
+        .routes(routes!(signs::tell_typing))
+        .routes(routes!(signs::mark_read))
 }
 
 fn session_routes() -> OpenApiRouter<AppState> {
