@@ -36,6 +36,9 @@ use crate::subscriptions::SubscriptionRegistry;
 use crate::upstream::RestClient;
 use crate::webhooks::WebhookRegistry;
 
+/// Most bodies of incoming hooks that are worked on at a time, of those that take a while.
+const RENDERINGS: usize = 4;
+
 /// How the HTTP API behaves.
 #[derive(Debug, Clone)]
 pub struct HttpSettings {
@@ -144,6 +147,8 @@ pub(super) struct Internals {
     pub(super) request_ids: RequestIds,
     pub(super) in_flight: Semaphore,
     pub(super) listeners: Arc<Listeners>,
+    /// How many bodies of incoming hooks are worked on at a time, of those that take a while.
+    pub(super) renderings: Semaphore,
     /// The `OpenAPI` document.
     pub(super) openapi: Bytes,
 }
@@ -164,6 +169,7 @@ impl AppState {
             recent_sends: RecentSends::default(),
             request_ids: RequestIds::random(),
             in_flight: Semaphore::new(parts.settings.max_in_flight.min(Semaphore::MAX_PERMITS)),
+            renderings: Semaphore::new(RENDERINGS),
             listeners: Arc::new(Listeners::new(parts.metrics.listeners.clone())),
             openapi: super::openapi_json().into(),
         };
