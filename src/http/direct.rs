@@ -13,10 +13,11 @@ use utoipa::ToSchema;
 use super::AppState;
 use super::auth::{AccountCaller, MaySend};
 use super::error::ApiError;
-use super::extract::{ApiPath, JsonBytes, Wait};
-use super::idempotency::{IdempotencyHeader, Keyed};
+use super::extract::{ApiPath, Wait};
+use super::idempotency::IdempotencyHeader;
 use super::limits;
 use super::message_body::MessageBody;
+use super::message_input::{MessageForm, MessageInput};
 use super::message_view::Message;
 use super::messages;
 use crate::domain::{AccountId, SpaceId};
@@ -58,7 +59,7 @@ impl From<PeerType> for DirectKind {
         ("Prefer" = Option<String>, Header, description = "`wait=N`: wait N seconds for the outcome, 60 at most; `respond-async`: take the message into the outbox and answer at once (RFC 7240).", example = "wait=20", nullable = false),
         IdempotencyHeader,
     ),
-    request_body(content = MessageBody, content_type = "application/json"),
+    request_body(content((MessageBody = "application/json"), (MessageForm = "multipart/form-data"))),
     responses(
         (status = 201, description = "Spaces has the message.", body = Message, headers(
             ("Location" = String, description = "Where to read this again."),
@@ -71,10 +72,10 @@ impl From<PeerType> for DirectKind {
         (status = 403, description = "`upstream_forbidden`: Spaces makes no direct space with this person. Otherwise as for a space."),
         (status = 404, description = "`upstream_not_found`: Spaces does not know this person, or the guest is not online."),
         (status = 409, description = "`upstream_conflict`, or as for a space."),
-        (status = 413, description = "`message_too_large`, `body_too_large`: as for a space."),
+        (status = 413, description = "`message_too_large`, `file_too_large`, `body_too_large`: as for a space."),
         (status = 422, description = "`invalid_body`, `message_refused`: as for a space. `upstream_refused`: Spaces does not take this id."),
         (status = 429, description = "`upstream_rate_limited`: Spaces wants fewer calls. Otherwise as for a space."),
-        (status = 502, description = "`upstream_error`: Spaces failed."),
+        (status = 502, description = "`upstream_error`: Spaces failed. Otherwise as for a space."),
         (status = 503, description = "`upstream_unreachable`: Spaces is out of reach. Otherwise as for a space."),
     ),
     security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
@@ -84,16 +85,17 @@ pub(super) async fn post_direct_message(
     MaySend(caller): MaySend,
     ApiPath((peer, id)): ApiPath<(PeerType, SpaceId)>,
     wait: Wait,
-    Keyed(call, JsonBytes(body)): Keyed<JsonBytes>,
+    input: MessageInput,
 ) -> Result<Response, ApiError> {
     // Whatever is wrong with the body is told before Spaces makes a space for it; another id stands in for that space's.
-    let tried = MessageBody::parse(&body)?;
+    let (call, draft) = input.read(&app, &caller).await?;
+    let tried = draft.body()?;
     let (stand_in, limit) = (tried.named_space().unwrap_or(&id).clone(), limits::payload_limit(&app, &caller));
     tried.into_outgoing(&app, limit, stand_in)?;
     let make = async || {
         let space = direct_space(&app, &caller, peer.into(), &id).await?;
         caller.check_space(&space)?;
-        MessageBody::parse(&body)?.into_outgoing(&app, limit, space)
+        draft.upload(&app, &caller, &space).await?.into_outgoing(&app, limit, space)
     };
     messages::carry_out(&app, &caller, (&call, wait), make).await
 }

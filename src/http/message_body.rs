@@ -175,7 +175,7 @@ struct UpstreamContent<'a> {
 }
 
 /// A file that was uploaded to Spaces before.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Attachment {
     /// The file's id (`fileKey` of the upload).
@@ -253,6 +253,18 @@ impl MessageBody {
                 Err(ApiError::field(pointer, "a message has one of `text`, `markdown` and `html`"))
             }
         }
+    }
+
+    /// Adds files that were uploaded for it.
+    pub(super) fn attach(&mut self, files: Vec<Attachment>) -> Result<(), ApiError> {
+        match self {
+            Self::Text(message) => message.attachments.extend(files),
+            Self::Markdown(message) => message.attachments.extend(files),
+            Self::Html(message) => message.attachments.extend(files),
+            Self::Files(message) => message.attachments.extend(files),
+            Self::Upstream(_) => return Err(ApiError::field("/content", "files are added to the bridge's own forms only")),
+        }
+        Ok(())
     }
 
     /// The space that the body itself names.
@@ -338,6 +350,11 @@ fn simple(
 const MAX_ATTACHMENT_TEXT: usize = 256;
 
 impl Attachment {
+    /// A file that is in Spaces now: its id, name, size, kind and media type.
+    pub(super) fn uploaded(file_id: String, name: &str, (file_size, file_type, media_type): (u64, FileType, &str)) -> Self {
+        Self { file_id, name: name.to_owned(), file_size, file_type, provider_file_type: media_type.to_owned() }
+    }
+
     fn check(&self) -> Result<(), ApiError> {
         let texts = [("/fileId", &self.file_id), ("/name", &self.name), ("/providerFileType", &self.provider_file_type)];
         match texts.iter().find(|(_, text)| !(1..=MAX_ATTACHMENT_TEXT).contains(&text.chars().count())) {

@@ -18,16 +18,21 @@ mod event_types;
 mod events;
 mod explain;
 mod extract;
+mod files;
 mod filter;
 mod filter_schema;
+mod form;
 mod health;
 mod idempotency;
 mod keys;
 mod limits;
 mod listeners;
+mod media_type;
 mod message_body;
+mod message_input;
 mod message_view;
 mod messages;
+mod multipart;
 mod openapi;
 mod page;
 mod problem;
@@ -40,9 +45,11 @@ mod sessions;
 mod since;
 mod spaces;
 mod state;
+mod steady;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
+mod uploads;
 mod webhook_body;
 mod webhook_health;
 mod webhook_pace;
@@ -64,7 +71,7 @@ pub use health::{Readiness, ReadyState};
 pub use openapi::{openapi, openapi_json};
 pub use page::Page;
 pub use problem::{FieldError, Problem};
-pub use state::{AppParts, AppState, HttpSettings};
+pub use state::{AppParts, AppState, FileSettings, HttpSettings};
 
 /// The API as callers reach it.
 fn public_routes() -> OpenApiRouter<AppState> {
@@ -72,6 +79,8 @@ fn public_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(messages::post_message))
         .routes(routes!(direct::post_direct_message))
         .routes(routes!(messages::get_message, messages::cancel_message))
+        .routes(routes!(files::upload_files))
+        .routes(routes!(files::get_file))
         .routes(routes!(spaces::get_me))
         .routes(routes!(spaces::list_spaces))
         .routes(routes!(subscriptions::put_subscription, subscriptions::delete_subscription))

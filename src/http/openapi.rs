@@ -34,6 +34,7 @@ use super::problem::{FieldError, Problem};
     servers((url = "/", description = "This service")),
     tags(
         (name = "Messages", description = "Send messages and see what became of them."),
+        (name = "Files", description = "Send files to Spaces and get them from there."),
         (name = "Webhooks", description = "Get events of spaces pushed, signed and at least once."),
         (name = "Events", description = "Pull events: pages, long polls, streams, and consumers that remember how far they are."),
         (name = "Subscriptions", description = "Listen to spaces beyond what webhooks want."),

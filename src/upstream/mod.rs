@@ -6,6 +6,7 @@
 mod activity;
 mod escape;
 mod event;
+mod files;
 mod history;
 mod limits;
 mod message;
@@ -14,11 +15,13 @@ mod rest;
 mod sending;
 mod socket;
 mod space;
+mod storage;
 mod text;
 
 pub use activity::{ActivityKind, ReceivedActivity};
 pub use escape::escape;
 pub use event::{Circumstances, NoSpace, NormalisedEvent, api_category, normalise, upstream_category};
+pub use files::{AnnouncedFile, UploadTarget};
 pub use history::HistoryPage;
 pub use message::{
     Content, LOOPBACK_BRIDGE, Loopback, OutgoingContent, OutgoingPayload, Parent, ReceivedLoopback, ReceivedMessage,
@@ -30,4 +33,5 @@ pub(crate) use oauth::{describe, is_passing, read_at_most, retry_after};
 pub use rest::{DirectKind, Profile, RestClient, RestError, RestSettings, SpaceInfo, SpacePage};
 pub use sending::{ChatBody, PostError, PostedChat};
 pub use socket::{Connector, Refusal, RefusedMessage, SUBSCRIPTION_REQUIRED, Socket, SocketEvent, SocketSettings};
+pub use storage::{Download, SignedUrl, StorageClient, StorageError, Upload};
 pub use text::plain_text;

@@ -8,6 +8,7 @@ mod delivery;
 mod demo;
 mod durability;
 mod events;
+mod files;
 mod http_api;
 mod idempotency;
 mod keys;
