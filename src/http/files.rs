@@ -25,7 +25,7 @@ use super::steady::SteadyBody;
 use super::uploads;
 use crate::domain::SpaceId;
 use crate::spool::BEGINNING;
-use crate::upstream::{AnnouncedFile, Download};
+use crate::upstream::{AnnouncedFile, Download, is_file_id};
 
 /// The route that takes files, which may take long.
 pub(super) const UPLOAD_ROUTE: &str = "/spaces/{spaceId}/files";
@@ -256,11 +256,7 @@ impl TryFrom<String> for FileId {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-        let is_id = (1..=256).contains(&text.len())
-            && text.bytes().next().is_some_and(is_word)
-            && text.bytes().all(|byte| is_word(byte) || byte == b'.');
-        if is_id { Ok(Self(text)) } else { Err("not a valid file id") }
+        if is_file_id(&text) { Ok(Self(text)) } else { Err("not a valid file id") }
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use super::TopicType;
+use super::attachments::addressed;
 use super::message::{ReceivedMessage, Sender};
 use super::text::plain_text;
 use crate::domain::{AccountId, Envelope, EventId, EventType, SpaceId, Timestamp};
@@ -80,7 +81,7 @@ pub fn normalise(
                 html,
                 description: message.content.as_ref().and_then(|content| content.description.as_deref()),
                 sender: message.sender.as_ref().map(NormalisedSender::from),
-                attachments: message.content.as_ref().and_then(|content| content.data),
+                attachments: message.content.as_ref().and_then(|content| content.data).map(addressed),
                 reply_to: message.parent.as_ref().and_then(|parent| parent.id.as_deref()),
                 created_at,
                 modified_at,
@@ -205,7 +206,7 @@ struct NormalisedMessage<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<&'a str>,
     sender: Option<NormalisedSender<'a>>,
-    attachments: Option<&'a RawValue>,
+    attachments: Option<Cow<'a, RawValue>>,
     reply_to: Option<&'a str>,
     created_at: Option<Timestamp>,
     modified_at: Option<Timestamp>,

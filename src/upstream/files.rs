@@ -31,6 +31,17 @@ pub struct UploadTarget {
     pub url: SignedUrl,
 }
 
+/// Longest id of a file.
+const MAX_FILE_ID: usize = 256;
+
+/// Whether this can be the id of a file: letters, digits and what may stand between them in a path.
+pub(crate) fn is_file_id(text: &str) -> bool {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    (1..=MAX_FILE_ID).contains(&text.len())
+        && text.bytes().next().is_some_and(is_word)
+        && text.bytes().all(|byte| is_word(byte) || byte == b'.')
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct UploadRequest<'a> {

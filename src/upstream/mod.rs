@@ -4,6 +4,7 @@
 //! (<https://spaces.avayacloud.com/developers/docs/>) and from public client code.
 
 mod activity;
+mod attachments;
 mod escape;
 mod event;
 mod files;
@@ -21,6 +22,7 @@ mod text;
 pub use activity::{ActivityKind, ReceivedActivity};
 pub use escape::escape;
 pub use event::{Circumstances, NoSpace, NormalisedEvent, api_category, normalise, upstream_category};
+pub(crate) use files::is_file_id;
 pub use files::{AnnouncedFile, UploadTarget};
 pub use history::HistoryPage;
 pub use message::{

@@ -2,11 +2,12 @@
 
 use fake_upstream::RestFault;
 use reqwest::{Method, redirect};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::rig::{Form, files, post_form};
+use super::rig::{Form, files, messages, post_form};
 use crate::support::bridge::{ADMIN_KEY, Answer, Bridge, Scene, send};
 use crate::support::receiver::{Receiver, Reply};
+use crate::support::wait::eventually;
 
 /// A file in Spaces; its path in the API.
 async fn uploaded(bridge: &Bridge, scene: &Scene, media_type: &str) -> String {
@@ -123,5 +124,24 @@ async fn a_key_that_is_limited_to_spaces_gets_no_files() {
         let answer = send(request.header("authorization", format!("Bearer {secret}"))).await;
         assert_eq!(answer.status, status, "{}", answer.text);
     }
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn attachments_of_events_say_where_the_file_is() {
+    let scene = Scene::new().await;
+    let bridge = Bridge::start(&scene.upstream).await;
+    let receiver = Receiver::start(Reply::status(204)).await;
+    bridge.register(&scene.token, &receiver).await;
+    let form = Form::new().field("text", "see").file("a.txt", "text/plain", b"content");
+    let sent = post_form(&bridge, &scene, &messages(&scene), form).await;
+    assert_eq!(sent.status, 201, "{}", sent.text);
+    let delivered = eventually("the event", async || receiver.recorded().into_iter().next()).await;
+    let event: Value = serde_json::from_slice(&delivered.body).expect("JSON");
+    let attachment = &event["data"]["message"]["attachments"][0];
+    assert_eq!(attachment["name"], "a.txt");
+    assert_eq!(event["data"]["upstream"]["content"]["data"][0].get("url"), None, "what Spaces said stays as it is");
+    let path = attachment["url"].as_str().expect("a path");
+    assert_eq!(ask(&bridge, &scene, &format!("{path}?mode=stream")).await.text, "content");
     bridge.stop().await;
 }

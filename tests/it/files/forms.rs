@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::rig::{Form, RawCall, announcements, attachments, form_request, messages, post_form, stored};
 use crate::support::bridge::{Bridge, Scene, send};
+use crate::support::process::Service;
 use crate::support::wait::eventually;
 
 #[tokio::test]
@@ -198,4 +199,33 @@ async fn many_forms_at_once_are_bounded_on_disk() {
         bridge.request(Method::POST, &messages(&scene), &scene.token).header("content-type", "multipart/mixed; boundary=a");
     send(other.body("--a--")).await.assert_problem(415, "unsupported_media_type");
     bridge.stop().await;
+}
+
+#[tokio::test]
+async fn a_kill_in_the_middle_of_an_upload_posts_nothing_twice() {
+    let scene = Scene::new().await;
+    scene.upstream.script(|script| {
+        script.rest.on("PUT /storage/*").next(1, RestFault::Hang);
+    });
+    let service = Service::start(&scene.upstream, &[]).await;
+    let post = |service: &Service| {
+        let form = Form::new().field("text", "see").file("a.txt", "text/plain", b"content");
+        let request = service.request(Method::POST, &messages(&scene), &format!("jwt {}", scene.token.as_ref()));
+        request.header("idempotency-key", "k-1").header("content-type", form.content_type()).body(form.end())
+    };
+    let cut_off = tokio::spawn(post(&service).send());
+    eventually("the upload", async || {
+        scene.upstream.seen(|seen| seen.rest_calls().any(|call| call.method == "PUT")).then_some(())
+    })
+    .await;
+    let service = service.kill().await.start().await;
+    assert!(cut_off.await.expect("no panic").is_err(), "nobody was answered");
+    assert!(scene.texts().is_empty());
+    let left = std::fs::read_dir(service.data().join("uploads")).expect("the directory").count();
+    assert_eq!(left, 0, "the kill left no file");
+    let sent = send(post(&service)).await;
+    assert_eq!(sent.status, 201, "{}", sent.text);
+    let again = send(post(&service)).await;
+    assert_eq!((again.json()["id"].clone(), again.header("idempotency-replayed")), (sent.json()["id"].clone(), "true"));
+    assert_eq!(scene.texts(), ["see"]);
 }
