@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod app;
 pub mod catalogue;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod consumers;
 mod core_files;

@@ -23,6 +23,22 @@ pub const ENV_PREFIX: &str = "SPACES_BRIDGE_";
 /// The environment variable that names the configuration file.
 pub const ENV_CONFIG_FILE: &str = "SPACES_BRIDGE_CONFIG";
 
+/// The environment variables of the commands that talk to a running bridge. They are no settings of the service, which may well
+/// run with the same environment.
+pub const ENV_CLIENT: [&str; 4] = [ENV_URL, ENV_TOKEN, ENV_TOKEN_FILE, ENV_TOKEN_TYPE];
+
+/// Where the bridge is that commands talk to.
+pub const ENV_URL: &str = "SPACES_BRIDGE_URL";
+
+/// The token that commands show it.
+pub const ENV_TOKEN: &str = "SPACES_BRIDGE_TOKEN";
+
+/// A file with that token.
+pub const ENV_TOKEN_FILE: &str = "SPACES_BRIDGE_TOKEN_FILE";
+
+/// What kind of token it is.
+pub const ENV_TOKEN_TYPE: &str = "SPACES_BRIDGE_TOKEN_TYPE";
+
 /// Fewest characters of the admin key.
 const MIN_ADMIN_KEY: usize = 24;
 
@@ -91,7 +107,8 @@ impl Config {
             None => Table::new(),
         };
         for (name, value) in environment {
-            let own = name.strip_prefix(ENV_PREFIX).filter(|rest| name != ENV_CONFIG_FILE && !is_service_link(rest));
+            let other = name == ENV_CONFIG_FILE || ENV_CLIENT.contains(&name.as_str());
+            let own = name.strip_prefix(ENV_PREFIX).filter(|rest| !other && !is_service_link(rest));
             if let Some(name) = own {
                 let path = name.to_ascii_lowercase().replace("__", ".");
                 put(&mut table, &path, &value).map_err(|_| setting(&path, "unknown setting"))?;
@@ -417,6 +434,12 @@ mod tests {
         ])
         .expect("a configuration");
         assert!(problem(&[("SPACES_BRIDGE_HTTP_LISTEN", "x")]).contains("`http_listen`"));
+    }
+
+    #[test]
+    fn the_variables_of_the_commands_are_no_settings() {
+        load(&ENV_CLIENT.map(|name| (name, "x"))).expect("a configuration");
+        assert!(problem(&[("SPACES_BRIDGE_TOKENS", "x")]).contains("`tokens`"));
     }
 
     #[test]

@@ -150,6 +150,9 @@ pub enum ApiError {
     /// There is no such thing, or it belongs to another account.
     #[error("there is no such {}", .0.as_str())]
     NotFound(Resource),
+    /// Spaces knows nobody by an e-mail address.
+    #[error("Spaces knows nobody by this e-mail address, or does not let this user know")]
+    PersonNotFound,
     /// The message is larger than Spaces takes.
     #[error("the message takes {size} bytes as Spaces gets it, and Spaces takes {limit} at most")]
     MessageTooLarge {
@@ -356,6 +359,7 @@ impl ApiError {
             Self::AccountRequired => (StatusCode::FORBIDDEN, "account_required", "A Spaces user is needed"),
             Self::OperatorRequired => (StatusCode::FORBIDDEN, "operator_required", "The admin key is needed"),
             Self::NotFound(resource) => (StatusCode::NOT_FOUND, resource.code(), "Not found"),
+            Self::PersonNotFound => (StatusCode::NOT_FOUND, "person_not_found", "Nobody has the address"),
             Self::MessageTooLarge { .. } => TOO_LARGE,
             Self::Session(error) => session_kind(error),
             Self::Rest(error) => rest_kind(error),

@@ -46,10 +46,13 @@ pub(super) struct FormRules {
     pub(super) fingerprinted: bool,
 }
 
+/// The fields of a message, as JSON.
+type Fields = BTreeMap<String, Box<RawValue>>;
+
 /// A form, read.
 #[derive(Debug, Default)]
 pub(super) struct Form {
-    fields: BTreeMap<String, Box<RawValue>>,
+    fields: Fields,
     whole: Option<Bytes>,
     /// The files in their order.
     pub(super) files: Vec<ReceivedFile>,
@@ -87,14 +90,17 @@ impl Form {
 
     /// The message as the JSON that says the same.
     pub(super) fn to_json(&self) -> Bytes {
-        if let Some(whole) = &self.whole {
-            return whole.clone();
-        }
-        let mut fields: BTreeMap<&str, &RawValue> = self.fields.iter().map(|(name, value)| (name.as_str(), &**value)).collect();
-        let none: &RawValue = serde_json::from_str("[]").expect("JSON");
+        let whole = self.whole.as_ref().map(|bytes| (bytes, serde_json::from_slice::<Fields>(bytes)));
+        let mut fields = match whole {
+            // What is no object is refused where it is read.
+            Some((bytes, Err(_))) => return bytes.clone(),
+            Some((bytes, Ok(_))) if self.files.is_empty() => return bytes.clone(),
+            Some((_, Ok(fields))) => fields,
+            None => self.fields.clone(),
+        };
         if !self.files.is_empty() && !fields.contains_key("content") {
             // So that files alone are a message.
-            fields.entry("attachments").or_insert(none);
+            fields.entry("attachments".to_owned()).or_insert_with(|| RawValue::from_string("[]".to_owned()).expect("JSON"));
         }
         serde_json::to_vec(&fields).expect("a map of JSON serialises").into()
     }
@@ -247,6 +253,7 @@ mod tests {
             (&[("name=message", r#"{"text": "x"}"#)], json!({"text": "x"})),
             (&[("name=a; filename=a.txt", "x")], json!({"attachments": []})),
             (&[("name=text", "see"), ("name=a; filename=a.txt", "x")], json!({"text": "see", "attachments": []})),
+            (&[("name=message", "{}"), ("name=a; filename=a.txt", "x")], json!({"attachments": []})),
             (&[("name=a; filename=\"\"", "")], json!({})),
             (&[], json!({})),
         ] {

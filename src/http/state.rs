@@ -13,6 +13,7 @@ use super::edge::RequestIds;
 use super::error::ApiError;
 use super::health::{Readiness, ReadyState};
 use super::listeners::Listeners;
+use super::people::UsersByEmail;
 use super::recent::RecentSends;
 use crate::accounts::AccountRegistry;
 use crate::consumers::ConsumerRegistry;
@@ -51,7 +52,7 @@ pub struct HttpSettings {
     pub max_in_flight: usize,
     /// Most streams and long polls of an account at a time.
     pub max_listeners: usize,
-    /// How long a direct space once found is remembered.
+    /// How long a direct space once found is remembered, and whose an e-mail address is.
     pub direct_ttl: Duration,
     /// How far back the history can be read.
     pub recovery_limit: Duration,
@@ -158,6 +159,7 @@ struct Inner {
 pub(super) struct Internals {
     pub(super) sanitizer: Sanitizer,
     pub(super) direct_spaces: DirectSpaces,
+    pub(super) users_by_email: UsersByEmail,
     pub(super) recent_sends: RecentSends,
     pub(super) request_ids: RequestIds,
     pub(super) in_flight: Semaphore,
@@ -180,6 +182,7 @@ impl AppState {
         let internals = Internals {
             sanitizer: Sanitizer::new(),
             direct_spaces: DirectSpaces::new(parts.settings.direct_ttl),
+            users_by_email: UsersByEmail::new(parts.settings.direct_ttl),
             recent_sends: RecentSends::default(),
             request_ids: RequestIds::random(),
             transfers: Arc::new(Semaphore::new(parts.settings.files.max_transfers.min(Semaphore::MAX_PERMITS))),

@@ -12,6 +12,7 @@ mod history;
 mod limits;
 mod message;
 mod oauth;
+mod people;
 mod rest;
 mod sending;
 mod socket;

@@ -257,7 +257,7 @@ impl RestClient {
         first.id.parse().map_err(|_| RestError::Unreadable { detail: "an odd space id" })
     }
 
-    async fn get<T: serde::de::DeserializeOwned>(
+    pub(super) async fn get<T: serde::de::DeserializeOwned>(
         &self,
         credential: &Credential,
         path: &[&str],

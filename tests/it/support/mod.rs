@@ -1,6 +1,7 @@
 //! What several subjects need: fakes that stand at the network, and waiting with a deadline.
 
 pub(crate) mod bridge;
+pub(crate) mod cli;
 pub(crate) mod clock;
 pub(crate) mod process;
 pub(crate) mod receiver;
