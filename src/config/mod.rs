@@ -11,7 +11,7 @@ use toml::{Table, Value};
 use url::Url;
 
 pub use sections::{
-    AccountsConfig, Backend, Config, Environment, HttpConfig, OutboxConfig, Protocol, SecurityConfig, SessionConfig,
+    AccountsConfig, Backend, Config, Environment, FilesConfig, HttpConfig, OutboxConfig, Protocol, SecurityConfig, SessionConfig,
     ShutdownConfig, StoreConfig, UpstreamConfig, WebhooksConfig,
 };
 
@@ -201,6 +201,9 @@ impl Config {
             ("webhooks.max_per_account", self.webhooks.max_per_account),
             ("outbox.max_per_account", self.outbox.max_per_account),
             ("accounts.max_accounts", self.accounts.max_accounts),
+            ("files.max_per_message", self.files.max_per_message),
+            ("files.concurrency_per_message", self.files.concurrency_per_message),
+            ("files.concurrency", self.files.concurrency),
         ];
         if let Some((name, _)) = at_least_one.into_iter().find(|(_, number)| *number == 0) {
             return Err(setting(name, "must be 1 or more"));
@@ -224,6 +227,7 @@ impl Config {
             ("outbox.settle_seconds", self.outbox.settle_seconds, 3600),
             ("outbox.silence_seconds", self.outbox.silence_seconds, 3600),
             ("outbox.doubt_seconds", self.outbox.doubt_seconds, 86_400),
+            ("files.timeout_seconds", self.files.timeout_seconds, 86_400),
         ];
         match seconds.into_iter().find(|(_, number, most)| !(1..=*most).contains(number)) {
             Some((name, _, most)) => Err(setting(name, format!("must be between 1 and {most}"))),
@@ -329,6 +333,7 @@ fn value_of(name: &str, text: &str) -> Value {
         "_accounts",
         "concurrency",
         "_per_webhook",
+        "_per_message",
     ];
     match text.trim().parse() {
         Ok(number) if numeric.iter().any(|ending| name.ends_with(ending)) => Value::Integer(number),

@@ -282,6 +282,11 @@ impl RestClient {
         self.call(credential, Method::GET, url).await
     }
 
+    /// Whether the API is configured without TLS.
+    pub(super) fn is_plain(&self) -> bool {
+        self.base.scheme() == "http"
+    }
+
     /// The address of a path whose segments are escaped one by one.
     pub(super) fn path(&self, segments: &[&str]) -> Url {
         let mut url = self.base.clone();

@@ -9,6 +9,7 @@ mod demo;
 mod durability;
 mod editing;
 mod events;
+mod files;
 mod http_api;
 mod idempotency;
 mod keys;
