@@ -27,7 +27,7 @@ pub use message::{
 pub(crate) use message::{lenient, lenient_text};
 pub use oauth::{Grant, GrantError, OauthApplication, TokenServer, TokenServerSettings};
 pub(crate) use oauth::{describe, is_passing, read_at_most, retry_after};
-pub use rest::{DirectKind, Profile, RestClient, RestError, RestSettings, SpaceInfo, SpacePage};
+pub use rest::{DirectKind, Profile, RestClient, RestDialect, RestError, RestSettings, SpaceInfo, SpacePage};
 pub use sending::{ChatBody, PostError, PostedChat};
 pub use socket::{Connector, Refusal, RefusedMessage, SUBSCRIPTION_REQUIRED, Socket, SocketEvent, SocketSettings};
 pub use text::plain_text;
