@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::accounts::{AccountParts, AccountRegistry, AccountSettings, TokenSources};
-use crate::config::{Config, ConfigError, ENV_PREFIX, Protocol};
+use crate::config::{Config, ConfigError, ENV_PREFIX, Protocol, UnknownCategories};
 use crate::consumers::ConsumerRegistry;
 use crate::delivery::{
     AddressGuard, AllowList, ClientSettings, DeliveryDispatcher, DeliveryParts, DeliverySettings, SystemResolver, WebhookClient,
@@ -35,7 +35,9 @@ use crate::shutdown::Shutdown;
 use crate::spool::Spool;
 use crate::store::{EmbeddedSettings, EmbeddedStore, Engine, Heartbeat, Incarnation, Maintenance, StoreError};
 use crate::subscriptions::SubscriptionRegistry;
-use crate::upstream::{Connector, RestClient, RestSettings, SocketSettings, StorageClient, TokenServer, TokenServerSettings};
+use crate::upstream::{
+    Connector, RestClient, RestDialect, RestSettings, SocketSettings, StorageClient, TokenServer, TokenServerSettings,
+};
 use crate::webhooks::WebhookRegistry;
 
 /// How long a membership of the store holds without a heartbeat; heartbeats come at a third of it.
@@ -160,7 +162,8 @@ impl App {
         let outbox = outbox(&config, (&engine, &sends), (&clock, &metrics)).await?;
         let rest_settings = RestSettings { url: urls.rest, timeout: Duration::from_secs(config.upstream.rest_timeout_seconds) };
         let rest = RestClient::new(&rest_settings, (*tls).clone()).map_err(|error| AppError::Tls(error.into()))?;
-        let rest = rest.governed_by(Arc::new(Governors::new(limit_settings(&config), Arc::clone(&metrics))));
+        let governors = Arc::new(Governors::new(limit_settings(&config), Arc::clone(&metrics)));
+        let rest = rest.governed_by(governors).speaking(rest_dialect(&config));
         let storage = StorageClient::new((*tls).clone()).map_err(|error| AppError::Tls(error.into()))?;
         let connector = Connector::new(socket_settings(&config, urls.socket, Arc::clone(&tls))).map_err(AppError::Upstream)?;
         let token_server =
@@ -407,6 +410,13 @@ fn socket_settings(config: &Config, url: url::Url, tls: Arc<rustls::ClientConfig
     }
 }
 
+fn rest_dialect(config: &Config) -> RestDialect {
+    RestDialect {
+        accept_version: config.upstream.accept_version.clone(),
+        service_app_scheme: config.upstream.service_app_scheme.clone(),
+    }
+}
+
 fn limit_settings(config: &Config) -> LimitSettings {
     LimitSettings { emits_per_minute: config.upstream.emits_per_minute, payload_bytes: config.upstream.max_event_bytes }
 }
@@ -425,6 +435,8 @@ fn session_settings(config: &Config) -> SessionSettings {
         recovery_hold: Duration::from_secs(config.session.recovery_hold_seconds),
         gap_after: Duration::from_secs(config.session.gap_after_seconds),
         longest_wait: Duration::from_secs(config.session.longest_wait_seconds),
+        second_look: Duration::from_secs(config.session.second_look_seconds),
+        drops_unknown: config.session.unknown_categories == UnknownCategories::Drop,
     }
 }
 

@@ -36,7 +36,7 @@ pub struct Metrics {
     pub sends: IntCounterVec,
     /// `spaces_bridge_send_confirmation_seconds`: from taking a send from its queue to its confirmation.
     pub send_latency: Histogram,
-    /// `spaces_bridge_events_total{result}`: events from the upstream (`appended`, `repeated`, `unreadable`).
+    /// `spaces_bridge_events_total{result}`: events from the upstream (`appended`, `repeated`, `unreadable`, `left_out`).
     pub events: IntCounterVec,
     /// `spaces_bridge_events_recovered_total`: events that no connection saw and that were found in the history.
     pub events_recovered: IntCounter,

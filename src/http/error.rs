@@ -92,9 +92,6 @@ pub enum ApiError {
         /// What is wrong.
         detail: String,
     },
-    /// Idempotency keys are not offered.
-    #[error("`Idempotency-Key` is not supported; the call would have been made without that protection")]
-    IdempotencyKeyUnsupported,
     /// The key of a call is none, or there are several.
     #[error("{0}")]
     IdempotencyKeyInvalid(String),
@@ -364,9 +361,6 @@ impl ApiError {
             Self::InvalidBody(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_body", "Invalid body"),
             Self::InvalidPath { .. } => (StatusCode::BAD_REQUEST, "invalid_path", "Invalid path"),
             Self::InvalidQuery { .. } => (StatusCode::BAD_REQUEST, "invalid_query", "Invalid query"),
-            Self::IdempotencyKeyUnsupported => {
-                (StatusCode::BAD_REQUEST, "idempotency_key_unsupported", "Idempotency keys are not supported")
-            }
             Self::IdempotencyKeyInvalid(_) => (StatusCode::BAD_REQUEST, "idempotency_key_invalid", "Not an idempotency key"),
             Self::Idempotency(error) => idempotency_kind(error),
             Self::KeyInvalid(_) => (StatusCode::UNAUTHORIZED, "key_invalid", "Not a valid bridge key"),

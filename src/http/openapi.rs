@@ -327,8 +327,8 @@ impl Failure {
     fn description(self) -> &'static str {
         match self {
             Self::BadRequest => {
-                "`invalid_path`, `invalid_query`, `malformed_json`, `body_unreadable`, `idempotency_key_invalid`, \
-                 `idempotency_key_unsupported`: the request is not well formed."
+                "`invalid_path`, `invalid_query`, `malformed_json`, `body_unreadable`, `idempotency_key_invalid`: the \
+                 request is not well formed."
             }
             Self::Unauthenticated => {
                 "`credentials_missing`, `credentials_invalid`: no usable `Authorization` header. `token_refused`: Spaces refused the \

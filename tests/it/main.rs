@@ -6,6 +6,7 @@ mod chaos;
 mod command_line;
 mod delivery;
 mod demo;
+mod dialect;
 mod durability;
 mod editing;
 mod events;
