@@ -140,6 +140,11 @@ impl AccountCaller {
         if spaces.is_none_or(|spaces| spaces.contains(space)) { Ok(()) } else { Err(ApiError::SpaceNotInKey) }
     }
 
+    /// Whether the caller may do what belongs to no space.
+    pub(super) fn check_all_spaces(&self) -> Result<(), ApiError> {
+        if self.key().is_none_or(|key| key.spaces.is_none()) { Ok(()) } else { Err(ApiError::SpaceNotInKey) }
+    }
+
     /// Whether the caller came with a bridge key.
     pub(super) fn has_key(&self) -> bool {
         self.key().is_some()

@@ -12,6 +12,7 @@ mod direct;
 mod docs;
 mod durable;
 mod edge;
+mod editing;
 mod error;
 mod event_stream;
 mod event_types;
@@ -22,6 +23,7 @@ mod extract;
 mod filter;
 mod filter_schema;
 mod health;
+mod history;
 mod idempotency;
 mod keys;
 mod limits;
@@ -40,12 +42,16 @@ mod remembered;
 mod second_path;
 mod session_recovery;
 mod sessions;
+mod signs;
 mod since;
+mod space;
+mod space_password;
 mod spaces;
 mod state;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
+mod upstream_list;
 mod webhook_body;
 mod webhook_health;
 mod webhook_pace;
@@ -77,6 +83,7 @@ fn public_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(messages::get_message, messages::cancel_message))
         .routes(routes!(spaces::get_me))
         .routes(routes!(spaces::list_spaces))
+        .merge(space_routes())
         .routes(routes!(subscriptions::put_subscription, subscriptions::delete_subscription))
         .routes(routes!(subscriptions::list_subscriptions))
         .routes(routes!(webhooks::create_webhook, webhooks::list_webhooks))
@@ -107,6 +114,17 @@ fn public_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(docs::get_openapi))
         .routes(routes!(docs::get_docs))
         .routes(routes!(docs::get_docs_asset))
+}
+
+fn space_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(space::get_space))
+        .routes(routes!(space::list_members))
+        .routes(routes!(people::list_people))
+        .routes(routes!(history::list_messages))
+        .routes(routes!(editing::edit_message, editing::delete_message))
+        .routes(routes!(signs::tell_typing))
+        .routes(routes!(signs::mark_read))
 }
 
 fn session_routes() -> OpenApiRouter<AppState> {

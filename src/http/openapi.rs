@@ -35,6 +35,7 @@ use super::problem::{FieldError, Problem};
     servers((url = "/", description = "This service")),
     tags(
         (name = "Messages", description = "Send messages and see what became of them."),
+        (name = "Spaces", description = "Read spaces, change what is in them, and find people."),
         (name = "Webhooks", description = "Get events of spaces pushed, signed and at least once."),
         (name = "Events", description = "Pull events: pages, long polls, streams, and consumers that remember how far they are."),
         (name = "Subscriptions", description = "Listen to spaces beyond what webhooks want."),

@@ -4,6 +4,7 @@
 //! (<https://spaces.avayacloud.com/developers/docs/>) and from public client code.
 
 mod activity;
+mod editing;
 mod escape;
 mod event;
 mod history;
@@ -11,15 +12,17 @@ mod limits;
 mod message;
 mod oauth;
 mod people;
+mod reading;
 mod rest;
 mod sending;
 mod socket;
 mod space;
 mod text;
 
-pub use activity::{ActivityKind, ReceivedActivity};
+pub use activity::{ActivityKind, ReceivedActivity, typing};
+pub use editing::{Deletion, Reason};
 pub use escape::escape;
-pub use event::{Circumstances, NoSpace, NormalisedEvent, api_category, normalise, upstream_category};
+pub use event::{Circumstances, MessageView, NoSpace, NormalisedEvent, api_category, is_change, normalise, upstream_category};
 pub use history::HistoryPage;
 pub use message::{
     CHAT_CATEGORY, Content, LOOPBACK_BRIDGE, Loopback, OutgoingContent, OutgoingMention, OutgoingPayload, Parent,
@@ -28,7 +31,9 @@ pub use message::{
 pub(crate) use message::{lenient, lenient_text};
 pub use oauth::{Grant, GrantError, OauthApplication, TokenServer, TokenServerSettings};
 pub(crate) use oauth::{describe, is_passing, read_at_most, retry_after};
+pub use reading::{HistoryFilter, InSpace};
 pub use rest::{DirectKind, Profile, RestClient, RestError, RestSettings, SpaceInfo, SpacePage};
 pub use sending::{ChatBody, PostError, PostedChat};
 pub use socket::{Connector, Refusal, RefusedMessage, SUBSCRIPTION_REQUIRED, Socket, SocketEvent, SocketSettings};
+pub use space::{PeoplePage, Person, SpaceDetails};
 pub use text::plain_text;
