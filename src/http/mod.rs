@@ -20,8 +20,10 @@ mod events;
 mod examples;
 mod explain;
 mod extract;
+mod files;
 mod filter;
 mod filter_schema;
+mod form;
 mod health;
 mod history;
 mod hook_preview;
@@ -32,9 +34,12 @@ mod incoming_hooks;
 mod keys;
 mod limits;
 mod listeners;
+mod media_type;
 mod message_body;
+mod message_input;
 mod message_view;
 mod messages;
+mod multipart;
 mod openapi;
 mod page;
 mod people;
@@ -52,9 +57,11 @@ mod space;
 mod space_password;
 mod spaces;
 mod state;
+mod steady;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
+mod uploads;
 mod upstream_list;
 mod webhook_body;
 mod webhook_health;
@@ -77,7 +84,7 @@ pub use health::{Readiness, ReadyState};
 pub use openapi::{openapi, openapi_json};
 pub use page::Page;
 pub use problem::{FieldError, Problem};
-pub use state::{AppParts, AppState, HttpSettings};
+pub use state::{AppParts, AppState, FileSettings, HttpSettings};
 
 /// The API as callers reach it.
 fn public_routes() -> OpenApiRouter<AppState> {
@@ -85,6 +92,8 @@ fn public_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(messages::post_message))
         .routes(routes!(direct::post_direct_message))
         .routes(routes!(messages::get_message, messages::cancel_message))
+        .routes(routes!(files::upload_files))
+        .routes(routes!(files::get_file))
         .routes(routes!(spaces::get_me))
         .routes(routes!(spaces::list_spaces))
         .merge(space_routes())
@@ -121,6 +130,17 @@ fn public_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(docs::get_docs_asset))
 }
 
+fn space_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(space::get_space))
+        .routes(routes!(space::list_members))
+        .routes(routes!(people::list_people))
+        .routes(routes!(history::list_messages))
+        .routes(routes!(editing::edit_message, editing::delete_message))
+        .routes(routes!(signs::tell_typing))
+        .routes(routes!(signs::mark_read))
+}
+
 fn hook_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(incoming_hooks::create_incoming_hook, incoming_hooks::list_incoming_hooks))
@@ -132,17 +152,6 @@ fn hook_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(incoming_hooks::rotate_incoming_hook_secret))
         .routes(routes!(hook_preview::preview_incoming_hook))
         .routes(routes!(hooks::call_incoming_hook))
-}
-
-fn space_routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(space::get_space))
-        .routes(routes!(space::list_members))
-        .routes(routes!(people::list_people))
-        .routes(routes!(history::list_messages))
-        .routes(routes!(editing::edit_message, editing::delete_message))
-        .routes(routes!(signs::tell_typing))
-        .routes(routes!(signs::mark_read))
 }
 
 fn session_routes() -> OpenApiRouter<AppState> {

@@ -27,9 +27,10 @@ use crate::replies::{Replies, ReplyParts, ReplySettings};
 use crate::seal::Keyring;
 use crate::send_log::SendLog;
 use crate::session::{InterestSource, SessionDependencies, SessionRegistry, SessionSettings};
+use crate::spool::Spool;
 use crate::store::{Engine, MemoryStore};
 use crate::subscriptions::SubscriptionRegistry;
-use crate::upstream::{Connector, RestClient, RestSettings, SocketSettings, TokenServer, TokenServerSettings};
+use crate::upstream::{Connector, RestClient, RestSettings, SocketSettings, StorageClient, TokenServer, TokenServerSettings};
 use crate::webhooks::WebhookRegistry;
 
 const ADMIN_KEY: &str = "admin-key-of-24-characters-or-more";
@@ -68,6 +69,8 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
     let rest = RestSettings { url: nowhere(), timeout: Duration::from_secs(1) };
     let rest = RestClient::new(&rest, (*tls).clone()).expect("a client");
     let account_tls = (*tls).clone();
+    let storage = StorageClient::new((*tls).clone()).expect("a client");
+    let spool = Spool::open(std::env::temp_dir(), 10 << 20).expect("a directory");
     let socket = SocketSettings {
         url: nowhere(),
         protocol: socketio_client::Protocol::EngineIo3,
@@ -121,6 +124,8 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
             recovery_hold: Duration::from_mins(1),
             gap_after: Duration::from_mins(10),
             longest_wait: Duration::from_mins(1),
+            second_look: Duration::ZERO,
+            drops_unknown: false,
         },
         incarnation,
     }));
@@ -159,6 +164,8 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
         recovery: Recovery::new(Arc::clone(&engine), Arc::clone(&clock)),
         engine,
         rest,
+        storage,
+        spool,
         address_guard: guard,
         receivers: Arc::new(receivers),
         clock,
@@ -556,7 +563,7 @@ fn every_call_is_documented_with_its_failures_and_headers() {
     };
     let mut ids = std::collections::BTreeSet::new();
     let paths = document["paths"].as_object().expect("paths");
-    assert_eq!(paths.len(), 52);
+    assert_eq!(paths.len(), 58);
     for (path, item) in paths {
         for (method, operation) in item.as_object().expect("calls") {
             let call = format!("{method} {path}");
