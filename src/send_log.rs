@@ -149,6 +149,29 @@ impl SendLog {
         self.own.contains(account, id)
     }
 
+    /// Whether [`Self::recall`] has been done for `account`.
+    pub fn has_recalled(&self, account: &AccountId) -> bool {
+        self.own.is_complete(account)
+    }
+
+    /// Remembers as [`Self::note_own`] which messages are on record as sends of `account`, also those of an earlier process.
+    pub async fn recall(&self, account: &AccountId) -> Result<(), StoreError> {
+        let mut after = None;
+        loop {
+            let list = DocList { kind: DocKind::Send, account: Some(account.clone()), after: after.take(), limit: PAGE };
+            let documents = self.engine.doc_list(list).await?;
+            for document in &documents {
+                if let Some(id) = read_record(&document.body)?.status.confirmed_id() {
+                    self.own.insert(account, id);
+                }
+            }
+            let Some(newest) = documents.last().filter(|_| documents.len() == PAGE) else { break };
+            after = Some(newest.id.clone());
+        }
+        self.own.complete(account);
+        Ok(())
+    }
+
     async fn read(&self, reference: &MessageRef) -> Result<Option<(SendRecord, Version)>, StoreError> {
         let Some(document) = self.engine.doc_get(DocKind::Send, reference.as_str()).await? else { return Ok(None) };
         Ok(Some((read_record(&document.body)?, document.version)))
@@ -250,6 +273,22 @@ mod tests {
         let stages: Vec<_> = known.steps.iter().map(|step| step.status).collect();
         assert_eq!(stages, [SendStage::Unconfirmed, SendStage::Failed]);
         assert_eq!(resolved.try_recv(), Ok(unconfirmed.reference));
+    }
+
+    #[tokio::test]
+    async fn what_is_on_record_as_sent_is_known_as_own_after_a_restart() {
+        let log = log();
+        for number in 0..=PAGE {
+            let record = record(&format!("ref_{number}"), confirmed(&format!("m{number}")));
+            log.create(&record, Vec::new()).await.expect("stored");
+        }
+        log.create(&record("ref_x", unconfirmed()), Vec::new()).await.expect("stored");
+        let log = SendLog::new(Arc::clone(&log.engine), Arc::clone(&log.clock));
+        let (account, other): (AccountId, AccountId) = ("acc_1".parse().expect("an id"), "acc_2".parse().expect("an id"));
+        assert!(!log.is_own(&account, "m1") && !log.has_recalled(&account));
+        log.recall(&account).await.expect("read");
+        assert!((0..=PAGE).all(|number| log.is_own(&account, &format!("m{number}"))));
+        assert!(log.has_recalled(&account) && !log.has_recalled(&other) && !log.is_own(&other, "m1"));
     }
 
     #[tokio::test]

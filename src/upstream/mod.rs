@@ -19,7 +19,7 @@ mod text;
 pub use activity::{ActivityKind, ReceivedActivity};
 pub use escape::escape;
 pub use event::{Circumstances, NoSpace, NormalisedEvent, api_category, normalise, upstream_category};
-pub use history::HistoryPage;
+pub use history::{ChangesPage, HistoryPage};
 pub use message::{
     Content, LOOPBACK_BRIDGE, Loopback, OutgoingContent, OutgoingPayload, Parent, ReceivedLoopback, ReceivedMessage,
     ReceivedParent, Sender, TopicType,
