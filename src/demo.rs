@@ -54,6 +54,8 @@ pub(crate) fn run(arguments: &DemoArgs) -> Result<(), Failure> {
     data.path().clone_into(&mut config.store.path);
     config.http.internal_listen = ANY_PORT;
     config.security.master_key = Some(Secret::new(STANDARD.encode(Key::random().expose())));
+    let admin_key = Secret::new(crate::domain::hex(Key::random().expose()));
+    config.security.admin_key = Some(admin_key.clone());
     config.webhooks.allow_networks = vec!["127.0.0.0/8".parse()?];
     telemetry::start(&config.log).map_err(Failure::new)?;
     runtime()?.block_on(async {
@@ -73,7 +75,7 @@ pub(crate) fn run(arguments: &DemoArgs) -> Result<(), Failure> {
         let service = tokio::spawn(app.run(shutdown.clone()));
         let story = async {
             let demo = Demo::prepare(&api, &upstream, &world, &shutdown).await?;
-            demo.introduce();
+            demo.introduce(&admin_key);
             demo.greet().await?;
             shutdown.requested().await;
             Ok::<(), Failure>(())
@@ -138,12 +140,13 @@ impl<'a> Demo<'a> {
         Ok(Self { api, upstream, world, receiver, webhook: id.to_owned() })
     }
 
-    fn introduce(&self) {
+    fn introduce(&self, admin_key: &Secret) {
         let Self { api, world, receiver, webhook, .. } = self;
         let (token, operations, lounge) = (world.token.as_ref(), world.operations.as_ref(), world.lounge.as_ref());
         println!("spaces-bridge runs at {api} beside a fake Spaces. Everything here is made up, and gone when it ends.\n");
         println!("API and its documentation   {api}/docs");
         println!("Demo token (jwt)            {token}");
+        println!("Admin key                   {}", admin_key.expose());
         println!("Space \"Operations\"          {operations}");
         println!("Space \"Lounge\"              {lounge}");
         println!("Colleague \"Cleo Marsh\"      {}", world.cleo.as_ref());
@@ -162,6 +165,16 @@ impl<'a> Demo<'a> {
         println!("curl -s {api}/spaces -H 'Authorization: jwt {token}'");
         println!("curl -s {api}/sessions -H 'Authorization: jwt {token}'");
         println!("curl -s {api}/webhooks/{webhook}/deliveries -H 'Authorization: jwt {token}'\n");
+        let (admin, ana) = (admin_key.expose(), world.ana.as_ref());
+        println!(
+            "# As the operator: let the bridge keep Ana's account by itself, and make a key that may send for her and do nothing else"
+        );
+        println!(
+            "curl -s {api}/accounts -H 'Authorization: Bearer {admin}' -H 'Content-Type: application/json' -d '{{\"name\": \"Ana\", \"credential\": {{\"kind\": \"token\", \"token\": \"{token}\"}}}}'"
+        );
+        println!(
+            "curl -s {api}/accounts/acc_{ana}/keys -H 'Authorization: Bearer {admin}' -H 'Content-Type: application/json' -d '{{\"name\": \"ci\", \"scopes\": [\"send\"]}}'\n"
+        );
         println!("What arrives at the webhook is shown here. Ctrl-C ends the demo.\n");
     }
 

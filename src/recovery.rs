@@ -69,6 +69,15 @@ impl Place {
     }
 }
 
+/// What was made up for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MadeUp {
+    /// Dead deliveries that are tried again.
+    pub dead: usize,
+    /// Deliveries of events that came while the webhook was off.
+    pub missed: usize,
+}
+
 /// Makes deliveries again.
 pub struct Recovery {
     engine: Arc<dyn Engine>,
@@ -134,6 +143,31 @@ impl Recovery {
             place.after = after;
             if began.elapsed() > PATIENCE {
                 return Ok(Progress { count, next: Some(place) });
+            }
+        }
+    }
+
+    /// Makes up for all that `webhook` missed since `since`, to the end: its dead deliveries, and, if it was off, the events that were
+    /// appended while it was off.
+    pub async fn make_up(&self, webhook: &Webhook, since: Timestamp, off_since: Option<Timestamp>) -> Result<MadeUp> {
+        let (mut made_up, mut place) = (MadeUp::default(), None);
+        let now = self.clock.now();
+        loop {
+            let progress = self.recover(&webhook.id, Span { since, until: None }, place).await?;
+            made_up.dead += progress.count;
+            place = progress.next;
+            if place.is_none() {
+                break;
+            }
+        }
+        let Some(off_since) = off_since else { return Ok(made_up) };
+        let span = Span { since: since.max(off_since), until: Some(now) };
+        loop {
+            let progress = self.replay(webhook, Replay { span, dry_run: false, rate: None }, place).await?;
+            made_up.missed += progress.count;
+            place = progress.next;
+            if place.is_none() {
+                return Ok(made_up);
             }
         }
     }

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 
-use self::own::OwnMessages;
+use self::own::{OwnChanges, OwnMessages};
 pub use self::record::{SendFailure, SendRecord, SendStage, SendStatus, SendStep, Via};
 use crate::domain::{AccountId, Clock, MessageRef};
 use crate::store::{DocKind, DocList, DocWrite, Engine, Expected, PutOutcome, StoreError, Version};
@@ -31,6 +32,9 @@ pub struct SendLog {
     clock: Arc<dyn Clock>,
     resolved: broadcast::Sender<MessageRef>,
     own: OwnMessages,
+    /// Those that are on record, also of earlier processes.
+    recalled: OwnMessages,
+    own_changes: OwnChanges,
 }
 
 impl std::fmt::Debug for SendLog {
@@ -42,7 +46,14 @@ impl std::fmt::Debug for SendLog {
 impl SendLog {
     /// The records in `engine`.
     pub fn new(engine: Arc<dyn Engine>, clock: Arc<dyn Clock>) -> Self {
-        Self { engine, clock, resolved: broadcast::Sender::new(TOLD), own: OwnMessages::default() }
+        Self {
+            engine,
+            clock,
+            resolved: broadcast::Sender::new(TOLD),
+            own: OwnMessages::default(),
+            recalled: OwnMessages::default(),
+            own_changes: OwnChanges::default(),
+        }
     }
 
     /// Makes an unconfirmed send durable before its caller is told, together with what stands `beside` it. If its outcome became
@@ -149,12 +160,17 @@ impl SendLog {
         self.own.contains(account, id)
     }
 
-    /// Whether [`Self::recall`] has been done for `account`.
-    pub fn has_recalled(&self, account: &AccountId) -> bool {
-        self.own.is_complete(account)
+    /// Whether the message `id` is one of those that [`Self::recall`] found.
+    pub fn was_sent(&self, account: &AccountId, id: &str) -> bool {
+        self.recalled.contains(account, id)
     }
 
-    /// Remembers as [`Self::note_own`] which messages are on record as sends of `account`, also those of an earlier process.
+    /// Whether [`Self::recall`] has been done for `account`.
+    pub fn has_recalled(&self, account: &AccountId) -> bool {
+        self.recalled.is_complete(account)
+    }
+
+    /// Remembers which messages are on record as sends of `account`, also those of an earlier process.
     pub async fn recall(&self, account: &AccountId) -> Result<(), StoreError> {
         let mut after = None;
         loop {
@@ -162,14 +178,24 @@ impl SendLog {
             let documents = self.engine.doc_list(list).await?;
             for document in &documents {
                 if let Some(id) = read_record(&document.body)?.status.confirmed_id() {
-                    self.own.insert(account, id);
+                    self.recalled.insert(account, id);
                 }
             }
             let Some(newest) = documents.last().filter(|_| documents.len() == PAGE) else { break };
             after = Some(newest.id.clone());
         }
-        self.own.complete(account);
+        self.recalled.complete(account);
         Ok(())
+    }
+
+    /// Notes that `account` is about to change the message `id` over REST.
+    pub fn note_own_change(&self, account: &AccountId, id: &str) {
+        self.own_changes.insert(account, id, Instant::now());
+    }
+
+    /// Takes a change that [`Self::note_own_change`] was told of: its echo has come, or it was not made.
+    pub fn take_own_change(&self, account: &AccountId, id: &str) -> bool {
+        self.own_changes.take(account, id, Instant::now())
     }
 
     async fn read(&self, reference: &MessageRef) -> Result<Option<(SendRecord, Version)>, StoreError> {
@@ -285,10 +311,10 @@ mod tests {
         log.create(&record("ref_x", unconfirmed()), Vec::new()).await.expect("stored");
         let log = SendLog::new(Arc::clone(&log.engine), Arc::clone(&log.clock));
         let (account, other): (AccountId, AccountId) = ("acc_1".parse().expect("an id"), "acc_2".parse().expect("an id"));
-        assert!(!log.is_own(&account, "m1") && !log.has_recalled(&account));
+        assert!(!log.was_sent(&account, "m1") && !log.has_recalled(&account));
         log.recall(&account).await.expect("read");
-        assert!((0..=PAGE).all(|number| log.is_own(&account, &format!("m{number}"))));
-        assert!(log.has_recalled(&account) && !log.has_recalled(&other) && !log.is_own(&other, "m1"));
+        assert!((0..=PAGE).all(|number| log.was_sent(&account, &format!("m{number}"))));
+        assert!(log.has_recalled(&account) && !log.has_recalled(&other) && !log.was_sent(&other, "m1"));
     }
 
     #[tokio::test]

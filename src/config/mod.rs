@@ -11,7 +11,7 @@ use toml::{Table, Value};
 use url::Url;
 
 pub use sections::{
-    AccountsConfig, Backend, Config, Environment, HttpConfig, OutboxConfig, Protocol, SecurityConfig, SessionConfig,
+    AccountsConfig, Backend, Config, Environment, FilesConfig, HttpConfig, OutboxConfig, Protocol, SecurityConfig, SessionConfig,
     ShutdownConfig, StoreConfig, UnknownCategories, UpstreamConfig, WebhooksConfig,
 };
 
@@ -22,6 +22,22 @@ pub const ENV_PREFIX: &str = "SPACES_BRIDGE_";
 
 /// The environment variable that names the configuration file.
 pub const ENV_CONFIG_FILE: &str = "SPACES_BRIDGE_CONFIG";
+
+/// The environment variables of the commands that talk to a running bridge. They are no settings of the service, which may well
+/// run with the same environment.
+pub const ENV_CLIENT: [&str; 4] = [ENV_URL, ENV_TOKEN, ENV_TOKEN_FILE, ENV_TOKEN_TYPE];
+
+/// Where the bridge is that commands talk to.
+pub const ENV_URL: &str = "SPACES_BRIDGE_URL";
+
+/// The token that commands show it.
+pub const ENV_TOKEN: &str = "SPACES_BRIDGE_TOKEN";
+
+/// A file with that token.
+pub const ENV_TOKEN_FILE: &str = "SPACES_BRIDGE_TOKEN_FILE";
+
+/// What kind of token it is.
+pub const ENV_TOKEN_TYPE: &str = "SPACES_BRIDGE_TOKEN_TYPE";
 
 /// Fewest characters of the admin key.
 const MIN_ADMIN_KEY: usize = 24;
@@ -91,7 +107,8 @@ impl Config {
             None => Table::new(),
         };
         for (name, value) in environment {
-            let own = name.strip_prefix(ENV_PREFIX).filter(|rest| name != ENV_CONFIG_FILE && !is_service_link(rest));
+            let other = name == ENV_CONFIG_FILE || ENV_CLIENT.contains(&name.as_str());
+            let own = name.strip_prefix(ENV_PREFIX).filter(|rest| !other && !is_service_link(rest));
             if let Some(name) = own {
                 let path = name.to_ascii_lowercase().replace("__", ".");
                 put(&mut table, &path, &value).map_err(|_| setting(&path, "unknown setting"))?;
@@ -191,6 +208,9 @@ impl Config {
             ("webhooks.max_per_account", self.webhooks.max_per_account),
             ("outbox.max_per_account", self.outbox.max_per_account),
             ("accounts.max_accounts", self.accounts.max_accounts),
+            ("files.max_per_message", self.files.max_per_message),
+            ("files.concurrency_per_message", self.files.concurrency_per_message),
+            ("files.concurrency", self.files.concurrency),
         ];
         if let Some((name, _)) = at_least_one.into_iter().find(|(_, number)| *number == 0) {
             return Err(setting(name, "must be 1 or more"));
@@ -214,6 +234,7 @@ impl Config {
             ("outbox.settle_seconds", self.outbox.settle_seconds, 3600),
             ("outbox.silence_seconds", self.outbox.silence_seconds, 3600),
             ("outbox.doubt_seconds", self.outbox.doubt_seconds, 86_400),
+            ("files.timeout_seconds", self.files.timeout_seconds, 86_400),
         ];
         match seconds.into_iter().find(|(_, number, most)| !(1..=*most).contains(number)) {
             Some((name, _, most)) => Err(setting(name, format!("must be between 1 and {most}"))),
@@ -322,6 +343,7 @@ fn value_of(name: &str, text: &str) -> Value {
         "_accounts",
         "concurrency",
         "_per_webhook",
+        "_per_message",
     ];
     match text.trim().parse() {
         Ok(number) if numeric.iter().any(|ending| name.ends_with(ending)) => Value::Integer(number),
@@ -422,6 +444,12 @@ mod tests {
         ])
         .expect("a configuration");
         assert!(problem(&[("SPACES_BRIDGE_HTTP_LISTEN", "x")]).contains("`http_listen`"));
+    }
+
+    #[test]
+    fn the_variables_of_the_commands_are_no_settings() {
+        load(&ENV_CLIENT.map(|name| (name, "x"))).expect("a configuration");
+        assert!(problem(&[("SPACES_BRIDGE_TOKENS", "x")]).contains("`tokens`"));
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub struct Config {
     pub shutdown: ShutdownConfig,
     /// The outbox.
     pub outbox: OutboxConfig,
+    /// Files.
+    pub files: FilesConfig,
 }
 
 /// Settings of the HTTP listeners.
@@ -366,6 +368,37 @@ impl Default for OutboxConfig {
             settle_seconds: 10,
             silence_seconds: 90,
             doubt_seconds: 600,
+        }
+    }
+}
+
+/// Settings of files that callers send and get.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FilesConfig {
+    /// Most files of one message.
+    pub max_per_message: usize,
+    /// Files of one message that are uploaded at a time.
+    pub concurrency_per_message: usize,
+    /// Most calls that send or get files at a time.
+    pub concurrency: usize,
+    /// Most time for a call that sends files, in seconds.
+    pub timeout_seconds: u64,
+    /// Where files wait until they are in Spaces; below the store's directory if not set.
+    pub path: Option<PathBuf>,
+    /// Most bytes of the files that wait there.
+    pub max_waiting_bytes: u64,
+}
+
+impl Default for FilesConfig {
+    fn default() -> Self {
+        Self {
+            max_per_message: 10,
+            concurrency_per_message: 3,
+            concurrency: 32,
+            timeout_seconds: 3_600,
+            path: None,
+            max_waiting_bytes: 4 << 30,
         }
     }
 }

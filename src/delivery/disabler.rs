@@ -9,6 +9,7 @@ use tracing::warn;
 use crate::domain::{Clock, Timestamp, WebhookId, WebhookStatus};
 use crate::event_log::{EventLog, SystemEvent};
 use crate::metrics::Metrics;
+use crate::store::{Engine, Query, Rows};
 use crate::webhooks::WebhookRegistry;
 
 /// Webhooks that may wait to be switched off for failing. One that finds no room comes again with its next failure.
@@ -52,12 +53,18 @@ pub(super) struct Patience {
 
 impl Patience {
     /// Patience that ends after `after`, or never, and what switches the webhooks off on which it ended; to be run.
-    pub(super) fn new(after: Option<Duration>, disabler: Arc<Disabler>) -> (Self, impl Future<Output = ()>) {
+    pub(super) fn new(
+        after: Option<Duration>,
+        engine: Arc<dyn Engine>,
+        disabler: Arc<Disabler>,
+    ) -> (Self, impl Future<Output = ()>) {
         let (given_up, mut waiting) = mpsc::channel(WAITING);
         let patience = Self { after, clock: Arc::clone(&disabler.clock), given_up };
         let work = async move {
             while let Some((id, since)) = waiting.recv().await {
-                disabler.disable(&id, WebhookStatus::Failing, Some(since)).await;
+                if is_failing_since(&*engine, &id, since).await {
+                    disabler.disable(&id, WebhookStatus::Failing, Some(since)).await;
+                }
             }
         };
         (patience, work)
@@ -68,6 +75,19 @@ impl Patience {
         if self.after.is_some_and(|after| self.clock.now().since(failing_since) >= after) {
             // Full means that many are being switched off; this one comes again with its next failure.
             let _ = self.given_up.try_send((webhook.clone(), failing_since));
+        }
+    }
+}
+
+/// Whether `webhook` is failing since `since` also now: it may have been switched on again meanwhile, which forgives what was before.
+/// If that cannot be read it comes again with its next failure.
+async fn is_failing_since(engine: &dyn Engine, webhook: &WebhookId, since: Timestamp) -> bool {
+    match engine.query(Query::Flow(webhook.clone())).await.map(|page| page.rows) {
+        Ok(Rows::Flows(flows)) => flows.first().is_some_and(|flow| flow.failing_since == Some(since)),
+        Ok(_) => false,
+        Err(error) => {
+            warn!(webhook.id = %webhook, %error, cause = ?error, "how long webhook `{webhook}` has failed could not be read");
+            false
         }
     }
 }

@@ -88,7 +88,7 @@ impl DeliveryDispatcher {
             clock: Arc::clone(&parts.clock),
             metrics: Arc::clone(&parts.metrics),
         });
-        let (patience, disabling) = Patience::new(settings.disable_after, Arc::clone(&disabler));
+        let (patience, disabling) = Patience::new(settings.disable_after, Arc::clone(&parts.engine), Arc::clone(&disabler));
         let settler = Settler {
             engine: Arc::clone(&parts.engine),
             labels: Labels::new(settings.metric_labels, Arc::clone(&parts.webhooks), Arc::clone(&parts.metrics)),

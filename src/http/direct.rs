@@ -1,29 +1,27 @@
 //! Messages to one person: the direct space with them is found or made, remembered, and sent to.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
-
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
-use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::AppState;
 use super::auth::{AccountCaller, MaySend};
 use super::error::ApiError;
-use super::extract::{ApiPath, JsonBytes, Wait};
-use super::idempotency::{IdempotencyHeader, Keyed};
+use super::extract::{ApiPath, Wait};
+use super::idempotency::IdempotencyHeader;
 use super::limits;
 use super::message_body::MessageBody;
+use super::message_input::{MessageForm, MessageInput};
 use super::message_view::Message;
 use super::messages;
+use super::people;
+use super::remembered::Remembered;
 use crate::domain::{AccountId, SpaceId};
 use crate::upstream::DirectKind;
 
-/// Direct spaces remembered; beyond that the oldest are forgotten.
-const MAX_REMEMBERED: usize = 10_000;
+/// Stands in for a space that is not known yet where only its size counts; ids of Spaces look like this.
+const STAND_IN: &str = "000000000000000000000000";
 
 /// Whom a direct space is with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
@@ -33,13 +31,27 @@ pub(super) enum PeerType {
     User,
     /// An anonymous guest, who must be online in a space with the caller.
     Anonymous,
+    /// A registered user, by e-mail address.
+    Email,
 }
 
-impl From<PeerType> for DirectKind {
-    fn from(peer: PeerType) -> Self {
-        match peer {
-            PeerType::User => Self::User,
-            PeerType::Anonymous => Self::Anonymous,
+/// A person as the path names them.
+enum Peer {
+    Id(DirectKind, SpaceId),
+    Email(String),
+}
+
+impl Peer {
+    fn read(kind: PeerType, text: String) -> Result<Self, ApiError> {
+        let id = |kind| {
+            let id = text.parse().map_err(|_| ApiError::InvalidPath { detail: "this is no id of a person".to_owned() })?;
+            Ok(Self::Id(kind, id))
+        };
+        match kind {
+            PeerType::User => id(DirectKind::User),
+            PeerType::Anonymous => id(DirectKind::Anonymous),
+            PeerType::Email if people::is_email(&text) => Ok(Self::Email(text)),
+            PeerType::Email => Err(ApiError::InvalidPath { detail: "this is no e-mail address".to_owned() }),
         }
     }
 }
@@ -53,12 +65,12 @@ impl From<PeerType> for DirectKind {
     path = "/direct/{type}/{id}",
     tag = "Messages",
     params(
-        ("type" = PeerType, Path, description = "What `id` is the id of."),
-        ("id" = String, Path, description = "The person's id in Spaces.", pattern = "^[A-Za-z0-9_-]{1,128}$", example = "5a0b1c2d3e4f506172839405"),
+        ("type" = PeerType, Path, description = "What `id` is."),
+        ("id" = String, Path, description = "The person's id in Spaces, or their e-mail address with the type `email`.", pattern = "^([A-Za-z0-9_-]{1,128}|[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9.-]{1,128})$", example = "5a0b1c2d3e4f506172839405"),
         ("Prefer" = Option<String>, Header, description = "`wait=N`: wait N seconds for the outcome, 60 at most; `respond-async`: take the message into the outbox and answer at once (RFC 7240).", example = "wait=20", nullable = false),
         IdempotencyHeader,
     ),
-    request_body(content = MessageBody, content_type = "application/json"),
+    request_body(content((MessageBody = "application/json"), (MessageForm = "multipart/form-data"))),
     responses(
         (status = 201, description = "Spaces has the message.", body = Message, headers(
             ("Location" = String, description = "Where to read this again."),
@@ -69,12 +81,12 @@ impl From<PeerType> for DirectKind {
             ("Preference-Applied" = String, description = "What was heeded of `Prefer`."),
         )),
         (status = 403, description = "`upstream_forbidden`: Spaces makes no direct space with this person. Otherwise as for a space."),
-        (status = 404, description = "`upstream_not_found`: Spaces does not know this person, or the guest is not online."),
+        (status = 404, description = "`upstream_not_found`: Spaces does not know this person, or the guest is not online. `person_not_found`: Spaces knows nobody by this e-mail address, or does not let this user know."),
         (status = 409, description = "`upstream_conflict`, or as for a space."),
-        (status = 413, description = "`message_too_large`, `body_too_large`: as for a space."),
+        (status = 413, description = "`message_too_large`, `file_too_large`, `body_too_large`: as for a space."),
         (status = 422, description = "`invalid_body`, `message_refused`: as for a space. `upstream_refused`: Spaces does not take this id."),
         (status = 429, description = "`upstream_rate_limited`: Spaces wants fewer calls. Otherwise as for a space."),
-        (status = 502, description = "`upstream_error`: Spaces failed."),
+        (status = 502, description = "`upstream_error`: Spaces failed. Otherwise as for a space."),
         (status = 503, description = "`upstream_unreachable`: Spaces is out of reach. Otherwise as for a space."),
     ),
     security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
@@ -82,30 +94,50 @@ impl From<PeerType> for DirectKind {
 pub(super) async fn post_direct_message(
     State(app): State<AppState>,
     MaySend(caller): MaySend,
-    ApiPath((peer, id)): ApiPath<(PeerType, SpaceId)>,
+    ApiPath((kind, id)): ApiPath<(PeerType, String)>,
     wait: Wait,
-    Keyed(call, JsonBytes(body)): Keyed<JsonBytes>,
+    input: MessageInput,
 ) -> Result<Response, ApiError> {
-    // Whatever is wrong with the body is told before Spaces makes a space for it; another id stands in for that space's.
-    let tried = MessageBody::parse(&body)?;
-    let (stand_in, limit) = (tried.named_space().unwrap_or(&id).clone(), limits::payload_limit(&app, &caller));
-    tried.into_outgoing(&app, limit, stand_in)?;
+    let peer = Peer::read(kind, id)?;
+    let (call, draft) = input.read(&app, &caller).await?;
+    let limit = limits::payload_limit(&app, &caller);
+    let body = draft.body()?;
+    let tried_in = body.named_space().cloned().unwrap_or_else(stand_in);
+    let message = body.prepare(&app, limit)?;
     let make = async || {
-        let space = direct_space(&app, &caller, peer.into(), &id).await?;
+        let message = message.resolve(&app, &caller).await?;
+        // Whatever is wrong with the body is told before Spaces makes a space for it; another id stands in for that space's.
+        message.compose(&app, limit, &tried_in)?;
+        let space = direct_space(&app, &caller, &peer).await?;
         caller.check_space(&space)?;
-        MessageBody::parse(&body)?.into_outgoing(&app, limit, space)
+        if !draft.has_files() {
+            return message.compose(&app, limit, &space);
+        }
+        let message = draft.upload(&app, &caller, &space).await?.prepare(&app, limit)?;
+        message.resolve(&app, &caller).await?.compose(&app, limit, &space)
     };
     messages::carry_out(&app, &caller, (&call, wait), make).await
 }
 
+fn stand_in() -> SpaceId {
+    STAND_IN.parse().expect("it looks like an id")
+}
+
 /// The direct space of the caller's account with `peer`.
-async fn direct_space(app: &AppState, caller: &AccountCaller, kind: DirectKind, peer: &SpaceId) -> Result<SpaceId, ApiError> {
+async fn direct_space(app: &AppState, caller: &AccountCaller, peer: &Peer) -> Result<SpaceId, ApiError> {
+    let (kind, peer) = match peer {
+        Peer::Id(kind, id) => (*kind, id.clone()),
+        Peer::Email(email) => {
+            let user = people::user_of_email(app, caller, email).await?;
+            (DirectKind::User, user.parse().map_err(|_| ApiError::PersonNotFound)?)
+        }
+    };
     let (session, identity) = caller.identity(app).await?;
-    let key = Key { account: identity.account, kind, peer: peer.clone() };
+    let key = Key { account: identity.account, kind, peer };
     if let Some(space) = app.internals().direct_spaces.get(&key) {
         return Ok(space);
     }
-    let found = app.rest.direct_space(session.credential(), kind, peer.as_str()).await;
+    let found = app.rest.direct_space(session.credential(), kind, key.peer.as_str()).await;
     let space = found.map_err(|error| caller.told(error))?;
     app.internals().direct_spaces.insert(key, space.clone());
     Ok(space)
@@ -113,74 +145,11 @@ async fn direct_space(app: &AppState, caller: &AccountCaller, kind: DirectKind, 
 
 /// A direct space is between an account and someone. Ids of all upstream things are of one alphabet.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key {
+pub(super) struct Key {
     account: AccountId,
     kind: DirectKind,
     peer: SpaceId,
 }
 
 /// The direct spaces found lately.
-pub(super) struct DirectSpaces {
-    ttl: Duration,
-    found: Mutex<HashMap<Key, (SpaceId, Instant)>>,
-}
-
-impl DirectSpaces {
-    pub(super) fn new(ttl: Duration) -> Self {
-        Self { ttl, found: Mutex::default() }
-    }
-
-    fn get(&self, key: &Key) -> Option<SpaceId> {
-        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        found.get(key).filter(|(_, since)| since.elapsed() < self.ttl).map(|(space, _)| space.clone())
-    }
-
-    fn insert(&self, key: Key, space: SpaceId) {
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        if found.len() >= MAX_REMEMBERED {
-            forget_older_half(&mut found);
-        }
-        found.insert(key, (space, Instant::now()));
-    }
-}
-
-/// Half at a time, so that the sorting is paid for by many insertions.
-fn forget_older_half(found: &mut HashMap<Key, (SpaceId, Instant)>) {
-    let mut times: Vec<Instant> = found.values().map(|(_, since)| *since).collect();
-    let (_, &mut median, _) = times.select_nth_unstable(MAX_REMEMBERED / 2);
-    found.retain(|_, (_, since)| *since > median);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(number: usize) -> Key {
-        let account = AccountId::of_user("u1").expect("an account");
-        Key { account, kind: DirectKind::User, peer: format!("p{number}").parse().expect("an id") }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_direct_space_is_remembered_for_its_time_only() {
-        let spaces = DirectSpaces::new(Duration::from_secs(10));
-        let space: SpaceId = "s1".parse().expect("a space");
-        spaces.insert(key(1), space.clone());
-        assert_eq!(spaces.get(&key(1)), Some(space));
-        assert_eq!(spaces.get(&key(2)), None);
-        tokio::time::advance(Duration::from_secs(10)).await;
-        assert_eq!(spaces.get(&key(1)), None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_memory_is_bounded_and_keeps_the_newest() {
-        let spaces = DirectSpaces::new(Duration::from_hours(1));
-        let space: SpaceId = "s1".parse().expect("a space");
-        for number in 0..=MAX_REMEMBERED {
-            spaces.insert(key(number), space.clone());
-            tokio::time::advance(Duration::from_millis(1)).await;
-        }
-        assert!(spaces.found.lock().expect("no panic").len() <= MAX_REMEMBERED);
-        assert_eq!(spaces.get(&key(MAX_REMEMBERED)), Some(space));
-        assert_eq!(spaces.get(&key(0)), None);
-    }
-}
+pub(super) type DirectSpaces = Remembered<Key, SpaceId>;

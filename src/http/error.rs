@@ -19,8 +19,9 @@ use crate::idempotency::IdempotencyError;
 use crate::keys::{KeyError, KeyRefusal, KeyScope};
 use crate::outbox::{CancelError, SubmitError};
 use crate::session::SessionError;
+use crate::spool::SpoolError;
 use crate::store::StoreError;
-use crate::upstream::RestError;
+use crate::upstream::{RestError, StorageError};
 use crate::webhooks::WebhookError;
 
 /// Why a call failed.
@@ -36,7 +37,7 @@ pub enum ApiError {
     #[error("the request's body did not arrive in time")]
     RequestTimeout,
     /// The body is not announced as JSON.
-    #[error("the body must be JSON, announced as `Content-Type: application/json`")]
+    #[error("the body must be of a media type that this call takes, such as JSON announced as `Content-Type: application/json`")]
     UnsupportedMediaType,
     /// The body is larger than the service reads.
     #[error("the body is larger than {limit} bytes")]
@@ -44,6 +45,29 @@ pub enum ApiError {
         /// Most bytes that are read.
         limit: usize,
     },
+    /// The body is no form, or breaks the rules of one.
+    #[error("the form cannot be read: {0}")]
+    MalformedForm(&'static str),
+    /// A file is larger than Spaces takes.
+    #[error("Spaces takes files of {limit} bytes at most")]
+    FileTooLarge {
+        /// Most bytes of a file.
+        limit: u64,
+    },
+    /// Files cannot wait on disk now.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// A file did not get into Spaces.
+    #[error("the file `{file}` could not be uploaded, and nothing was posted: {source}")]
+    UploadFailed {
+        /// Its name.
+        file: String,
+        /// Why.
+        source: StorageError,
+    },
+    /// A file could not be had from Spaces.
+    #[error("the file could not be read: {0}")]
+    DownloadFailed(#[source] StorageError),
     /// The body could not be read to its end.
     #[error("the body broke off")]
     BodyUnreadable,
@@ -123,6 +147,39 @@ pub enum ApiError {
     /// There is no such thing, or it belongs to another account.
     #[error("there is no such {}", .0.as_str())]
     NotFound(Resource),
+    /// Spaces knows nobody by an e-mail address.
+    #[error("Spaces knows nobody by this e-mail address, or does not let this user know")]
+    PersonNotFound,
+    /// The password of a space is none.
+    #[error("`X-Space-Password` is the password of one space: 1 to 128 visible ASCII characters")]
+    SpacePasswordInvalid,
+    /// The space's history does not have the message.
+    #[error("the history of this space has no such message")]
+    MessageNotInSpace,
+    /// Someone else edits the message at the same time.
+    #[error("Spaces did not take the edit, as it does when a message is edited twice at the same time")]
+    EditConflict {
+        /// The upstream's error code, if it gave one.
+        code: Option<String>,
+        /// The upstream's words, if it gave any.
+        message: Option<String>,
+    },
+    /// The user may not delete the message.
+    #[error("Spaces does not let this user delete the message; its sender may, and the space's admins")]
+    DeletionForbidden {
+        /// The upstream's error code, if it gave one.
+        code: Option<String>,
+        /// The upstream's words, if it gave any.
+        message: Option<String>,
+    },
+    /// Spaces did not delete the message.
+    #[error("Spaces did not delete the message")]
+    NotDeleted {
+        /// The upstream's error code, if it gave one.
+        code: Option<String>,
+        /// The upstream's words, if it gave any.
+        message: Option<String>,
+    },
     /// The message is larger than Spaces takes.
     #[error("the message takes {size} bytes as Spaces gets it, and Spaces takes {limit} at most")]
     MessageTooLarge {
@@ -223,6 +280,8 @@ pub enum Resource {
     Event,
     /// An account.
     Account,
+    /// A file.
+    File,
 }
 
 impl Resource {
@@ -236,6 +295,7 @@ impl Resource {
             Self::Consumer => "consumer",
             Self::Event => "event",
             Self::Account => "account",
+            Self::File => "file",
         }
     }
 
@@ -249,6 +309,7 @@ impl Resource {
             Self::Consumer => "consumer_not_found",
             Self::Event => "event_not_found",
             Self::Account => "account_not_found",
+            Self::File => "file_not_found",
         }
     }
 }
@@ -287,6 +348,14 @@ impl ApiError {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Unsupported media type")
             }
             Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "Body too large"),
+            Self::MalformedForm(_) => (StatusCode::BAD_REQUEST, "malformed_form", "Malformed form"),
+            Self::FileTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "file_too_large", "File too large"),
+            Self::Spool(SpoolError::Full) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "upload_room_exhausted", "No room for files at the moment")
+            }
+            Self::Spool(SpoolError::Failed(_)) => STORE,
+            Self::UploadFailed { .. } => (StatusCode::BAD_GATEWAY, "upload_failed", "The upload failed"),
+            Self::DownloadFailed(_) => (StatusCode::BAD_GATEWAY, "download_failed", "The download failed"),
             Self::BodyUnreadable => (StatusCode::BAD_REQUEST, "body_unreadable", "Unreadable body"),
             Self::MalformedJson { .. } => (StatusCode::BAD_REQUEST, "malformed_json", "Malformed JSON"),
             Self::InvalidBody(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_body", "Invalid body"),
@@ -314,6 +383,12 @@ impl ApiError {
             Self::AccountRequired => (StatusCode::FORBIDDEN, "account_required", "A Spaces user is needed"),
             Self::OperatorRequired => (StatusCode::FORBIDDEN, "operator_required", "The admin key is needed"),
             Self::NotFound(resource) => (StatusCode::NOT_FOUND, resource.code(), "Not found"),
+            Self::PersonNotFound => (StatusCode::NOT_FOUND, "person_not_found", "Nobody has the address"),
+            Self::SpacePasswordInvalid => (StatusCode::BAD_REQUEST, "space_password_invalid", "Not the password of a space"),
+            Self::MessageNotInSpace => (StatusCode::NOT_FOUND, "message_not_found", "Not found"),
+            Self::EditConflict { .. } => (StatusCode::CONFLICT, "message_edit_conflict", "The message is being edited"),
+            Self::DeletionForbidden { .. } => (StatusCode::FORBIDDEN, "message_delete_forbidden", "Spaces forbids the deletion"),
+            Self::NotDeleted { .. } => (StatusCode::CONFLICT, "message_not_deleted", "Spaces did not delete it"),
             Self::MessageTooLarge { .. } => TOO_LARGE,
             Self::Session(error) => session_kind(error),
             Self::Rest(error) => rest_kind(error),
@@ -373,9 +448,10 @@ impl ApiError {
             Self::Session(SessionError::AuthFailed { detail } | SessionError::NotConnected { detail, .. })
             | Self::AccountTokenRefused { detail } => with(self, detail),
             Self::Session(SessionError::SpaceRefused { code, message } | SessionError::MessageRefused { code, message })
-            | Self::Rest(RestError::Refused { code, message, .. }) => {
-                with(self, message.as_deref().or(code.as_deref()).unwrap_or_default())
-            }
+            | Self::Rest(RestError::Refused { code, message, .. })
+            | Self::EditConflict { code, message }
+            | Self::DeletionForbidden { code, message }
+            | Self::NotDeleted { code, message } => with(self, message.as_deref().or(code.as_deref()).unwrap_or_default()),
             _ if self.kind() == STORE => "the store does not take or give data at the moment".to_owned(),
             Self::Handshake(error) => error.detail(),
             _ if self.kind() == INTERNAL => "the service failed; the log knows more under this request's id".to_owned(),
@@ -387,7 +463,10 @@ impl ApiError {
     fn upstream_code(&self) -> Option<&str> {
         match self {
             Self::Session(SessionError::SpaceRefused { code, .. } | SessionError::MessageRefused { code, .. })
-            | Self::Rest(RestError::Refused { code, .. }) => code.as_deref(),
+            | Self::Rest(RestError::Refused { code, .. })
+            | Self::EditConflict { code, .. }
+            | Self::DeletionForbidden { code, .. }
+            | Self::NotDeleted { code, .. } => code.as_deref(),
             _ => None,
         }
     }
@@ -416,7 +495,10 @@ impl ApiError {
 
     fn problem(&self) -> Problem {
         let (status, code, title) = self.kind();
-        let (size, limit) = self.sizes().unzip();
+        let (size, limit) = match self {
+            Self::FileTooLarge { limit } => (None, usize::try_from(*limit).ok()),
+            _ => self.sizes().unzip(),
+        };
         Problem {
             r#type: format!("{}{code}", Problem::TYPE_PREFIX),
             title: title.to_owned(),

@@ -205,12 +205,12 @@ fn without_delivery(webhook: &Webhook, event: &StoredEvent) -> WebhookOutcome {
 }
 
 fn why_no_delivery(webhook: &Webhook, event: &StoredEvent) -> (Outcome, &'static str, String) {
+    if let Match::NotMatched(reason) = decide_by_rules(webhook.rules(), &EventView::of_stored(event)) {
+        return (Outcome::NotMatched, reason.as_str(), reason.detail());
+    }
     if webhook.created_at > event.appended_at {
         let words = format!("the webhook was registered at {}, after the event; a replay can deliver it", webhook.created_at);
         return (Outcome::NotMatched, "not_yet_registered", words);
-    }
-    if let Match::NotMatched(reason) = decide_by_rules(webhook.rules(), &EventView::of_stored(event)) {
-        return (Outcome::NotMatched, reason.as_str(), reason.detail());
     }
     if let Some((reason, words)) = off(webhook).filter(|_| webhook.status_since <= event.appended_at) {
         return (Outcome::Disabled, reason, format!("{words}, before the event"));

@@ -14,7 +14,8 @@ use super::error::{ApiError, Resource};
 use super::extract::ApiJson;
 use super::filter_schema::FilterShape;
 use super::reach::Reach;
-use super::webhooks::{all_messages, all_spaces, checked_list, owned};
+use super::webhook_body::{all_messages, all_spaces, checked_list};
+use super::webhooks::owned;
 use crate::domain::{
     AccountId, EventId, EventPattern, EventType, Expression, Filter, Rules, SpaceId, SpaceSelector, Timestamp, Webhook, WebhookId,
 };

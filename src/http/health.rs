@@ -70,6 +70,8 @@ pub(super) struct Health {
 const OK: Json<Health> = Json(Health { status: "ok" });
 
 /// Tell whether the process lives
+///
+/// Answers as long as the process can answer anything, whatever becomes of Spaces or the store.
 #[utoipa::path(get, path = "/livez", tag = "Health", responses((status = 200, description = "It does.", body = Health)))]
 pub(super) async fn livez() -> Json<Health> {
     OK
@@ -138,6 +140,7 @@ pub(super) async fn get_metrics_internally(State(app): State<AppState>) -> impl 
     }
     let age = oldest.map_or(Duration::ZERO, |since| app.clock.now().since(since));
     app.metrics.outbox_oldest.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+    app.metrics.upload_room.set(i64::try_from(app.spool.taken()).unwrap_or(i64::MAX));
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics.render())
 }
 

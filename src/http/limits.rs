@@ -74,6 +74,8 @@ pub(super) struct LimitsView {
     rest_calls: AllowanceView,
     /// Largest message in bytes, as Spaces gets it.
     payload_bytes: usize,
+    /// Largest file in bytes.
+    file_bytes: u64,
     /// Most connections of the user at a time, those of browsers and telephones included.
     max_connections: u32,
 }
@@ -121,6 +123,7 @@ impl LimitsView {
             emits: view(governor.emit_allowance(now)),
             rest_calls: view(governor.call_allowance(now)),
             payload_bytes: limits.payload_bytes,
+            file_bytes: limits.file_bytes,
             max_connections: limits.connections,
         }
     }

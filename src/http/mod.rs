@@ -12,37 +12,54 @@ mod direct;
 mod docs;
 mod durable;
 mod edge;
+mod editing;
 mod error;
 mod event_stream;
 mod event_types;
 mod events;
+mod examples;
 mod explain;
 mod extract;
+mod files;
 mod filter;
 mod filter_schema;
+mod form;
 mod health;
+mod history;
 mod idempotency;
 mod keys;
 mod limits;
 mod listeners;
+mod media_type;
 mod message_body;
+mod message_input;
 mod message_view;
 mod messages;
+mod multipart;
 mod openapi;
 mod page;
+mod people;
 mod problem;
 mod reach;
 mod recent;
 mod recovery;
+mod remembered;
 mod second_path;
 mod session_recovery;
 mod sessions;
+mod signs;
 mod since;
+mod space;
+mod space_password;
 mod spaces;
 mod state;
+mod steady;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
+mod uploads;
+mod upstream_list;
+mod webhook_body;
 mod webhook_health;
 mod webhook_pace;
 mod webhook_request;
@@ -63,7 +80,7 @@ pub use health::{Readiness, ReadyState};
 pub use openapi::{openapi, openapi_json};
 pub use page::Page;
 pub use problem::{FieldError, Problem};
-pub use state::{AppParts, AppState, HttpSettings};
+pub use state::{AppParts, AppState, FileSettings, HttpSettings};
 
 /// The API as callers reach it.
 fn public_routes() -> OpenApiRouter<AppState> {
@@ -71,8 +88,11 @@ fn public_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(messages::post_message))
         .routes(routes!(direct::post_direct_message))
         .routes(routes!(messages::get_message, messages::cancel_message))
+        .routes(routes!(files::upload_files))
+        .routes(routes!(files::get_file))
         .routes(routes!(spaces::get_me))
         .routes(routes!(spaces::list_spaces))
+        .merge(space_routes())
         .routes(routes!(subscriptions::put_subscription, subscriptions::delete_subscription))
         .routes(routes!(subscriptions::list_subscriptions))
         .routes(routes!(webhooks::create_webhook, webhooks::list_webhooks))
@@ -103,6 +123,17 @@ fn public_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(docs::get_openapi))
         .routes(routes!(docs::get_docs))
         .routes(routes!(docs::get_docs_asset))
+}
+
+fn space_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(space::get_space))
+        .routes(routes!(space::list_members))
+        .routes(routes!(people::list_people))
+        .routes(routes!(history::list_messages))
+        .routes(routes!(editing::edit_message, editing::delete_message))
+        .routes(routes!(signs::tell_typing))
+        .routes(routes!(signs::mark_read))
 }
 
 fn session_routes() -> OpenApiRouter<AppState> {

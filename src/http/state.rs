@@ -13,6 +13,7 @@ use super::edge::RequestIds;
 use super::error::ApiError;
 use super::health::{Readiness, ReadyState};
 use super::listeners::Listeners;
+use super::people::UsersByEmail;
 use super::recent::RecentSends;
 use crate::accounts::AccountRegistry;
 use crate::consumers::ConsumerRegistry;
@@ -28,9 +29,10 @@ use crate::recovery::Recovery;
 use crate::replies::Replies;
 use crate::send_log::SendLog;
 use crate::session::SessionRegistry;
+use crate::spool::Spool;
 use crate::store::Engine;
 use crate::subscriptions::SubscriptionRegistry;
-use crate::upstream::RestClient;
+use crate::upstream::{RestClient, StorageClient};
 use crate::webhooks::WebhookRegistry;
 
 /// How the HTTP API behaves.
@@ -50,10 +52,31 @@ pub struct HttpSettings {
     pub max_in_flight: usize,
     /// Most streams and long polls of an account at a time.
     pub max_listeners: usize,
-    /// How long a direct space once found is remembered.
+    /// How long a direct space once found is remembered, and whose an e-mail address is.
     pub direct_ttl: Duration,
     /// How far back the history can be read.
     pub recovery_limit: Duration,
+    /// How files are taken and given.
+    pub files: FileSettings,
+}
+
+/// How files are taken and given.
+#[derive(Debug, Clone, Copy)]
+pub struct FileSettings {
+    /// Most files of one message.
+    pub max_files: usize,
+    /// Files of one message that are uploaded at a time.
+    pub parallel_uploads: usize,
+    /// Most calls that send or get files at a time; more are told to come again.
+    pub max_transfers: usize,
+    /// Most time for a call that sends files.
+    pub timeout: Duration,
+}
+
+impl Default for FileSettings {
+    fn default() -> Self {
+        Self { max_files: 10, parallel_uploads: 3, max_transfers: 32, timeout: Duration::from_hours(1) }
+    }
 }
 
 impl Default for HttpSettings {
@@ -68,6 +91,7 @@ impl Default for HttpSettings {
             max_listeners: 10,
             direct_ttl: Duration::from_hours(1),
             recovery_limit: Duration::from_hours(168),
+            files: FileSettings::default(),
         }
     }
 }
@@ -102,6 +126,10 @@ pub struct AppParts {
     pub recovery: Recovery,
     /// The upstream's REST API.
     pub rest: RestClient,
+    /// The upstream's storage of files.
+    pub storage: StorageClient,
+    /// Where files wait until they are in Spaces.
+    pub spool: Spool,
     /// Which targets webhooks may have.
     pub address_guard: Arc<AddressGuard>,
     /// Asks receivers for their permission.
@@ -131,9 +159,12 @@ struct Inner {
 pub(super) struct Internals {
     pub(super) sanitizer: Sanitizer,
     pub(super) direct_spaces: DirectSpaces,
+    pub(super) users_by_email: UsersByEmail,
     pub(super) recent_sends: RecentSends,
     pub(super) request_ids: RequestIds,
     pub(super) in_flight: Semaphore,
+    /// Bounds the calls that send or get files.
+    pub(super) transfers: Arc<Semaphore>,
     pub(super) listeners: Arc<Listeners>,
     /// The `OpenAPI` document.
     pub(super) openapi: Bytes,
@@ -151,8 +182,10 @@ impl AppState {
         let internals = Internals {
             sanitizer: Sanitizer::new(),
             direct_spaces: DirectSpaces::new(parts.settings.direct_ttl),
+            users_by_email: UsersByEmail::new(parts.settings.direct_ttl),
             recent_sends: RecentSends::default(),
             request_ids: RequestIds::random(),
+            transfers: Arc::new(Semaphore::new(parts.settings.files.max_transfers.min(Semaphore::MAX_PERMITS))),
             in_flight: Semaphore::new(parts.settings.max_in_flight.min(Semaphore::MAX_PERMITS)),
             listeners: Arc::new(Listeners::new(parts.metrics.listeners.clone())),
             openapi: super::openapi_json().into(),

@@ -1,7 +1,5 @@
 //! How a webhook's endpoint does, and switching a webhook on again.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -13,9 +11,10 @@ use super::auth::{AccountCaller, MayUseWebhooks};
 use super::error::ApiError;
 use super::extract::{ApiPath, OptionalJson};
 use super::idempotency::{IdempotencyHeader, Keyed};
-use super::webhooks::{Webhook, change, owned};
-use crate::domain::{self, Timestamp, WebhookId, WebhookStatus};
-use crate::recovery::{Replay, Span};
+use super::webhook_body::Webhook;
+use super::webhooks::{change, owned};
+use crate::domain::{Timestamp, WebhookId, WebhookStatus};
+use crate::recovery::MadeUp;
 use crate::store::{FlowStatus, Query, Rows};
 use crate::webhooks::WebhookPatch;
 
@@ -137,7 +136,7 @@ pub(super) struct EnabledWebhook {
 }
 
 /// What is made up for.
-#[derive(Debug, Default, Serialize, ToSchema)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RecoveredOnEnabling {
     /// Dead deliveries that are tried again.
@@ -194,40 +193,16 @@ async fn enable(
     let webhook = change(app.clone(), caller, id, patch).await?;
     let shown = Webhook::from(&*webhook);
     let recovered = match since {
-        Some(since) => Some(app.to_the_end(recover(app.clone(), before, webhook, since)).await?),
+        Some(since) => {
+            let off_since = (before.status != WebhookStatus::Enabled).then_some(before.status_since);
+            let work = {
+                let app = app.clone();
+                async move { Ok(app.recovery.make_up(&webhook, since, off_since).await?) }
+            };
+            let MadeUp { dead, missed } = app.to_the_end(work).await?;
+            Some(RecoveredOnEnabling { dead, missed })
+        }
         None => None,
     };
     Ok(EnabledWebhook { webhook: shown, recovered })
-}
-
-/// Makes up for what `webhook` missed since `since`; `before` is how it was before it was switched on.
-async fn recover(
-    app: AppState,
-    before: Arc<domain::Webhook>,
-    webhook: Arc<domain::Webhook>,
-    since: Timestamp,
-) -> Result<RecoveredOnEnabling, ApiError> {
-    let (mut recovered, mut place) = (RecoveredOnEnabling::default(), None);
-    let now = app.clock.now();
-    loop {
-        let progress = app.recovery.recover(&webhook.id, Span { since, until: None }, place).await?;
-        recovered.dead += progress.count;
-        place = progress.next;
-        if place.is_none() {
-            break;
-        }
-    }
-    if before.status == WebhookStatus::Enabled {
-        return Ok(recovered);
-    }
-    let span = Span { since: since.max(before.status_since), until: Some(now) };
-    loop {
-        let replay = Replay { span, dry_run: false, rate: None };
-        let progress = app.recovery.replay(&webhook, replay, place).await?;
-        recovered.missed += progress.count;
-        place = progress.next;
-        if place.is_none() {
-            return Ok(recovered);
-        }
-    }
 }

@@ -1,5 +1,9 @@
 //! The program as a user meets it: commands, settings, exit codes and what it says.
 
+mod events;
+mod sending;
+mod webhooks;
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -56,6 +60,35 @@ fn a_configuration_is_checked_and_what_is_wrong_is_named() {
         assert_refused(&run(&["check-config"], &[(name, value)]), &[named]);
         assert_refused(&run(&["serve"], &[(name, value)]), &[named]);
     }
+}
+
+#[test]
+fn the_environment_of_the_commands_does_not_stop_the_service() {
+    let client = [
+        ("SPACES_BRIDGE_URL", "http://bridge.example"),
+        ("SPACES_BRIDGE_TOKEN", "a token"),
+        ("SPACES_BRIDGE_TOKEN_FILE", "/a/token"),
+        ("SPACES_BRIDGE_TOKEN_TYPE", "jwt"),
+    ];
+    let checked = run(&["check-config"], &client);
+    assert!(checked.status.success(), "{}", stderr(&checked));
+}
+
+#[test]
+fn shells_complete_the_commands() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let printed = run(&["completions", shell], &[]);
+        assert!(printed.status.success(), "{}", stderr(&printed));
+        let script = stdout(&printed);
+        assert!(script.contains("webhooks") && script.contains("idempotency-key"), "{shell}: {script}");
+    }
+    let script = run(&["completions", "bash"], &[]).stdout;
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::write(directory.path().join("completions"), script).expect("written");
+    let ask = r#". "$0"; COMP_WORDS=(spaces-bridge webhooks re); COMP_CWORD=2; _spaces__bridge spaces-bridge re webhooks; echo "${COMPREPLY[@]}""#;
+    let asked = Command::new("bash").args(["-c", ask]).arg(directory.path().join("completions")).output().expect("bash runs");
+    assert_eq!(stdout(&asked).trim(), "replay", "{}", stderr(&asked));
+    assert_eq!(run(&["completions", "tcsh"], &[]).status.code(), Some(2));
 }
 
 #[test]

@@ -574,6 +574,29 @@ async fn a_direct_message_finds_its_space_once_or_makes_it() {
 }
 
 #[tokio::test]
+async fn a_direct_message_goes_to_who_has_an_email_address() {
+    let scene = Scene::new().await;
+    let bridge = Bridge::start(&scene.upstream).await;
+    for (address, text) in [("bo@corp.example", "one"), ("Bo@Corp.Example", "two")] {
+        let answer = bridge.post(&format!("/direct/email/{address}"), &scene.token, &json!({ "text": text })).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+        assert_eq!(answer.json()["spaceId"], scene.upstream.direct_space(&scene.ana, &scene.bo).id);
+    }
+    assert_eq!(scene.upstream.seen(|seen| seen.rest_count("GET", "/api/users/meetingroom/bo@corp.example")), 1);
+    let path = "/direct/email/nobody@corp.example";
+    bridge.post(path, &scene.token, &json!({"text": "hi"})).await.assert_problem(404, "person_not_found");
+    for body in [json!({"data": {}}), json!({"data": {"cid": "../x"}}), json!([])] {
+        scene.upstream.script(|script| {
+            let fault = RestFault::Garbled { content_type: "application/json".to_owned(), body: body.to_string() };
+            script.rest.on("/api/users/meetingroom/*").off().always(fault);
+        });
+        let path = "/direct/email/ana@corp.example";
+        bridge.post(path, &scene.token, &json!({"text": "hi"})).await.assert_problem(502, "upstream_error");
+    }
+    bridge.stop().await;
+}
+
+#[tokio::test]
 async fn a_guest_gets_direct_messages_while_online_in_a_common_space() {
     let scene = Scene::new().await;
     let (guest, guests_token) = scene.upstream.with_world(|world| {
@@ -604,6 +627,7 @@ async fn direct_messages_that_spaces_does_not_allow_are_clear_problems() {
         (format!("/direct/anonymous/{}", scene.bo.id), 404, "upstream_not_found", json!("user.not.found")),
         (format!("/direct/user/{}", scene.ana.id), 422, "upstream_refused", json!("invalid.parameters")),
         (format!("/direct/email/{}", scene.bo.id), 400, "invalid_path", Value::Null),
+        ("/direct/user/bo@corp.example".to_owned(), 400, "invalid_path", Value::Null),
     ] {
         let answer = bridge.post(&path, &scene.token, &json!({"text": "hi"})).await;
         answer.assert_problem(status, code);

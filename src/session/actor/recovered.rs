@@ -15,7 +15,7 @@ use crate::event_log::LoggedEvent;
 use crate::session::inbox::Entry;
 use crate::session::pending::Trace;
 use crate::session::shared::Shared;
-use crate::upstream::{Circumstances, ReceivedMessage, normalise};
+use crate::upstream::{Circumstances, ReceivedMessage, is_change, normalise};
 
 /// How old a message of the history may be that another session of the account is about to hear of.
 const OF_LATE: Duration = Duration::from_mins(1);
@@ -39,7 +39,9 @@ impl SessionActor {
             return;
         }
         let Some(account) = self.account() else { return };
-        let own = self.settle_recovered(&message, raw) || self.is_known_own(&account, &message);
+        let was_sent = |id: &str| !is_change(&message) && self.shared.sends.was_sent(&account, id);
+        let is_on_record = message.id.as_deref().is_some_and(was_sent);
+        let own = self.settle_recovered(&message, raw) || is_on_record || self.is_known_own(&account, &message);
         let (direct, received_at) = (self.is_direct(space.as_str()), self.shared.clock.now());
         let circumstances = Circumstances { account: &account, own, recovered: true, direct, received_at };
         let Ok(event) = normalise(&message, raw, circumstances) else { return self.unreadable() };

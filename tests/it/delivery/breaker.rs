@@ -136,7 +136,8 @@ async fn after_a_long_time_of_nothing_but_failures_a_webhook_is_switched_off_and
     assert_eq!((&told["type"], &told["data"]), (&"webhook.disabled".into(), &expected));
     assert!(rig.metric(r#"spaces_bridge_webhooks_disabled_total{reason="failing"} 1"#));
 
-    // What waits is kept, and goes when it is switched on.
+    // What waits is kept, and goes when it is switched on. An attempt that is still under way would fail after that.
+    rig.quiet().await;
     let before = receiver.count();
     receiver.reply(Reply::status(204));
     let on = WebhookPatch { enabled: Some(true), ..WebhookPatch::default() };

@@ -76,6 +76,9 @@ async fn every_webhook_is_told_of_with_what_became_of_the_event_there_and_why() 
 
     let (late, _g) = scene.at(ok(), json!({})).await;
     assert_eq!(scene.outcome(&event, &late).await["reason"], "not_yet_registered");
+    // What it would not get in a replay either is not for it.
+    let (late_and_other, _h) = scene.at(ok(), json!({"events": ["session.*"]})).await;
+    assert_eq!(scene.outcome(&event, &late_and_other).await["reason"], "type");
     // Switched off with a delivery that waits.
     scene.bridge.patch(&format!("/webhooks/{failing}"), &scene.token, &json!({"enabled": false})).await;
     let held = scene.outcome(&event, &failing).await;

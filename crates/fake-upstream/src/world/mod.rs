@@ -16,6 +16,7 @@ use crate::clock;
 use crate::ids::Ids;
 
 pub(crate) use messages::{Draft, completed_sender};
+pub use model::FileContent;
 pub use model::{Message, Space, SpaceKind, Token, TokenKind, User, UserKind};
 pub(crate) use model::{RefreshToken, StoredFile};
 pub(crate) use query::Direction;
@@ -36,6 +37,10 @@ pub struct World {
     pub(crate) spaces: BTreeMap<String, Space>,
     pub(crate) messages: HashMap<String, Message>,
     pub(crate) files: HashMap<String, StoredFile>,
+    /// Who has marked which space as read, and how often.
+    pub(crate) read_marks: HashMap<(String, String), u64>,
+    /// Messages that someone is editing.
+    pub(crate) being_edited: HashSet<String>,
     /// Pairs of users that may not open a direct space with each other.
     pub(crate) strangers: HashSet<(String, String)>,
     history_limit: usize,
@@ -54,6 +59,8 @@ impl World {
             spaces: BTreeMap::new(),
             messages: HashMap::new(),
             files: HashMap::new(),
+            read_marks: HashMap::new(),
+            being_edited: HashSet::new(),
             strangers: HashSet::new(),
             history_limit: history_limit.max(1),
             last_modified_ms: 0,
@@ -181,6 +188,20 @@ impl World {
         self.strangers.insert((other.id.clone(), one.id.clone()));
     }
 
+    /// How often the user has marked the space as read.
+    pub fn read_marks(&self, user: &User, space: &Space) -> u64 {
+        self.read_marks.get(&(user.id.clone(), space.id.clone())).copied().unwrap_or(0)
+    }
+
+    /// Lets someone begin or end to edit a message; whoever else edits it meanwhile is refused.
+    pub fn set_being_edited(&mut self, message_id: &str, is_edited: bool) {
+        if is_edited {
+            self.being_edited.insert(message_id.to_owned());
+        } else {
+            self.being_edited.remove(message_id);
+        }
+    }
+
     /// Changes a space in place (title, PIN, members, flags); tells nobody.
     ///
     /// Answers whether the space exists.
@@ -207,9 +228,26 @@ impl World {
         self.records_in(space_id).filter(|message| !message.deleted).collect()
     }
 
-    /// The size of an uploaded file, once all its bytes have arrived.
-    pub fn uploaded_bytes(&self, file_key: &str) -> Option<&[u8]> {
-        self.files.get(file_key).and_then(|file| file.content.as_deref())
+    /// An uploaded file, once all its bytes have arrived.
+    pub fn uploaded(&self, file_key: &str) -> Option<&FileContent> {
+        self.files.get(file_key)?.content.as_ref()
+    }
+
+    /// The media type that was announced for a file.
+    pub fn announced_type(&self, file_key: &str) -> Option<&str> {
+        Some(&self.files.get(file_key)?.content_type)
+    }
+
+    /// How many files were announced, and how many of them are there.
+    pub fn count_files(&self) -> (usize, usize) {
+        (self.files.len(), self.files.values().filter(|file| file.content.is_some()).count())
+    }
+
+    /// Lets the signed addresses of all files end; who asks anew gets others.
+    pub fn expire_signed_urls(&mut self) {
+        for file in self.files.values_mut() {
+            file.signature = self.ids.opaque();
+        }
     }
 
     /// How many whole seconds an OAuth access token lives.

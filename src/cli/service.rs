@@ -1,17 +1,15 @@
-//! The command line: what can be asked of the program, and its exit codes.
+//! The commands of the service: run it, check its configuration, change its master key, ask whether it is alive.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::Args;
 
 use crate::app::App;
 use crate::config::{Config, ConfigError, ENV_CONFIG_FILE};
 use crate::core_files;
-use crate::demo;
 use crate::failure::Failure;
 use crate::rekey::{self, Scope};
 use crate::shutdown::Shutdown;
@@ -20,33 +18,9 @@ use crate::telemetry;
 /// Most time that a health check may take.
 const HEALTHCHECK_TIME: Duration = Duration::from_secs(3);
 
-/// HTTP in front of Avaya Spaces: confirmed sends in, signed webhooks out.
-#[derive(Debug, Parser)]
-#[command(name = "spaces-bridge", version, about)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Run the service.
-    Serve(ConfigArgs),
-    /// Run the service with a built-in fake Spaces and a webhook receiver, to try it out.
-    Demo(demo::DemoArgs),
-    /// Check the configuration and say what is wrong with it.
-    CheckConfig(ConfigArgs),
-    /// Print the `OpenAPI` document.
-    Openapi,
-    /// Change the master key, while the service is stopped.
-    Rekey(RekeyArgs),
-    /// Ask the service on this machine whether it is alive. Exit code 0 if it is.
-    Healthcheck(ConfigArgs),
-}
-
 /// Where settings come from.
 #[derive(Debug, Args)]
-struct ConfigArgs {
+pub(super) struct ConfigArgs {
     /// A TOML file with settings.
     #[arg(long, env = ENV_CONFIG_FILE, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -63,7 +37,7 @@ struct ConfigArgs {
 
 /// What to change a key to.
 #[derive(Debug, Args)]
-struct RekeyArgs {
+pub(super) struct RekeyArgs {
     #[command(flatten)]
     config: ConfigArgs,
     /// The file that holds the new master key; made with a new random key if there is none.
@@ -91,26 +65,7 @@ impl ConfigArgs {
     }
 }
 
-/// Does what the command line asks for.
-pub fn run() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Serve(arguments) => serve(&arguments),
-        Command::Demo(arguments) => demo::run(&arguments),
-        Command::CheckConfig(arguments) => arguments.load().map(|_| println!("the configuration is fine")).map_err(Failure::from),
-        Command::Openapi => print_openapi(),
-        Command::Rekey(arguments) => rekey(&arguments),
-        Command::Healthcheck(arguments) => healthcheck(&arguments),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("spaces-bridge: {failure}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn serve(arguments: &ConfigArgs) -> Result<(), Failure> {
+pub(super) fn serve(arguments: &ConfigArgs) -> Result<(), Failure> {
     core_files::forbid().map_err(|error| Failure::new(format!("cannot forbid core files: {error}")))?;
     let config = arguments.load()?;
     telemetry::start(&config.log).map_err(Failure::new)?;
@@ -122,7 +77,13 @@ fn serve(arguments: &ConfigArgs) -> Result<(), Failure> {
     })
 }
 
-fn rekey(arguments: &RekeyArgs) -> Result<(), Failure> {
+pub(super) fn check_config(arguments: &ConfigArgs) -> Result<(), Failure> {
+    arguments.load()?;
+    println!("the configuration is fine");
+    Ok(())
+}
+
+pub(super) fn rekey(arguments: &RekeyArgs) -> Result<(), Failure> {
     core_files::forbid().map_err(|error| Failure::new(format!("cannot forbid core files: {error}")))?;
     let config = arguments.config.load()?;
     let (file, scope) = (&arguments.new_master_key_file, if arguments.all { Scope::All } else { Scope::MasterKey });
@@ -131,13 +92,13 @@ fn rekey(arguments: &RekeyArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn print_openapi() -> Result<(), Failure> {
+pub(super) fn print_openapi() -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     out.write_all(crate::http::openapi_json().as_bytes())?;
     Ok(())
 }
 
-fn healthcheck(arguments: &ConfigArgs) -> Result<(), Failure> {
+pub(super) fn healthcheck(arguments: &ConfigArgs) -> Result<(), Failure> {
     let mut address = arguments.load()?.http.listen;
     if address.ip().is_unspecified() {
         let loopback = if address.is_ipv4() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { IpAddr::V6(Ipv6Addr::LOCALHOST) };
