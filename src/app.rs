@@ -21,6 +21,7 @@ use crate::event_log::EventLog;
 use crate::governor::{Governors, LimitSettings};
 use crate::http::{self, AppParts, AppState, FileSettings, HttpSettings, Readiness, ReadyState};
 use crate::idempotency::Idempotency;
+use crate::incoming::HookRegistry;
 use crate::keys::KeyRegistry;
 use crate::master_key::{self, KeyError};
 use crate::metrics::Metrics;
@@ -115,9 +116,10 @@ impl std::fmt::Debug for App {
     }
 }
 
-/// What webhooks, subscriptions and messages that wait care about, together.
+/// What webhooks, subscriptions, incoming hooks and messages that wait care about, together.
 struct Interests {
     webhooks: Arc<WebhookRegistry>,
+    hooks: Arc<HookRegistry>,
     subscriptions: Arc<SubscriptionRegistry>,
     outbox: Outbox,
 }
@@ -126,6 +128,7 @@ impl InterestSource for Interests {
     fn interest(&self, account: &AccountId) -> Interest {
         let mut interest = self.webhooks.interest(account);
         interest.spaces.extend(self.subscriptions.of_account(account));
+        interest.spaces.extend(self.hooks.interest(account).spaces);
         interest.spaces.extend(self.outbox.interest(account).spaces);
         interest
     }
@@ -151,6 +154,7 @@ impl App {
         let webhooks = WebhookRegistry::load(Arc::clone(&engine), Arc::clone(&keyring), Arc::clone(&clock)).await?;
         let webhooks = Arc::new(webhooks.with_limit(config.webhooks.max_per_account));
         let subscriptions = Arc::new(SubscriptionRegistry::load(Arc::clone(&engine)).await?);
+        let hooks = Arc::new(HookRegistry::load(Arc::clone(&engine), Arc::clone(&keyring), Arc::clone(&clock)).await?);
         let event_log = Arc::new(EventLog::new(
             Arc::clone(&engine),
             member.incarnation,
@@ -187,6 +191,7 @@ impl App {
             sends: Arc::clone(&sends),
             interests: Arc::new(Interests {
                 webhooks: Arc::clone(&webhooks),
+                hooks: Arc::clone(&hooks),
                 subscriptions: Arc::clone(&subscriptions),
                 outbox: outbox.clone(),
             }),
@@ -233,6 +238,7 @@ impl App {
             outbox: outbox.clone(),
             keys: Arc::new(KeyRegistry::load(Arc::clone(&engine), Arc::clone(&clock)).await?),
             idempotency: idempotency(&config, &engine, keyring, &clock),
+            hooks,
             consumers: Arc::new(ConsumerRegistry::new(Arc::clone(&engine), Arc::clone(&clock))),
             replies: replies.clone(),
             event_log,
@@ -526,6 +532,7 @@ fn http_settings(config: &Config) -> HttpSettings {
             max_transfers: config.files.concurrency,
             timeout: Duration::from_secs(config.files.timeout_seconds),
         },
+        public_url: config.http.public_url.clone(),
         ..HttpSettings::default()
     }
 }

@@ -92,6 +92,8 @@ pub enum Purpose {
     WebhookHeader,
     /// What the senders of an incoming hook prove themselves with.
     HookCheck,
+    /// What stands in the address of an incoming hook.
+    HookSecret,
     /// An answer that is given again to who makes the same call again.
     Answer,
     /// What the bridge gets an account's tokens with.
@@ -102,11 +104,12 @@ pub enum Purpose {
 
 impl Purpose {
     /// Every purpose.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Token,
         Self::WebhookSecret,
         Self::WebhookHeader,
         Self::HookCheck,
+        Self::HookSecret,
         Self::Answer,
         Self::AccountCredential,
         Self::AccountToken,
@@ -118,6 +121,7 @@ impl Purpose {
             Self::WebhookSecret => "webhook-secret",
             Self::WebhookHeader => "webhook-header",
             Self::HookCheck => "hook-check",
+            Self::HookSecret => "hook-secret",
             Self::Answer => "answer",
             Self::AccountCredential => "account-credential",
             Self::AccountToken => "account-token",

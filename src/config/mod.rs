@@ -180,6 +180,11 @@ impl Config {
         if let Some(key) = &self.security.master_key {
             crate::master_key::decode(key).map_err(|error| setting("security.master_key", error.to_string()))?;
         }
+        if let Some(url) = &self.http.public_url
+            && (!matches!(url.scheme(), "http" | "https") || url.query().is_some() || url.fragment().is_some())
+        {
+            return Err(setting("http.public_url", "must be an http or https address without query and fragment"));
+        }
         if !is_host_name(&self.webhooks.origin) {
             return Err(setting("webhooks.origin", "must be a host name of letters, digits, hyphens and dots"));
         }

@@ -58,6 +58,8 @@ pub struct HttpConfig {
     pub write_timeout_seconds: u64,
     /// How long a call with an idempotency key is remembered, in hours.
     pub idempotency_hours: u64,
+    /// The address under which callers reach the API.
+    pub public_url: Option<Url>,
 }
 
 impl Default for HttpConfig {
@@ -71,6 +73,7 @@ impl Default for HttpConfig {
             max_listeners_per_account: 10,
             write_timeout_seconds: 30,
             idempotency_hours: 24,
+            public_url: None,
         }
     }
 }

@@ -66,6 +66,10 @@ pub(super) struct MaySendOrRead(pub(super) AccountCaller);
 #[derive(Debug)]
 pub(super) struct MayUseWebhooks(pub(super) AccountCaller);
 
+/// Someone who may work with an account's incoming hooks: they stay, and they send.
+#[derive(Debug)]
+pub(super) struct MayUseHooks(pub(super) AccountCaller);
+
 impl AccountCaller {
     /// The caller's session: with a token opened if this is the first call with it, with a key the one that serves the account.
     pub(super) fn session(&self, app: &AppState) -> Result<SessionHandle, ApiError> {
@@ -243,6 +247,15 @@ asks_for!(MaySend, [KeyScope::Send]);
 asks_for!(MayRead, [KeyScope::Read]);
 asks_for!(MaySendOrRead, [KeyScope::Send, KeyScope::Read]);
 asks_for!(MayUseWebhooks, [KeyScope::Webhooks]);
+
+impl FromRequestParts<AppState> for MayUseHooks {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, ApiError> {
+        let caller = AccountCaller::from_request_parts(parts, app).await?;
+        caller.with_any(&[KeyScope::Webhooks])?.with_any(&[KeyScope::Send]).map(Self)
+    }
+}
 
 /// What the header shows.
 #[derive(Debug, PartialEq, Eq)]

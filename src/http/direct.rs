@@ -123,6 +123,28 @@ fn stand_in() -> SpaceId {
     STAND_IN.parse().expect("it looks like an id")
 }
 
+impl PeerType {
+    /// The type in the API's words.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Anonymous => "anonymous",
+            Self::Email => "email",
+        }
+    }
+}
+
+/// The direct space of the caller's account with whom a body names. `pointer` is where it does.
+pub(super) async fn named_space(
+    app: &AppState,
+    caller: &AccountCaller,
+    (kind, id): (PeerType, &str),
+    pointer: &str,
+) -> Result<SpaceId, ApiError> {
+    let peer = Peer::read(kind, id.to_owned()).map_err(|_| ApiError::field(pointer, "this is nobody's id or address"))?;
+    direct_space(app, caller, &peer).await
+}
+
 /// The direct space of the caller's account with `peer`.
 async fn direct_space(app: &AppState, caller: &AccountCaller, peer: &Peer) -> Result<SpaceId, ApiError> {
     let (kind, peer) = match peer {

@@ -234,7 +234,7 @@ pub(super) fn answer(record: SendRecord, wait: Wait) -> Result<Response, ApiErro
     Ok(response)
 }
 
-fn failure(kind: SendFailure, code: Option<String>, message: Option<String>) -> ApiError {
+pub(super) fn failure(kind: SendFailure, code: Option<String>, message: Option<String>) -> ApiError {
     match kind {
         SendFailure::MessageRefused => SessionError::MessageRefused { code, message }.into(),
         SendFailure::SpaceRefused => SessionError::SpaceRefused { code, message }.into(),

@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub(super) use self::run::{After, Ended, Failure, Outcome, Read, Source};
-use self::run::{Hold, Run, Stage};
+use self::run::{Hold, Purpose, Run, Stage};
 use self::second::SecondLooks;
 use self::together::Trust;
 pub(super) use self::together::{Changes, Together};
@@ -167,7 +167,7 @@ impl<T> Recovery<T> {
         let number = self.next_number();
         let run = self.runs.entry(space.clone()).or_insert_with(|| Run::new(number, now));
         run.stage = Stage::Awaiting;
-        run.is_second = false;
+        run.purpose = Purpose::Gap;
         run.number = number;
         run.hold.get_or_insert_with(|| Hold { items: VecDeque::new(), since: None });
     }
@@ -253,7 +253,7 @@ impl<T> Recovery<T> {
         self.begin_second_looks(now);
         let runs = || self.runs.iter().filter(|(_, run)| due(run));
         let first = runs().find(|(_, run)| waited_for(run));
-        let first = first.or_else(|| runs().find(|(_, run)| !run.is_second)).or_else(|| runs().next());
+        let first = first.or_else(|| runs().find(|(_, run)| !run.is_second())).or_else(|| runs().next());
         let space = first.map(|(space, _)| space.clone())?;
         let run = self.runs.get_mut(&space)?;
         run.stage = Stage::Reading;
@@ -278,7 +278,7 @@ impl<T> Recovery<T> {
         run.failures = 0;
         run.tried_other = false;
         run.failing_since = None;
-        if run.is_second && (next.is_none() || run.pages >= MAX_PAGES) {
+        if run.is_second() && (next.is_none() || run.pages >= MAX_PAGES) {
             self.runs.remove(space);
             return After::More;
         }
@@ -301,7 +301,7 @@ impl<T> Recovery<T> {
     /// A page could not be read.
     pub(super) fn failed(&mut self, space: &SpaceId, failure: Failure, now: Instant) -> After<T> {
         let Some(run) = self.runs.get_mut(space) else { return After::More };
-        if run.is_second && !matches!(failure, Failure::Limited(_)) {
+        if run.is_second() && !matches!(failure, Failure::Limited(_)) {
             // What was to be told of the gap has been told.
             self.runs.remove(space);
             return After::More;
@@ -380,7 +380,7 @@ impl<T> Recovery<T> {
     pub(super) fn untold_gaps(&mut self, now: Instant) -> Vec<Gap> {
         let mut gaps = Vec::new();
         for (space, run) in &mut self.runs {
-            if !run.is_second
+            if !run.is_second()
                 && run.tell_at(self.settings.tell_after).is_some_and(|at| at <= now)
                 && let Some((_, reason)) = run.failing_since
             {
@@ -410,7 +410,7 @@ impl<T> Recovery<T> {
                 Stage::Due(at) if may_read => Some(at),
                 _ => None,
             };
-            [due, run.release_at(hold), run.tell_at(tell_after).filter(|_| !run.is_second)]
+            [due, run.release_at(hold), run.tell_at(tell_after).filter(|_| !run.is_second())]
         });
         times.flatten().chain(self.second_looks.next_at().filter(|_| may_read)).min()
     }

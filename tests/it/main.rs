@@ -11,6 +11,7 @@ mod durability;
 mod editing;
 mod events;
 mod files;
+mod hooks;
 mod http_api;
 mod idempotency;
 mod keys;

@@ -100,6 +100,15 @@ pub(super) enum Stage {
     Settling(u64, Outcome),
 }
 
+/// What a history is read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A gap is to be closed.
+    Gap,
+    /// It is closed, and only what came into the history late is looked for.
+    SecondLook,
+}
+
 #[derive(Debug)]
 pub(super) struct Run<T> {
     pub(super) number: u64,
@@ -121,8 +130,7 @@ pub(super) struct Run<T> {
     pub(super) told: bool,
     /// Whether it read the history together with that of other spaces, so that it does not again.
     pub(super) was_together: bool,
-    /// Whether the gap is closed already and only what came into the history late is looked for.
-    pub(super) is_second: bool,
+    pub(super) purpose: Purpose,
 }
 
 impl<T> Run<T> {
@@ -143,13 +151,18 @@ impl<T> Run<T> {
             failing_since: None,
             told: false,
             was_together: false,
-            is_second: false,
+            purpose: Purpose::Gap,
         }
+    }
+
+    /// Whether its gap is closed already.
+    pub(super) fn is_second(&self) -> bool {
+        self.purpose == Purpose::SecondLook
     }
 
     /// Whether its history is still to be read.
     pub(super) fn is_left(&self) -> bool {
-        !self.is_second && !matches!(self.stage, Stage::Awaiting)
+        !self.is_second() && !matches!(self.stage, Stage::Awaiting)
     }
 
     pub(super) fn release_at(&self, hold: Duration) -> Option<Instant> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Recovery;
-use super::run::{Run, Stage};
+use super::run::{Purpose, Run, Stage};
 use crate::domain::{SpaceId, Timestamp};
 
 /// The looks that are to be taken.
@@ -71,7 +71,7 @@ impl<T> Recovery<T> {
                 from: look.from,
                 confirmed_at: look.confirmed_at,
                 source: self.preferred,
-                is_second: true,
+                purpose: Purpose::SecondLook,
                 ..Run::new(number, now)
             };
             self.runs.insert(space, run);

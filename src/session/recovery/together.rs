@@ -80,7 +80,7 @@ impl<T> Recovery<T> {
             .map(|(space, run)| {
                 let is_waited_for = run.hold.as_ref().is_some_and(|hold| hold.since.is_some());
                 // Those that begin at about the same time go together, so that a look shows little that is known.
-                (run.is_second, !is_waited_for, run.from, space)
+                (run.is_second(), !is_waited_for, run.from, space)
             })
             .collect();
         if due.len() < LEAST {
@@ -123,7 +123,7 @@ impl<T> Recovery<T> {
     pub(in crate::session) fn seen_together(&mut self, space: &SpaceId, changes: Changes, now: Instant) -> After<T> {
         let Some(run) = self.runs.get_mut(space) else { return After::More };
         match changes {
-            Changes::All { some } if some || run.is_second || !self.marks.ends_with_event(space) => {
+            Changes::All { some } if some || run.is_second() || !self.marks.ends_with_event(space) => {
                 let preferred = self.preferred;
                 let after = self.page(space, None, now);
                 // It says nothing of the listings of single spaces.
