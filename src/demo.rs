@@ -166,7 +166,9 @@ impl<'a> Demo<'a> {
         println!("curl -s {api}/sessions -H 'Authorization: jwt {token}'");
         println!("curl -s {api}/webhooks/{webhook}/deliveries -H 'Authorization: jwt {token}'\n");
         let (admin, ana) = (admin_key.expose(), world.ana.as_ref());
-        println!("# As the operator: let the bridge keep Ana's account by itself, and make a key that may send for her and do nothing else");
+        println!(
+            "# As the operator: let the bridge keep Ana's account by itself, and make a key that may send for her and do nothing else"
+        );
         println!(
             "curl -s {api}/accounts -H 'Authorization: Bearer {admin}' -H 'Content-Type: application/json' -d '{{\"name\": \"Ana\", \"credential\": {{\"kind\": \"token\", \"token\": \"{token}\"}}}}'"
         );

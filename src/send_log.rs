@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 
-use self::own::OwnMessages;
+use self::own::{OwnChanges, OwnMessages};
 pub use self::record::{SendFailure, SendRecord, SendStage, SendStatus, SendStep, Via};
 use crate::domain::{AccountId, Clock, MessageRef};
 use crate::store::{DocKind, DocList, DocWrite, Engine, Expected, PutOutcome, StoreError, Version};
@@ -31,6 +32,7 @@ pub struct SendLog {
     clock: Arc<dyn Clock>,
     resolved: broadcast::Sender<MessageRef>,
     own: OwnMessages,
+    own_changes: OwnChanges,
 }
 
 impl std::fmt::Debug for SendLog {
@@ -42,7 +44,13 @@ impl std::fmt::Debug for SendLog {
 impl SendLog {
     /// The records in `engine`.
     pub fn new(engine: Arc<dyn Engine>, clock: Arc<dyn Clock>) -> Self {
-        Self { engine, clock, resolved: broadcast::Sender::new(TOLD), own: OwnMessages::default() }
+        Self {
+            engine,
+            clock,
+            resolved: broadcast::Sender::new(TOLD),
+            own: OwnMessages::default(),
+            own_changes: OwnChanges::default(),
+        }
     }
 
     /// Makes an unconfirmed send durable before its caller is told, together with what stands `beside` it. If its outcome became
@@ -147,6 +155,16 @@ impl SendLog {
     /// Whether the message `id` is one of those that [`Self::note_own`] was told of.
     pub fn is_own(&self, account: &AccountId, id: &str) -> bool {
         self.own.contains(account, id)
+    }
+
+    /// Notes that `account` is about to change the message `id` over REST.
+    pub fn note_own_change(&self, account: &AccountId, id: &str) {
+        self.own_changes.insert(account, id, Instant::now());
+    }
+
+    /// Takes a change that [`Self::note_own_change`] was told of: its echo has come, or it was not made.
+    pub fn take_own_change(&self, account: &AccountId, id: &str) -> bool {
+        self.own_changes.take(account, id, Instant::now())
     }
 
     async fn read(&self, reference: &MessageRef) -> Result<Option<(SendRecord, Version)>, StoreError> {

@@ -26,6 +26,12 @@ cannot() {
   exit "$CANNOT"
 }
 
+# Notes something that a phase leaves out although the rest of it runs, so that nobody is told that everything was checked.
+unchecked() {
+  printf '\n!!! NOT CHECKED: %s\n' "$*" >&2
+  printf '%s\n' "$*" >>"$CI_DIR/unchecked"
+}
+
 have() { command -v "$1" >/dev/null 2>&1; }
 
 as_root() {
@@ -112,6 +118,28 @@ debug_binary() {
 node_tools() {
   have node || debian_packages nodejs
   have npm || debian_packages npm
+}
+
+# Makes Debian's Alertmanager available, unpacked and not installed: its package would start it as a service.
+alertmanager_tool() {
+  local package=prometheus-alertmanager dir=$CI_DIR/alertmanager
+  have "$package" && return
+  if [[ ! -x $dir/usr/bin/$package ]]; then
+    have apt-get || cannot "this machine has no apt-get to fetch: $package"
+    say "fetching $package"
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    (
+      cd "$dir"
+      apt-get download -qq "$package" 2>/dev/null || {
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
+        apt-get download -qq "$package"
+      }
+      dpkg-deb --extract ./"$package"_*.deb .
+      rm -f ./"$package"_*.deb
+    )
+  fi
+  PATH=$dir/usr/bin:$PATH
 }
 
 # Prints ports that nobody listens on, as many as asked for.

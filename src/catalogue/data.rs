@@ -16,7 +16,7 @@ pub(super) fn message() -> Value {
 pub(super) fn other_message() -> Value {
     let mut data = in_space(json!({
         "category": text_or_null("The category, in the words of Spaces."),
-        "own": {"type": "boolean", "description": "Whether this account sent it through the bridge."},
+        "own": {"type": "boolean", "description": "Whether this account sent it, or made the change that it tells of, through the bridge."},
         "recovered": {"type": "boolean", "description": "Whether it was read from the history, because no connection saw it."},
         "message": normalised_message(),
     }));

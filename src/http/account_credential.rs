@@ -31,6 +31,7 @@ const DEFAULT_TIMEOUT: u64 = 30;
 #[schema(as = AccountCredential, example = json!({"kind": "oauth_refresh", "clientId": "5f0a", "clientSecret": "…", "refreshToken": "…"}))]
 pub(super) enum CredentialBody {
     /// A token as it is. When it ends, the account waits for another credential.
+    #[schema(rename_all = "camelCase")]
     Token {
         /// The token.
         #[schema(value_type = String, max_length = 8192)]
@@ -41,6 +42,7 @@ pub(super) enum CredentialBody {
         token_kind: Option<TokenKind>,
     },
     /// An OAuth refresh token. The bridge uses it at once, keeps the one that comes for it, and so on.
+    #[schema(rename_all = "camelCase")]
     OauthRefresh {
         /// The application's id.
         #[schema(max_length = 8192)]
@@ -58,6 +60,7 @@ pub(super) enum CredentialBody {
         scope: Option<String>,
     },
     /// The name and the password of a user, for OAuth's password grant.
+    #[schema(rename_all = "camelCase")]
     OauthPassword {
         /// The application's id.
         #[schema(max_length = 8192)]
@@ -78,6 +81,7 @@ pub(super) enum CredentialBody {
         scope: Option<String>,
     },
     /// A guest. Spaces lets its token live for a day and makes another guest with another id after that; the account stays the same.
+    #[schema(rename_all = "camelCase")]
     Anonymous {
         /// The name that people see.
         #[schema(max_length = 8192)]
@@ -88,6 +92,7 @@ pub(super) enum CredentialBody {
         user_name: Option<String>,
     },
     /// A file with a token in it, below one of the directories of `accounts.token_directories`. It is read again when it changes.
+    #[schema(rename_all = "camelCase")]
     TokenFile {
         /// Where it is, from `/` on.
         #[schema(value_type = String, max_length = 8192)]
@@ -98,6 +103,7 @@ pub(super) enum CredentialBody {
         token_kind: Option<TokenKind>,
     },
     /// A command that prints a token, or JSON with `token` and perhaps `expiresAt`. Needs `accounts.allow_commands`. No shell reads it.
+    #[schema(rename_all = "camelCase")]
     TokenCommand {
         /// The program and its arguments.
         #[serde(deserialize_with = "words")]
@@ -113,6 +119,7 @@ pub(super) enum CredentialBody {
         token_kind: Option<TokenKind>,
     },
     /// An address that answers a token, or JSON with `token` and perhaps `expiresAt`, to `GET`. Redirects are not followed.
+    #[schema(rename_all = "camelCase")]
     TokenUrl {
         /// The address.
         #[schema(value_type = String, format = "uri", max_length = 8192)]

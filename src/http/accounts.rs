@@ -225,6 +225,8 @@ pub(super) async fn list_accounts(
 }
 
 /// Show an account
+///
+/// Its state, whose it is, and when its token was renewed and ends. The credential is never shown.
 #[utoipa::path(
     get,
     path = "/accounts/{id}",

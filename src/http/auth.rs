@@ -140,9 +140,9 @@ impl AccountCaller {
         if spaces.is_none_or(|spaces| spaces.contains(space)) { Ok(()) } else { Err(ApiError::SpaceNotInKey) }
     }
 
-    /// Whether the caller may do nothing beyond some spaces.
-    pub(super) fn is_limited_to_spaces(&self) -> bool {
-        self.key().is_some_and(|key| key.spaces.is_some())
+    /// Whether the caller may do what belongs to no space.
+    pub(super) fn check_all_spaces(&self) -> Result<(), ApiError> {
+        if self.key().is_none_or(|key| key.spaces.is_none()) { Ok(()) } else { Err(ApiError::SpaceNotInKey) }
     }
 
     /// Whether the caller came with a bridge key.

@@ -136,6 +136,8 @@ pub(super) async fn list_consumers(
 }
 
 /// Show a consumer
+///
+/// Tells how far the consumer has come.
 #[utoipa::path(
     get,
     path = "/consumers/{name}",

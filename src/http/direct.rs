@@ -99,15 +99,21 @@ pub(super) async fn post_direct_message(
     input: MessageInput,
 ) -> Result<Response, ApiError> {
     let peer = Peer::read(kind, id)?;
-    // Whatever is wrong with the body is told before Spaces makes a space for it; another id stands in for that space's.
     let (call, draft) = input.read(&app, &caller).await?;
-    let tried = draft.body()?;
-    let (space, limit) = (tried.named_space().cloned().unwrap_or_else(stand_in), limits::payload_limit(&app, &caller));
-    tried.into_outgoing(&app, limit, space)?;
+    let limit = limits::payload_limit(&app, &caller);
+    let body = draft.body()?;
+    let tried_in = body.named_space().cloned().unwrap_or_else(stand_in);
+    let message = body.prepare(&app, limit)?;
     let make = async || {
+        let message = message.resolve(&app, &caller).await?;
+        // Whatever is wrong with the body is told before Spaces makes a space for it; another id stands in for that space's.
+        message.compose(&app, limit, &tried_in)?;
         let space = direct_space(&app, &caller, &peer).await?;
         caller.check_space(&space)?;
-        draft.upload(&app, &caller, &space).await?.into_outgoing(&app, limit, space)
+        match draft.upload(&app, &caller, &space).await? {
+            Some(body) => body.prepare(&app, limit)?.resolve(&app, &caller).await?.compose(&app, limit, &space),
+            None => message.compose(&app, limit, &space),
+        }
     };
     messages::carry_out(&app, &caller, (&call, wait), make).await
 }

@@ -31,6 +31,8 @@ pub(super) async fn get_openapi(State(app): State<AppState>) -> impl IntoRespons
 }
 
 /// Browse the API
+///
+/// A page that shows this document, and lets one try the calls.
 #[utoipa::path(
     get,
     path = "/docs",

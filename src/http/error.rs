@@ -153,6 +153,36 @@ pub enum ApiError {
     /// Spaces knows nobody by an e-mail address.
     #[error("Spaces knows nobody by this e-mail address, or does not let this user know")]
     PersonNotFound,
+    /// The password of a space is none.
+    #[error("`X-Space-Password` is the password of one space: 1 to 128 visible ASCII characters")]
+    SpacePasswordInvalid,
+    /// The space's history does not have the message.
+    #[error("the history of this space has no such message")]
+    MessageNotInSpace,
+    /// Someone else edits the message at the same time.
+    #[error("Spaces did not take the edit, as it does when a message is edited twice at the same time")]
+    EditConflict {
+        /// The upstream's error code, if it gave one.
+        code: Option<String>,
+        /// The upstream's words, if it gave any.
+        message: Option<String>,
+    },
+    /// The user may not delete the message.
+    #[error("Spaces does not let this user delete the message; its sender may, and the space's admins")]
+    DeletionForbidden {
+        /// The upstream's error code, if it gave one.
+        code: Option<String>,
+        /// The upstream's words, if it gave any.
+        message: Option<String>,
+    },
+    /// Spaces did not delete the message.
+    #[error("Spaces did not delete the message")]
+    NotDeleted {
+        /// The upstream's error code, if it gave one.
+        code: Option<String>,
+        /// The upstream's words, if it gave any.
+        message: Option<String>,
+    },
     /// The message is larger than Spaces takes.
     #[error("the message takes {size} bytes as Spaces gets it, and Spaces takes {limit} at most")]
     MessageTooLarge {
@@ -360,6 +390,11 @@ impl ApiError {
             Self::OperatorRequired => (StatusCode::FORBIDDEN, "operator_required", "The admin key is needed"),
             Self::NotFound(resource) => (StatusCode::NOT_FOUND, resource.code(), "Not found"),
             Self::PersonNotFound => (StatusCode::NOT_FOUND, "person_not_found", "Nobody has the address"),
+            Self::SpacePasswordInvalid => (StatusCode::BAD_REQUEST, "space_password_invalid", "Not the password of a space"),
+            Self::MessageNotInSpace => (StatusCode::NOT_FOUND, "message_not_found", "Not found"),
+            Self::EditConflict { .. } => (StatusCode::CONFLICT, "message_edit_conflict", "The message is being edited"),
+            Self::DeletionForbidden { .. } => (StatusCode::FORBIDDEN, "message_delete_forbidden", "Spaces forbids the deletion"),
+            Self::NotDeleted { .. } => (StatusCode::CONFLICT, "message_not_deleted", "Spaces did not delete it"),
             Self::MessageTooLarge { .. } => TOO_LARGE,
             Self::Session(error) => session_kind(error),
             Self::Rest(error) => rest_kind(error),
@@ -419,9 +454,10 @@ impl ApiError {
             Self::Session(SessionError::AuthFailed { detail } | SessionError::NotConnected { detail, .. })
             | Self::AccountTokenRefused { detail } => with(self, detail),
             Self::Session(SessionError::SpaceRefused { code, message } | SessionError::MessageRefused { code, message })
-            | Self::Rest(RestError::Refused { code, message, .. }) => {
-                with(self, message.as_deref().or(code.as_deref()).unwrap_or_default())
-            }
+            | Self::Rest(RestError::Refused { code, message, .. })
+            | Self::EditConflict { code, message }
+            | Self::DeletionForbidden { code, message }
+            | Self::NotDeleted { code, message } => with(self, message.as_deref().or(code.as_deref()).unwrap_or_default()),
             _ if self.kind() == STORE => "the store does not take or give data at the moment".to_owned(),
             Self::Handshake(error) => error.detail(),
             _ if self.kind() == INTERNAL => "the service failed; the log knows more under this request's id".to_owned(),
@@ -433,7 +469,10 @@ impl ApiError {
     fn upstream_code(&self) -> Option<&str> {
         match self {
             Self::Session(SessionError::SpaceRefused { code, .. } | SessionError::MessageRefused { code, .. })
-            | Self::Rest(RestError::Refused { code, .. }) => code.as_deref(),
+            | Self::Rest(RestError::Refused { code, .. })
+            | Self::EditConflict { code, .. }
+            | Self::DeletionForbidden { code, .. }
+            | Self::NotDeleted { code, .. } => code.as_deref(),
             _ => None,
         }
     }

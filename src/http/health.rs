@@ -70,6 +70,8 @@ pub(super) struct Health {
 const OK: Json<Health> = Json(Health { status: "ok" });
 
 /// Tell whether the process lives
+///
+/// Answers as long as the process can answer anything, whatever becomes of Spaces or the store.
 #[utoipa::path(get, path = "/livez", tag = "Health", responses((status = 200, description = "It does.", body = Health)))]
 pub(super) async fn livez() -> Json<Health> {
     OK

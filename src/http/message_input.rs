@@ -44,19 +44,44 @@ pub(super) struct MessageForm {
     /// The whole message as JSON, in place of fields.
     #[schema(nullable = false, example = r#"{"text": "see the report"}"#)]
     message: Option<String>,
-    /// As in the JSON form.
+    /// `chat`, `post` or `task`.
+    #[schema(nullable = false, example = "chat")]
+    category: Option<String>,
+    /// What to say, as it is.
     #[schema(nullable = false, example = "see the report")]
     text: Option<String>,
-    /// As in the JSON form.
+    /// What to say, as Markdown.
     #[schema(nullable = false)]
     markdown: Option<String>,
-    /// As in the JSON form.
+    /// What to say, as HTML.
     #[schema(nullable = false)]
     html: Option<String>,
-    /// As in the JSON form.
+    /// The title of a post or task.
+    #[schema(nullable = false)]
+    title: Option<String>,
+    /// What a post or task says, as the upstream calls it.
+    #[schema(nullable = false)]
+    description: Option<String>,
+    /// The post or task to comment on.
     #[serde(rename = "replyTo")]
     #[schema(nullable = false)]
     reply_to: Option<String>,
+    /// Whom to mention, as JSON.
+    #[schema(nullable = false, example = r#"["5a0b1c2d3e4f506172839405"]"#)]
+    mentions: Option<String>,
+    /// Files that were uploaded before, as JSON.
+    #[schema(nullable = false)]
+    attachments: Option<String>,
+    /// Who is to do a task, as JSON.
+    #[schema(nullable = false, example = r#"["bo@corp.example"]"#)]
+    assignees: Option<String>,
+    /// When a task is due.
+    #[serde(rename = "dueDate")]
+    #[schema(nullable = false)]
+    due_date: Option<String>,
+    /// How far a task is.
+    #[schema(nullable = false)]
+    status: Option<String>,
     /// Files to upload and attach, in their order. Any field with a file name is one, whatever the field is called.
     #[schema(nullable = false, value_type = Option<Vec<String>>, format = Binary, content_media_type = "application/octet-stream")]
     file: Option<Vec<u8>>,
@@ -125,21 +150,22 @@ impl Draft {
         self.with(self.files.iter().map(stand_in).collect())
     }
 
-    /// Whether there are files to be uploaded before the message can be sent.
-    pub(super) fn has_files(&self) -> bool {
-        !self.files.is_empty()
-    }
-
-    /// Uploads the files and answers the message with them.
-    pub(super) async fn upload(&self, app: &AppState, caller: &AccountCaller, space: &SpaceId) -> Result<MessageBody, ApiError> {
-        self.with(uploads::upload(app, caller, space, &self.files).await?)
+    /// Uploads the files and answers the message with them; `None` if there are none, so that the message is [`Draft::body`].
+    pub(super) async fn upload(
+        &self,
+        app: &AppState,
+        caller: &AccountCaller,
+        space: &SpaceId,
+    ) -> Result<Option<MessageBody>, ApiError> {
+        if self.files.is_empty() {
+            return Ok(None);
+        }
+        self.with(uploads::upload(app, caller, space, &self.files).await?).map(Some)
     }
 
     fn with(&self, files: Vec<Attachment>) -> Result<MessageBody, ApiError> {
         let mut body = MessageBody::parse(&self.json)?;
-        if !files.is_empty() {
-            body.attach(files)?;
-        }
+        body.attach(files)?;
         Ok(body)
     }
 }

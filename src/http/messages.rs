@@ -73,12 +73,15 @@ pub(super) async fn post_message(
     caller.check_space(&space)?;
     let (call, draft) = input.read(&app, &caller).await?;
     let limit = limits::payload_limit(&app, &caller);
-    let message = draft.body()?.into_outgoing(&app, limit, space.clone())?;
+    let message = draft.body()?.prepare(&app, limit)?;
     let make = async || {
-        if !draft.has_files() {
-            return Ok(message);
+        let message = message.resolve(&app, &caller).await?;
+        // Whatever is wrong with the message is told before anything is uploaded.
+        let outgoing = message.compose(&app, limit, &space)?;
+        match draft.upload(&app, &caller, &space).await? {
+            Some(body) => body.prepare(&app, limit)?.resolve(&app, &caller).await?.compose(&app, limit, &space),
+            None => Ok(outgoing),
         }
-        draft.upload(&app, &caller, &space).await?.into_outgoing(&app, limit, space)
     };
     carry_out(&app, &caller, (&call, wait), make).await
 }

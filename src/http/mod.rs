@@ -12,10 +12,12 @@ mod direct;
 mod docs;
 mod durable;
 mod edge;
+mod editing;
 mod error;
 mod event_stream;
 mod event_types;
 mod events;
+mod examples;
 mod explain;
 mod extract;
 mod files;
@@ -23,6 +25,7 @@ mod filter;
 mod filter_schema;
 mod form;
 mod health;
+mod history;
 mod idempotency;
 mod keys;
 mod limits;
@@ -44,7 +47,10 @@ mod remembered;
 mod second_path;
 mod session_recovery;
 mod sessions;
+mod signs;
 mod since;
+mod space;
+mod space_password;
 mod spaces;
 mod state;
 mod steady;
@@ -52,6 +58,7 @@ mod subscriptions;
 #[cfg(test)]
 mod tests;
 mod uploads;
+mod upstream_list;
 mod webhook_body;
 mod webhook_health;
 mod webhook_pace;
@@ -85,6 +92,7 @@ fn public_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(files::get_file))
         .routes(routes!(spaces::get_me))
         .routes(routes!(spaces::list_spaces))
+        .merge(space_routes())
         .routes(routes!(subscriptions::put_subscription, subscriptions::delete_subscription))
         .routes(routes!(subscriptions::list_subscriptions))
         .routes(routes!(webhooks::create_webhook, webhooks::list_webhooks))
@@ -115,6 +123,17 @@ fn public_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(docs::get_openapi))
         .routes(routes!(docs::get_docs))
         .routes(routes!(docs::get_docs_asset))
+}
+
+fn space_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(space::get_space))
+        .routes(routes!(space::list_members))
+        .routes(routes!(people::list_people))
+        .routes(routes!(history::list_messages))
+        .routes(routes!(editing::edit_message, editing::delete_message))
+        .routes(routes!(signs::tell_typing))
+        .routes(routes!(signs::mark_read))
 }
 
 fn session_routes() -> OpenApiRouter<AppState> {

@@ -15,6 +15,7 @@ use super::deliveries::DeliveryStateName;
 use super::direct::PeerType;
 use super::event_types::openapi_webhooks;
 use super::events::Event;
+use super::examples;
 use super::problem::{FieldError, Problem};
 
 /// What the document says beside the calls.
@@ -35,6 +36,7 @@ use super::problem::{FieldError, Problem};
     tags(
         (name = "Messages", description = "Send messages and see what became of them."),
         (name = "Files", description = "Send files to Spaces and get them from there."),
+        (name = "Spaces", description = "Read spaces, change what is in them, and find people."),
         (name = "Webhooks", description = "Get events of spaces pushed, signed and at least once."),
         (name = "Events", description = "Pull events: pages, long polls, streams, and consumers that remember how far they are."),
         (name = "Subscriptions", description = "Listen to spaces beyond what webhooks want."),
@@ -80,6 +82,7 @@ pub fn openapi() -> OpenApi {
     let components = document.components.get_or_insert_default();
     components.responses.extend(shared);
     components.responses.insert(HEAD_TOO_LARGE.to_owned(), Response::new(HEAD_TOO_LARGE_WORDS).into());
+    examples::show(&mut components.schemas);
     for item in document.paths.paths.values_mut() {
         let sends =
             item.post.as_mut().filter(|post| post.tags.as_ref().is_some_and(|tags| tags.iter().any(|tag| tag == "Messages")));

@@ -192,6 +192,8 @@ pub(super) async fn list_sessions(
 }
 
 /// Show a session
+///
+/// The state of the connection, the spaces that it listens to, what of Spaces' limits is left, and what is being read from the history.
 #[utoipa::path(
     get,
     path = "/sessions/{id}",

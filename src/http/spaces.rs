@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::AppState;
@@ -10,6 +10,7 @@ use super::auth::MayRead;
 use super::error::ApiError;
 use super::extract::ApiQuery;
 use super::page::{Page, PageQuery};
+use super::upstream_list::{Gathering, Taken};
 use crate::domain::{AccountId, SessionId, SpaceId, TokenKind};
 use crate::upstream::{Profile, SpaceInfo};
 
@@ -96,16 +97,6 @@ pub(super) async fn get_me(State(app): State<AppState>, MayRead(caller): MayRead
     Ok(Json(Me { account: identity.account, session_id, user_id, display_name, username, r#type: kind }))
 }
 
-/// Pages of the upstream that one call looks at; a key may reach few of the spaces on them.
-const MAX_LOOKED_AT: usize = 10;
-
-/// A place in the upstream's listing: one of its pages, and how many of that page's spaces have been given.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Place {
-    page: Option<String>,
-    given: usize,
-}
-
 /// List the caller's spaces
 ///
 /// The spaces of all kinds that the caller has joined, in the order of Spaces: by recent activity.
@@ -132,28 +123,14 @@ pub(super) async fn list_spaces(
     ApiQuery(query): ApiQuery<PageQuery>,
 ) -> Result<Json<Page<Space>>, ApiError> {
     let session = caller.session(&app)?;
-    let mut place: Place = query.place()?.unwrap_or_default();
-    let mut spaces = Vec::new();
-    for looked_at in 1.. {
-        let page = app.rest.spaces_page(session.credential(), place.page.as_deref()).await;
-        let page = page.map_err(|error| caller.told(error))?;
-        let length = page.spaces.len();
-        for (index, space) in page.spaces.into_iter().enumerate().skip(place.given) {
-            if spaces.len() == query.limit() {
-                place.given = index;
-                return Ok(Json(Page::new(spaces, Some(place))));
-            }
-            if caller.check_space(&space.id).is_ok() {
-                spaces.push(Space::from(space));
-            }
-        }
-        place = match page.next {
-            Some(next) if length > 0 => Place { page: Some(next), given: 0 },
-            _ => return Ok(Json(Page::new(spaces, None::<Place>))),
-        };
-        if spaces.len() == query.limit() || looked_at == MAX_LOOKED_AT {
-            break;
-        }
+    let mut gathering = Gathering::new(query.place()?.unwrap_or_default(), query.limit());
+    while let Some(next) = gathering.wants() {
+        let page = app.rest.spaces_page(session.credential(), next.as_deref()).await.map_err(|error| caller.told(error))?;
+        gathering.add(page.spaces, page.next, |space| match caller.check_space(&space.id) {
+            Ok(()) => Taken::Given(Space::from(space)),
+            Err(_) => Taken::LeftOut,
+        });
     }
-    Ok(Json(Page::new(spaces, Some(place))))
+    let (spaces, next) = gathering.end();
+    Ok(Json(Page::new(spaces, next)))
 }

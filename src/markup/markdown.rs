@@ -8,11 +8,12 @@ use std::borrow::Cow;
 use pulldown_cmark::{CowStr, Event, LinkType, Options, Parser, Tag, TagEnd, html};
 
 use super::Sanitizer;
+use super::mention::is_user_id;
 use super::text::is_web;
 
 /// `markdown` as HTML of the elements that Spaces shows.
 pub fn markdown_to_html(markdown: &str, sanitizer: &Sanitizer) -> String {
-    let mut in_link = 0_usize;
+    let (mut in_link, mut mention) = (0_usize, None);
     let mut events = Vec::new();
     for event in Parser::new_ext(markdown, Options::ENABLE_STRIKETHROUGH) {
         match event {
@@ -38,6 +39,15 @@ pub fn markdown_to_html(markdown: &str, sanitizer: &Sanitizer) -> String {
                 in_link = in_link.saturating_sub(1);
                 events.push(Event::End(TagEnd::Link));
             }
+            // A mention looks like a link; it is left as it was written, for who makes mentions of it.
+            Event::Start(Tag::Link { dest_url, .. }) if is_user_id(&dest_url) && ends_with_at(&events) => {
+                mention = Some(dest_url);
+                events.push(Event::Text(CowStr::Borrowed("[")));
+            }
+            Event::End(TagEnd::Link) if mention.is_some() => {
+                let id = mention.take().unwrap_or(CowStr::Borrowed(""));
+                events.push(Event::Text(CowStr::from(format!("]({id})"))));
+            }
             Event::Start(Tag::Link { .. }) => {
                 in_link += 1;
                 events.push(event);
@@ -61,6 +71,11 @@ pub fn markdown_to_html(markdown: &str, sanitizer: &Sanitizer) -> String {
         Cow::Owned(clean) => clean,
         Cow::Borrowed(clean) => clean.to_owned(),
     }
+}
+
+/// Whether what was said so far ends in an `@`.
+fn ends_with_at(events: &[Event<'_>]) -> bool {
+    matches!(events.last(), Some(Event::Text(text)) if text.ends_with('@'))
 }
 
 /// The lowest level of headings that Spaces shows.

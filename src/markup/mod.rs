@@ -2,11 +2,13 @@
 
 mod builder;
 mod markdown;
+mod mention;
 mod sanitizer;
 mod text;
 
 pub use builder::Html;
 pub use markdown::markdown_to_html;
+pub use mention::mark_mentions;
 #[cfg(test)]
 pub(crate) use sanitizer::ELEMENTS;
 pub use sanitizer::Sanitizer;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 /// The elements that survive; Spaces shows text with simple markup. The content of any other element stays, without the element.
-pub(crate) const ELEMENTS: [&str; 24] = [
+pub(crate) const ELEMENTS: [&str; 25] = [
     "a",
     "b",
     "blockquote",
@@ -18,6 +18,7 @@ pub(crate) const ELEMENTS: [&str; 24] = [
     "h3",
     "i",
     "li",
+    "mention",
     "ol",
     "p",
     "pre",
@@ -32,7 +33,7 @@ pub(crate) const ELEMENTS: [&str; 24] = [
 ];
 
 /// The attributes that survive, by element.
-const ATTRIBUTES: [(&str, &[&str]); 1] = [("a", &["href", "title"])];
+const ATTRIBUTES: [(&str, &[&str]); 2] = [("a", &["href", "title"]), ("mention", &["id", "type", "value"])];
 
 /// The schemes that links may have; relative links would point into Spaces and lose their address.
 const SCHEMES: [&str; 4] = ["http", "https", "mailto", "tel"];

@@ -1,7 +1,10 @@
-//! Messages that are the account's own although no echo says so: those that went over REST.
+//! Messages, and changes of messages, that are the account's own although no echo says so: those that went over REST.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::domain::AccountId;
 
@@ -40,9 +43,51 @@ impl OwnMessages {
     }
 }
 
+/// Most changes whose echo may be outstanding; beyond it the oldest are forgotten.
+const MAX_CHANGES: usize = 1024;
+
+/// How long the echo of a change may take.
+const ECHO_TIME: Duration = Duration::from_mins(10);
+
+/// Edits and deletions that the bridge makes over REST, each until its echo comes, which says nothing of who made it.
+#[derive(Default)]
+pub(super) struct OwnChanges(Mutex<VecDeque<(Known, Instant)>>);
+
+impl OwnChanges {
+    pub(super) fn insert(&self, account: &AccountId, id: &str, now: Instant) {
+        let mut changes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while changes.len() >= MAX_CHANGES || changes.front().is_some_and(|(_, at)| now >= *at + ECHO_TIME) {
+            changes.pop_front();
+        }
+        changes.push_back(((account.clone(), id.into()), now));
+    }
+
+    /// Takes a change of the message, if there is one.
+    pub(super) fn take(&self, account: &AccountId, id: &str, now: Instant) -> bool {
+        let mut changes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |((of, known), at): &(Known, Instant)| **known == *id && of == account && now < *at + ECHO_TIME;
+        changes.iter().position(is_it).and_then(|index| changes.remove(index)).is_some()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_stands_for_one_echo_and_not_for_ever() {
+        let (changes, account) = (OwnChanges::default(), "acc_1".parse().expect("an id"));
+        let now = Instant::now();
+        changes.insert(&account, "m1", now);
+        assert!(!changes.take(&"acc_2".parse().expect("an id"), "m1", now));
+        assert!(changes.take(&account, "m1", now) && !changes.take(&account, "m1", now));
+        changes.insert(&account, "m1", now);
+        assert!(!changes.take(&account, "m1", now + ECHO_TIME));
+        for number in 0..=MAX_CHANGES {
+            changes.insert(&account, &number.to_string(), now);
+        }
+        assert!(!changes.take(&account, "0", now) && changes.take(&account, "1", now));
+    }
 
     #[test]
     fn the_oldest_are_forgotten() {

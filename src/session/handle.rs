@@ -25,6 +25,8 @@ pub(super) enum Command {
     Subscribe { space: SpaceId, reply: oneshot::Sender<Result<(), SessionError>> },
     /// The caller waits no longer for the subscription to a space; tell how it stands.
     Explain { space: SpaceId, reply: oneshot::Sender<Result<(), SessionError>> },
+    /// Tell a subscribed space that the user is typing, now or not at all.
+    Typing { space: SpaceId, reply: oneshot::Sender<Result<(), SessionError>> },
     /// What webhooks and subscriptions want of this session has changed.
     InterestChanged,
     /// Serve the account.
@@ -157,6 +159,14 @@ impl SessionHandle {
             Ok(answer) => answer.unwrap_or(Err(SessionError::Closed)),
             Err(_) => self.explain(space).await,
         }
+    }
+
+    /// Tells `space` that the user is typing. Subscribes to it first, for `wait` at most; the sign itself goes at once or not at all.
+    pub async fn typing(&self, space: SpaceId, wait: Duration) -> Result<(), SessionError> {
+        self.subscribe(space.clone(), wait).await?;
+        let (reply, answer) = oneshot::channel();
+        self.command(Command::Typing { space, reply })?;
+        answer.await.unwrap_or(Err(SessionError::Closed))
     }
 
     /// Tells the session that what webhooks and subscriptions want has changed.

@@ -99,6 +99,10 @@ impl Link {
         self.socket()?.send_message(payload)
     }
 
+    pub(super) fn send_presence(&mut self, payload: &str) -> Result<(), EmitError> {
+        self.socket()?.send_presence(payload)
+    }
+
     pub(super) fn pause_reading(&mut self, pause: bool) {
         if let Self::Online { socket, paused } = self
             && *paused != pause

@@ -11,7 +11,7 @@ use super::gaps::RecoveryStatus;
 use super::handle::NOT_CONNECTED_RETRY;
 use crate::domain::{AccountId, MessageRef, SessionId, SessionState, SpaceId, Timestamp, TokenKind};
 use crate::governor::{Allowance, Governor};
-use crate::upstream::{LOOPBACK_BRIDGE, Loopback, OutgoingContent, OutgoingPayload, Parent};
+use crate::upstream::{CHAT_CATEGORY, LOOPBACK_BRIDGE, Loopback, OutgoingContent, OutgoingPayload, Parent};
 
 /// Who a session acts for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,14 +61,24 @@ impl OutgoingMessage {
         data: &[Box<RawValue>],
     ) -> Self {
         let payload = OutgoingPayload {
-            category: CHAT,
+            category: CHAT_CATEGORY,
             topic_id: &space,
-            content: OutgoingContent { body_text: Cow::Borrowed(html), description: None, data },
+            content: OutgoingContent {
+                body_text: Cow::Borrowed(html),
+                description: None,
+                data,
+                assignees: None,
+                due_date: None,
+                status: None,
+            },
             parent_msg: reply_to.map(|id| Parent { id }),
+            chat_messages: None,
+            mentions: &[],
+            version: None,
             loopback_metadata: Loopback { bridge: LOOPBACK_BRIDGE, reference: &reference },
         };
         let payload = serde_json::to_string(&payload).expect("a message of texts serialises").into_boxed_str();
-        Self { reference, space, category: CHAT.to_owned(), payload, plain_text, class: SendClass::default() }
+        Self { reference, space, category: CHAT_CATEGORY.to_owned(), payload, plain_text, class: SendClass::default() }
     }
 }
 
@@ -82,9 +92,6 @@ impl OutgoingMessage {
         self
     }
 }
-
-/// The upstream's category of chat messages and comments.
-const CHAT: &str = "chat";
 
 /// How a send ended that did not fail.
 #[derive(Debug)]

@@ -111,6 +111,47 @@ impl ReceivedActivity<'_> {
     }
 }
 
+/// The argument of `SEND_PRESENCE_EVENT` that tells a space that the user is typing. What others show of it goes away by itself after
+/// about two seconds.
+pub fn typing(space: &SpaceId, user: Option<&str>, now: Timestamp) -> String {
+    let user = user.map(|id| TypingUser { id, kind: "user" });
+    let content = TypingContent { subscribe_time: now, media_session: NoMedia {} };
+    let user_id = user.as_ref().map(|user| user.id);
+    let typing = Typing { category: "party.typing", topic_id: space, user_id, sender: user, content, version: "1.1" };
+    serde_json::to_string(&typing).expect("an event of texts serialises")
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Typing<'a> {
+    category: &'static str,
+    topic_id: &'a SpaceId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sender: Option<TypingUser<'a>>,
+    content: TypingContent,
+    version: &'static str,
+}
+
+#[derive(Serialize)]
+struct TypingUser<'a> {
+    #[serde(rename = "_id")]
+    id: &'a str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TypingContent {
+    subscribe_time: Timestamp,
+    media_session: NoMedia,
+}
+
+#[derive(Serialize)]
+struct NoMedia {}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Data<'a> {
@@ -155,6 +196,18 @@ mod tests {
             assert_eq!((event.direct, &body["data"]["spaceType"]), (true, &"direct".into()));
             assert_eq!((&body["data"]["category"], &body["data"]["sender"]["id"]), (&category.into(), &"u2".into()));
         }
+    }
+
+    #[test]
+    fn typing_is_told_as_clients_tell_it() {
+        let space: SpaceId = "s1".parse().expect("an id");
+        let told =
+            |user| serde_json::from_str::<serde_json::Value>(&typing(&space, user, Timestamp::from_millis(0))).expect("JSON");
+        let content = serde_json::json!({"subscribeTime": "1970-01-01T00:00:00.000Z", "mediaSession": {}});
+        let expected = serde_json::json!({"category": "party.typing", "topicId": "s1", "userId": "u1",
+            "sender": {"_id": "u1", "type": "user"}, "content": content, "version": "1.1"});
+        assert_eq!(told(Some("u1")), expected);
+        assert_eq!(told(None).get("sender"), None);
     }
 
     #[test]

@@ -59,12 +59,10 @@ pub fn normalise(
     let space: SpaceId = message.topic_id.as_deref().and_then(|id| id.parse().ok()).ok_or(NoSpace)?;
     let event_type = event_type(message);
     let id = event_id(circumstances.account, message, raw);
-    let time = |text: &Option<Cow<'_, str>>| text.as_deref().and_then(Timestamp::parse);
-    let (created_at, modified_at) = (time(&message.created), time(&message.modified));
+    let (created_at, modified_at) = (time(message.created.as_deref()), time(message.modified.as_deref()));
     let occurred_at = modified_at.or(created_at).unwrap_or(circumstances.received_at);
     let known = circumstances.direct.then_some(TopicType::Direct);
     let kind = message.topic_type.as_deref().and_then(TopicType::parse).or(known);
-    let html = message.content.as_ref().and_then(|content| content.body_text.as_deref());
     let envelope = Envelope {
         event_type: &event_type,
         timestamp: occurred_at,
@@ -75,17 +73,7 @@ pub fn normalise(
             space_type: kind.map(TopicType::as_str),
             category: message.category.as_deref().map(|category| api_category(split_category(category).0)),
             own: circumstances.own,
-            message: NormalisedMessage {
-                id: message.id.as_deref(),
-                text: html.map(plain_text),
-                html,
-                description: message.content.as_ref().and_then(|content| content.description.as_deref()),
-                sender: message.sender.as_ref().map(NormalisedSender::from),
-                attachments: message.content.as_ref().and_then(|content| content.data).map(addressed),
-                reply_to: message.parent.as_ref().and_then(|parent| parent.id.as_deref()),
-                created_at,
-                modified_at,
-            },
+            message: NormalisedMessage::of(message),
             recovered: circumstances.recovered,
             upstream: raw,
         },
@@ -210,6 +198,64 @@ struct NormalisedMessage<'a> {
     reply_to: Option<&'a str>,
     created_at: Option<Timestamp>,
     modified_at: Option<Timestamp>,
+}
+
+impl<'a> NormalisedMessage<'a> {
+    fn of(message: &'a ReceivedMessage<'_>) -> Self {
+        let html = message.content.as_ref().and_then(|content| content.body_text.as_deref());
+        Self {
+            id: message.id.as_deref(),
+            text: html.map(plain_text),
+            html,
+            description: message.content.as_ref().and_then(|content| content.description.as_deref()),
+            sender: message.sender.as_ref().map(NormalisedSender::from),
+            attachments: message.content.as_ref().and_then(|content| content.data).map(addressed),
+            reply_to: message.parent.as_ref().and_then(|parent| parent.id.as_deref()),
+            created_at: time(message.created.as_deref()),
+            modified_at: time(message.modified.as_deref()),
+        }
+    }
+}
+
+fn time(text: Option<&str>) -> Option<Timestamp> {
+    text.and_then(Timestamp::parse)
+}
+
+/// A message as events show it.
+#[derive(Debug, Clone)]
+pub struct MessageView {
+    /// The space that it names.
+    pub space: Option<SpaceId>,
+    /// What it is, in the bridge's word.
+    pub category: Option<String>,
+    /// When it was created.
+    pub created_at: Option<Timestamp>,
+    /// `message` of the events' data.
+    pub message: Box<RawValue>,
+}
+
+impl MessageView {
+    /// Reads an object of the upstream; `None` if it is no message at all.
+    pub fn read(raw: &RawValue) -> Option<Self> {
+        // serde would also take a list for a structure.
+        if !raw.get().starts_with('{') {
+            return None;
+        }
+        let message: ReceivedMessage<'_> = serde_json::from_str(raw.get()).ok()?;
+        let normalised = NormalisedMessage::of(&message);
+        Some(Self {
+            space: message.topic_id.as_deref().and_then(|id| id.parse().ok()),
+            category: message.category.as_deref().map(|category| api_category(split_category(category).0).to_owned()),
+            created_at: normalised.created_at,
+            message: serde_json::value::to_raw_value(&normalised).ok()?,
+        })
+    }
+}
+
+/// Whether an object tells of a change of a message, and not of a new one.
+pub fn is_change(message: &ReceivedMessage<'_>) -> bool {
+    let event_type = event_type(message);
+    event_type == EventType::MESSAGE_UPDATED || event_type == EventType::MESSAGE_DELETED
 }
 
 #[derive(Serialize)]

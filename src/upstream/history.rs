@@ -60,14 +60,8 @@ impl RestClient {
         query: &[(&str, &str)],
         next: Option<&str>,
     ) -> Result<HistoryPage, RestError> {
-        let url = match next {
-            Some(next) => self.follow(next)?,
-            None => {
-                let mut url = self.path(path);
-                url.query_pairs_mut().extend_pairs(query);
-                url
-            }
-        };
+        let query = query.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        let url = self.listing(path, query, next)?;
         let listing: Listing = self.call_for(RestClass::Background, credential, Method::GET, url).await?;
         let next = next_page(listing.next, listing.data.is_empty());
         Ok(HistoryPage { messages: listing.data, next })

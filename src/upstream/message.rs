@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use crate::domain::{MessageRef, SpaceId};
+use crate::domain::{MessageRef, SpaceId, Timestamp};
 
 /// The argument of `SEND_MESSAGE`.
 #[derive(Debug, Serialize)]
@@ -24,6 +24,15 @@ pub struct OutgoingPayload<'a> {
     /// The post or task that this is a comment on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent_msg: Option<Parent<'a>>,
+    /// Sent empty with posts and tasks, as Spaces' own clients do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chat_messages: Option<NoMessages>,
+    /// Who is mentioned.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub mentions: &'a [OutgoingMention],
+    /// Sent with posts and tasks, as Spaces' own clients do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<&'static str>,
     /// Comes back with the echo, to this connection only.
     pub loopback_metadata: Loopback<'a>,
 }
@@ -39,6 +48,49 @@ pub struct OutgoingContent<'a> {
     pub description: Option<Cow<'a, str>>,
     /// Attachments, as the upstream takes them.
     pub data: &'a [Box<RawValue>],
+    /// Who is to do a task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assignees: Option<&'a [UserRef]>,
+    /// Until when a task is to be done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub due_date: Option<Timestamp>,
+    /// How far a task is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<&'static str>,
+}
+
+/// The upstream's category of chat messages and comments.
+pub const CHAT_CATEGORY: &str = "chat";
+
+/// The comments of a post or task that has none yet.
+#[derive(Debug, Default, Serialize)]
+pub struct NoMessages {}
+
+/// A user, named by the id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UserRef {
+    /// The id.
+    #[serde(rename = "_id")]
+    pub id: String,
+}
+
+/// Somebody who is mentioned in a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OutgoingMention {
+    /// The user's id.
+    pub id: String,
+    /// What is mentioned.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// The name.
+    pub title: String,
+}
+
+impl OutgoingMention {
+    /// The mention of a user.
+    pub fn user(id: String, title: String) -> Self {
+        Self { id, kind: "user", title }
+    }
 }
 
 /// A message that another one belongs to.

@@ -5,6 +5,7 @@
 
 mod activity;
 mod attachments;
+mod editing;
 mod escape;
 mod event;
 mod files;
@@ -13,6 +14,7 @@ mod limits;
 mod message;
 mod oauth;
 mod people;
+mod reading;
 mod rest;
 mod sending;
 mod socket;
@@ -20,21 +22,24 @@ mod space;
 mod storage;
 mod text;
 
-pub use activity::{ActivityKind, ReceivedActivity};
+pub use activity::{ActivityKind, ReceivedActivity, typing};
+pub use editing::{Deletion, Reason};
 pub use escape::escape;
-pub use event::{Circumstances, NoSpace, NormalisedEvent, api_category, normalise, upstream_category};
+pub use event::{Circumstances, MessageView, NoSpace, NormalisedEvent, api_category, is_change, normalise, upstream_category};
 pub(crate) use files::is_file_id;
 pub use files::{AnnouncedFile, UploadTarget};
 pub use history::HistoryPage;
 pub use message::{
-    Content, LOOPBACK_BRIDGE, Loopback, OutgoingContent, OutgoingPayload, Parent, ReceivedLoopback, ReceivedMessage,
-    ReceivedParent, Sender, TopicType,
+    CHAT_CATEGORY, Content, LOOPBACK_BRIDGE, Loopback, OutgoingContent, OutgoingMention, OutgoingPayload, Parent,
+    ReceivedLoopback, ReceivedMessage, ReceivedParent, Sender, TopicType, UserRef,
 };
 pub(crate) use message::{lenient, lenient_text};
 pub use oauth::{Grant, GrantError, OauthApplication, TokenServer, TokenServerSettings};
 pub(crate) use oauth::{describe, is_passing, read_at_most, retry_after};
+pub use reading::{HistoryFilter, InSpace};
 pub use rest::{DirectKind, Profile, RestClient, RestError, RestSettings, SpaceInfo, SpacePage};
 pub use sending::{ChatBody, PostError, PostedChat};
 pub use socket::{Connector, Refusal, RefusedMessage, SUBSCRIPTION_REQUIRED, Socket, SocketEvent, SocketSettings};
+pub use space::{PeoplePage, Person, SpaceDetails};
 pub use storage::{Download, SignedUrl, StorageClient, StorageError, Upload};
 pub use text::plain_text;

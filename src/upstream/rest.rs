@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -14,7 +14,7 @@ use url::Url;
 
 use super::TopicType;
 use super::limits::resource;
-use crate::domain::{AccountId, Credential, SpaceId};
+use crate::domain::{AccountId, Credential, Secret, SpaceId};
 use crate::governor::{Allowance, Governor, Governors, LimitSettings, RestClass};
 use crate::metrics::Metrics;
 
@@ -162,6 +162,17 @@ impl DirectKind {
     }
 }
 
+/// For whom a call is made, how urgent it is, and what opens the space that it is about.
+#[derive(Clone, Copy)]
+pub(super) struct Ask<'a> {
+    pub(super) class: RestClass,
+    pub(super) credential: &'a Credential,
+    pub(super) password: Option<&'a Secret>,
+}
+
+/// The header with the password (PIN) of a protected space.
+const SPACE_PASSWORD: HeaderName = HeaderName::from_static("spaces-x-space-password");
+
 /// A client of the REST API, shared by all sessions. Each call says with whose token it is made, and stays within what Spaces allows
 /// that token's user.
 #[derive(Debug, Clone)]
@@ -217,10 +228,11 @@ impl RestClient {
         credential: &Credential,
         next: Option<&str>,
     ) -> Result<SpacePage, RestError> {
+        let path = ["api", "users", "me", "spaces"];
         let url = match next {
-            Some(next) => self.follow(next)?,
+            Some(next) => self.page(&path, next)?,
             None => {
-                let mut url = self.path(&["api", "users", "me", "spaces"]);
+                let mut url = self.path(&path);
                 url.query_pairs_mut().append_pair("size", PAGE_SIZE).append_pair("topictype", "all");
                 url
             }
@@ -289,6 +301,14 @@ impl RestClient {
         if same_place { Ok(url) } else { Err(RestError::Unreadable { detail: "a next page on another host" }) }
     }
 
+    /// The address of another page of the list at `path`: what `next` asks for, and of nothing else than that list, because it may
+    /// have come from outside.
+    pub(super) fn page(&self, path: &[&str], next: &str) -> Result<Url, RestError> {
+        let mut url = self.path(path);
+        url.set_query(self.follow(next)?.query());
+        Ok(url)
+    }
+
     /// Makes a call that someone waits for.
     pub(super) async fn call<T: serde::de::DeserializeOwned>(
         &self,
@@ -317,6 +337,17 @@ impl RestClient {
         url: Url,
         body: Option<Vec<u8>>,
     ) -> Result<T, RestError> {
+        read_json(&self.ask(Ask { class, credential, password: None }, method, url, body).await?)
+    }
+
+    /// One call, and the bytes of its answer if that is a success.
+    pub(super) async fn ask(
+        &self,
+        Ask { class, credential, password }: Ask<'_>,
+        method: Method,
+        url: Url,
+        body: Option<Vec<u8>>,
+    ) -> Result<Vec<u8>, RestError> {
         let governor = self.governors.of(credential, Instant::now());
         self.admit(&governor, class, &resource(&method, &url, &self.base)).await?;
         let scheme = credential.kind.rest_scheme();
@@ -324,6 +355,9 @@ impl RestClient {
             .map_err(|_| RestError::Refused { status: 401, code: None, message: None, retry_after: None })?;
         authorization.set_sensitive(true);
         let mut request = self.http.request(method, url).header(AUTHORIZATION, authorization);
+        if let Some(password) = password.and_then(|password| HeaderValue::from_str(password.expose()).ok()) {
+            request = request.header(SPACE_PASSWORD, sensitive(password));
+        }
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json")).body(body);
         }
@@ -338,7 +372,7 @@ impl RestClient {
         if !status.is_success() {
             return Err(refusal(status, retry_after, &body));
         }
-        serde_json::from_slice(&body).map_err(|_| RestError::Unreadable { detail: "not the expected JSON" })
+        Ok(body)
     }
 
     /// Makes sure that Spaces allows the user another call. Who waits for the answer is refused at once if not, the others wait.
@@ -362,6 +396,16 @@ impl RestClient {
         }
         Ok(())
     }
+}
+
+fn sensitive(mut value: HeaderValue) -> HeaderValue {
+    value.set_sensitive(true);
+    value
+}
+
+/// Reads an answer.
+pub(super) fn read_json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, RestError> {
+    serde_json::from_slice(body).map_err(|_| RestError::Unreadable { detail: "not the expected JSON" })
 }
 
 /// The word for a call that found no connection, so that nothing of it has left.
@@ -474,6 +518,15 @@ mod tests {
         assert!(client.follow("/api/users/me/spaces?pageToken=x").is_ok());
         for next in ["https://evil.example/", "//evil.example/x", "http://rest.example/", "https://a@rest.example/"] {
             assert!(client.follow(next).is_err(), "{next} was followed");
+        }
+    }
+
+    #[test]
+    fn a_next_page_is_one_of_the_same_list() {
+        let client = client();
+        for next in ["/api/users/me/spaces?page=2", "/base/api/topics/t1/join?page=2", "?page=2"] {
+            let url = client.page(&["api", "users", "me", "spaces"], next).expect("a page");
+            assert_eq!(url.as_str(), "https://rest.example/base/api/users/me/spaces?page=2", "{next}");
         }
     }
 

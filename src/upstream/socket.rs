@@ -136,6 +136,11 @@ impl Socket {
         self.connection.emit("SEND_MESSAGE", payload)
     }
 
+    /// Tells what the user does beside writing; `payload` is the whole argument.
+    pub fn send_presence(&mut self, payload: &str) -> Result<(), EmitError> {
+        self.connection.emit("SEND_PRESENCE_EVENT", payload)
+    }
+
     /// Stops or goes on reading; heartbeats go on meanwhile.
     pub fn pause_reading(&mut self, pause: bool) {
         self.connection.pause_reading(pause);

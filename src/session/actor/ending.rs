@@ -77,7 +77,9 @@ impl SessionActor {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Send { reply, .. } => drop(reply.send(Err(error()))),
-                Command::Subscribe { reply, .. } | Command::Explain { reply, .. } => drop(reply.send(Err(error()))),
+                Command::Subscribe { reply, .. } | Command::Explain { reply, .. } | Command::Typing { reply, .. } => {
+                    drop(reply.send(Err(error())))
+                }
                 Command::StopWaiting { reference, reply } => drop(reply.send(self.stop_waiting(&reference))),
                 Command::InterestChanged
                 | Command::Serve(_)

@@ -13,7 +13,7 @@ use crate::session::own_sends::Whose;
 use crate::session::pending::{PendingSend, Trace};
 use crate::session::types::{Confirmed, SessionError};
 use crate::upstream::{
-    Circumstances, LOOPBACK_BRIDGE, ReceivedMessage, Refusal, RefusedMessage, SocketEvent, normalise, plain_text,
+    Circumstances, LOOPBACK_BRIDGE, ReceivedMessage, Refusal, RefusedMessage, SocketEvent, is_change, normalise, plain_text,
 };
 
 /// What a message is the echo of.
@@ -101,9 +101,12 @@ impl SessionActor {
         self.admit(Entry { event, confirm, recovered: false });
     }
 
-    /// Whether the bridge sent it over REST, or found it in the history as its own.
+    /// Whether the bridge sent or changed it over REST, or found it in the history as its own.
     pub(super) fn is_known_own(&self, account: &AccountId, message: &ReceivedMessage<'_>) -> bool {
-        message.id.as_deref().is_some_and(|id| self.shared.sends.is_own(account, id))
+        let Some(id) = message.id.as_deref() else { return false };
+        let sends = &self.shared.sends;
+        let is_changed_here = is_change(message) && sends.take_own_change(account, id);
+        is_changed_here || sends.is_own(account, id)
     }
 
     /// Who sent a message that nobody is to be told of learns at once that Spaces has it; else once its deliveries are durable.

@@ -16,7 +16,7 @@ use crate::session::channels::Readiness;
 use crate::session::handle::{Command, NOT_CONNECTED_RETRY, Waiting};
 use crate::session::pending::Reply;
 use crate::session::types::{OutgoingMessage, SendClass, SessionError};
-use crate::upstream::Refusal;
+use crate::upstream::{Refusal, typing};
 
 /// Tries to record the outcome of a send that nobody waits for, and the wait between them.
 const RECORD_TRIES: u32 = 5;
@@ -44,6 +44,10 @@ impl SessionActor {
                 let ready = self.channels.readiness(&space) == Readiness::Ready;
                 // The caller may have gone.
                 let _ = reply.send(if ready { Ok(()) } else { Err(self.what_holds(&space)) });
+            }
+            Command::Typing { space, reply } => {
+                // The caller may have gone.
+                let _ = reply.send(self.tell_typing(&space));
             }
             Command::InterestChanged => self.follow_interest(),
             Command::Serve(identity) => self.serve(*identity),
@@ -105,6 +109,28 @@ impl SessionActor {
         }
         self.inbox.confirm_now(reference);
         Waiting::Ended
+    }
+
+    /// Tells `space` that the user is typing, if the connection is there and the budget has something to spare.
+    fn tell_typing(&mut self, space: &SpaceId) -> Result<(), SessionError> {
+        let now = Instant::now();
+        self.needed_at = now;
+        if !self.link.is_online() || self.channels.readiness(space) != Readiness::Ready {
+            return Err(self.what_holds(space));
+        }
+        // Asked before it is taken: what is turned away has a claim on the next, and a sign of typing must not have one.
+        let retry_after = self.budget.wait(EmitClass::Subscription, now);
+        if retry_after > Duration::ZERO || !self.budget.take_for_subscription(now) {
+            self.shared.metrics.limit_refusals.with_label_values(&["emits"]).inc();
+            return Err(SessionError::RateLimited { retry_after, allowance: self.budget.allowance(now) });
+        }
+        let payload = typing(space, self.user_id.as_deref(), self.shared.clock.now());
+        if self.link.send_presence(&payload).is_err() {
+            self.budget.give_back(EmitClass::Subscription);
+            return Err(SessionError::Busy { retry_after: Duration::from_secs(1) });
+        }
+        self.count_emit();
+        Ok(())
     }
 
     /// Why nothing is emitted to `space` now.

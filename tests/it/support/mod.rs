@@ -6,5 +6,6 @@ pub(crate) mod clock;
 pub(crate) mod process;
 pub(crate) mod receiver;
 pub(crate) mod suite_log;
+pub(crate) mod tools;
 pub(crate) mod wait;
 pub(crate) mod watched_engine;

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-use super::{Language, servers};
 use crate::support::bridge::{Bridge, Scene, send};
+use crate::support::tools::{Tool, servers};
 use crate::support::wait::eventually;
 
 /// How long a receiver may take to say something.
@@ -29,13 +29,13 @@ struct Verifier {
 
 impl Verifier {
     /// Starts a receiver that knows `key`, or explains why there is none.
-    async fn start(language: Language, key: &str) -> Option<Self> {
-        let (program, script, probe) = match language {
-            Language::Node => ("node", "webhook-receiver.js", ["-e", "require('standardwebhooks')"]),
-            Language::Python => ("python3", "webhook_receiver.py", ["-c", "import standardwebhooks"]),
-            Language::Java | Language::Go => panic!("there is no receiver in {}", language.name()),
+    async fn start(tool: Tool, key: &str) -> Option<Self> {
+        let (program, script, probe) = match tool {
+            Tool::Node => ("node", "webhook-receiver.js", ["-e", "require('standardwebhooks')"]),
+            Tool::Python => ("python3", "webhook_receiver.py", ["-c", "import standardwebhooks"]),
+            other => panic!("there is no receiver in {}", other.name()),
         };
-        if !language.offers(program, &probe, "the official library's view of live deliveries") {
+        if !tool.offers(program, &probe, "the official library's view of live deliveries") {
             return None;
         }
         let mut command = Command::new(program);
@@ -93,8 +93,8 @@ async fn send_again(bridge: &Bridge, verifier: &Verifier, request: &Value, body:
     send(again).await.status.as_u16()
 }
 
-async fn verifies_a_rotation(language: Language) {
-    let Some(mut verifier) = Verifier::start(language, KNOWN).await else { return };
+async fn verifies_a_rotation(tool: Tool) {
+    let Some(mut verifier) = Verifier::start(tool, KNOWN).await else { return };
     let scene = Scene::new().await;
     let bridge = Bridge::start(&scene.upstream).await;
     let webhook = register(&bridge, &scene, json!({"url": verifier.url})).await;
@@ -137,12 +137,12 @@ async fn verifies_a_rotation(language: Language) {
 
 #[tokio::test]
 async fn the_official_library_for_javascript_verifies_live_deliveries() {
-    verifies_a_rotation(Language::Node).await;
+    verifies_a_rotation(Tool::Node).await;
 }
 
 #[tokio::test]
 async fn the_official_library_for_python_verifies_live_deliveries() {
-    verifies_a_rotation(Language::Python).await;
+    verifies_a_rotation(Tool::Python).await;
 }
 
 /// The official libraries know `v1` only; Node's own ed25519 stands in for them.
@@ -153,7 +153,7 @@ async fn ed25519_is_verified_by_an_independent_implementation() {
     let registered = json!({"url": "http://127.0.0.1:9999/", "signing": "ed25519"});
     let webhook = register(&bridge, &scene, registered).await;
     let public_key = bridge.get(&format!("{webhook}/secret"), &scene.token).await.json()["publicKey"].clone();
-    let Some(mut verifier) = Verifier::start(Language::Node, public_key.as_str().expect("a key")).await else { return };
+    let Some(mut verifier) = Verifier::start(Tool::Node, public_key.as_str().expect("a key")).await else { return };
     bridge.patch(&webhook, &scene.token, &json!({"url": verifier.url})).await;
     deliver(&bridge, &scene, &webhook).await;
     assert_eq!(entries(&verifier.accepted().await), 1);

@@ -10,7 +10,8 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{Language, recipe};
+use super::recipe;
+use crate::support::tools::Tool;
 
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 const BODY: &str = r#"{"text":"Grüße 👋"}"#;
@@ -116,7 +117,7 @@ fn the_recipe_for_rust_is_the_one_that_is_tested() {
 
 #[test]
 fn the_recipe_for_javascript_works() {
-    if !Language::Node.is_here("the recipe for JavaScript") {
+    if !Tool::Node.is_here("the recipe for JavaScript") {
         return;
     }
     let main = r#"
@@ -134,7 +135,7 @@ require("node:fs").readFileSync(0, "utf8").trimEnd().split("\n").forEach((line) 
 
 #[test]
 fn the_recipe_for_python_works() {
-    if !Language::Python.is_here("the recipe for Python") {
+    if !Tool::Python.is_here("the recipe for Python") {
         return;
     }
     let main = r#"
@@ -155,7 +156,7 @@ for line in sys.stdin:
 
 #[test]
 fn the_recipe_for_java_works() {
-    if !Language::Java.is_here("the recipe for Java") {
+    if !Tool::Java.is_here("the recipe for Java") {
         return;
     }
     let main = r#"
@@ -183,7 +184,7 @@ public class Main {
 
 #[test]
 fn the_recipe_for_go_works() {
-    if !Language::Go.is_here("the recipe for Go") {
+    if !Tool::Go.is_here("the recipe for Go") {
         return;
     }
     let main = r#"

@@ -21,6 +21,8 @@ impl Failure {
     pub(super) const UNKNOWN_SPACE: Self = Self::new(StatusCode::NOT_FOUND, "topic.not.found", "the space does not exist");
     pub(super) const UNKNOWN_USER: Self = Self::new(StatusCode::NOT_FOUND, "user.not.found", "the user does not exist");
     pub(super) const UNKNOWN_MESSAGE: Self = Self::new(StatusCode::NOT_FOUND, "message.not.found", "the message does not exist");
+    pub(super) const BEING_EDITED: Self =
+        Self::new(StatusCode::BAD_REQUEST, "message.update.conflict", "the message is being updated by someone else");
     pub(super) const NOT_A_MEMBER: Self = Self::new(StatusCode::FORBIDDEN, "not.authorized", "not a member of the space");
     pub(super) const WRONG_PIN: Self =
         Self::new(StatusCode::FORBIDDEN, "invalid.password", "the password of the space is wrong or missing");

@@ -103,6 +103,9 @@ pub(super) async fn edit_message(
     if message.sender != caller.user.id && space.role_of(&caller.user) == "guest" {
         return Err(Failure::POLICY);
     }
+    if state.world.being_edited.contains(&message_id) {
+        return Err(Failure::BEING_EDITED);
+    }
     state.world.edit(&message_id, content, clock::now_ms()).ok_or(Failure::UNKNOWN_MESSAGE)?;
     announce_change(&shared, state, &message_id, Change::Edited, &caller.token).map(Json).ok_or(Failure::UNKNOWN_MESSAGE)
 }
@@ -114,15 +117,21 @@ pub(super) async fn delete_messages(State(shared): State<Arc<Shared>>, caller: C
         return Err(Failure::invalid("at most 100 ids"));
     }
     let state = &mut *shared.lock();
-    let (mut deleted, mut missing, mut barred) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut deleted, mut missing, mut barred, mut kept) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for id in ids {
         let Some(message) = state.world.find_message(&id).filter(|message| !message.deleted) else {
             missing.push(id);
             continue;
         };
-        let is_admin = state.world.find_space(&message.space).is_some_and(|space| space.role_of(&caller.user) == "admin");
+        let space = state.world.find_space(&message.space);
+        let is_admin = space.is_some_and(|space| space.role_of(&caller.user) == "admin");
         if message.sender != caller.user.id && !is_admin {
             barred.push(json!({"messageId": id, "reason": {"code": "not.authorized", "message": "neither sender nor admin"}}));
+            continue;
+        }
+        if space.is_some_and(|space| space.archived) {
+            let reason = json!({"code": "topic.invalid_acesss_to_archived_topic", "message": "the space is archived"});
+            kept.push(json!({"messageId": id, "reason": reason}));
             continue;
         }
         state.world.delete(&id, clock::now_ms());
@@ -130,7 +139,7 @@ pub(super) async fn delete_messages(State(shared): State<Arc<Shared>>, caller: C
         deleted.push(id);
     }
     Ok(Json(
-        json!({"deletedMessages": deleted, "notFoundMmessages": missing, "notDeletedMessages": [], "noPermittedMessages": barred}),
+        json!({"deletedMessages": deleted, "notFoundMmessages": missing, "notDeletedMessages": kept, "noPermittedMessages": barred}),
     ))
 }
 
@@ -144,14 +153,15 @@ pub(super) async fn query_messages(
     let state = &mut *shared.lock();
     let list = ListRequest::new(state, &caller.token, &uri, 30, Pagination::Cursor);
     caller.readable_space(state, &space_id)?;
-    let reference = match list.get("refTime") {
-        Some(time) => clock::parse(time).ok_or(Failure::invalid("refTime is not a time"))?,
-        None => clock::now_ms(),
-    };
     let direction = match list.get("direction").unwrap_or("after") {
         "before" => Direction::Before,
         "after" => Direction::After,
         _ => return Err(Failure::invalid("direction must be before or after")),
+    };
+    let reference = match list.get("refTime") {
+        Some(time) => clock::parse(time).ok_or(Failure::invalid("refTime is not a time"))?,
+        // Whatever was said up to the present millisecond is before now.
+        None => clock::now_ms().saturating_add(i64::from(direction == Direction::Before)),
     };
     let search = list.get("searchstring").map(str::to_lowercase);
     let mut messages = state.world.history(&space_id, direction, reference);

@@ -48,7 +48,9 @@ pub(super) async fn list_spaces(State(shared): State<Arc<Shared>>, caller: Calle
 
 /// `POST /api/users/me/spaces/{id}/markread`
 pub(super) async fn mark_read(State(shared): State<Arc<Shared>>, caller: Caller, Path(space_id): Path<String>) -> Answer {
-    caller.space(&shared.lock(), &space_id)?;
+    let state = &mut *shared.lock();
+    caller.space(state, &space_id)?;
+    *state.world.read_marks.entry((caller.user.id.clone(), space_id)).or_default() += 1;
     Ok(Json(json!({})))
 }
 

@@ -37,6 +37,10 @@ pub struct World {
     pub(crate) spaces: BTreeMap<String, Space>,
     pub(crate) messages: HashMap<String, Message>,
     pub(crate) files: HashMap<String, StoredFile>,
+    /// Who has marked which space as read, and how often.
+    pub(crate) read_marks: HashMap<(String, String), u64>,
+    /// Messages that someone is editing.
+    pub(crate) being_edited: HashSet<String>,
     /// Pairs of users that may not open a direct space with each other.
     pub(crate) strangers: HashSet<(String, String)>,
     history_limit: usize,
@@ -55,6 +59,8 @@ impl World {
             spaces: BTreeMap::new(),
             messages: HashMap::new(),
             files: HashMap::new(),
+            read_marks: HashMap::new(),
+            being_edited: HashSet::new(),
             strangers: HashSet::new(),
             history_limit: history_limit.max(1),
             last_modified_ms: 0,
@@ -180,6 +186,20 @@ impl World {
     pub fn separate(&mut self, one: &User, other: &User) {
         self.strangers.insert((one.id.clone(), other.id.clone()));
         self.strangers.insert((other.id.clone(), one.id.clone()));
+    }
+
+    /// How often the user has marked the space as read.
+    pub fn read_marks(&self, user: &User, space: &Space) -> u64 {
+        self.read_marks.get(&(user.id.clone(), space.id.clone())).copied().unwrap_or(0)
+    }
+
+    /// Lets someone begin or end to edit a message; whoever else edits it meanwhile is refused.
+    pub fn set_being_edited(&mut self, message_id: &str, is_edited: bool) {
+        if is_edited {
+            self.being_edited.insert(message_id.to_owned());
+        } else {
+            self.being_edited.remove(message_id);
+        }
     }
 
     /// Changes a space in place (title, PIN, members, flags); tells nobody.

@@ -181,6 +181,34 @@ async fn edits_and_deletions_reach_subscribers_under_the_same_id() {
 }
 
 #[tokio::test]
+async fn the_second_of_two_edits_is_refused_and_an_archived_space_keeps_its_messages() {
+    let scene = Scene::new().await;
+    let id = scene.upstream.post_as(&scene.ana, &scene.ops, "first").expect("a known space")["_id"].clone();
+    let id = id.as_str().expect("an id");
+    let (path, edit) = (format!("/api/messages/{id}"), json!({"_id": id, "content": {"bodyText": "second"}}));
+    scene.upstream.with_world(|world| world.set_being_edited(id, true));
+    assert_eq!(scene.post(&scene.anas, &path, edit.clone()).await.status, 400);
+    scene.upstream.with_world(|world| world.set_being_edited(id, false));
+    assert_eq!(scene.post(&scene.anas, &path, edit).await.status, 200);
+
+    scene.upstream.with_world(|world| world.change_space(&scene.ops.id, |space| space.archived = true));
+    let kept = scene.post(&scene.anas, "/api/messages/deletemessages", json!([id])).await.json();
+    assert_eq!((&kept["deletedMessages"], &kept["notDeletedMessages"][0]["messageId"]), (&json!([]), &json!(id)));
+    assert!(kept["notDeletedMessages"][0]["reason"]["code"].is_string());
+}
+
+#[tokio::test]
+async fn the_newest_messages_come_first_without_a_time_to_begin_at() {
+    let scene = Scene::new().await;
+    for text in ["one", "two"] {
+        scene.upstream.post_as(&scene.ana, &scene.ops, text).expect("a known space");
+    }
+    let list = scene.get(&scene.bos, &format!("/api/spaces/{}/messages/query?direction=before", scene.ops.id)).await.json();
+    let texts: Vec<_> = list["data"].as_array().expect("a list").iter().map(|entry| &entry["content"]["bodyText"]).collect();
+    assert_eq!(texts, ["two", "one"]);
+}
+
+#[tokio::test]
 async fn guests_may_be_barred_from_history() {
     let scene = Scene::new().await;
     let (_, guest) = guest(&scene.upstream);
@@ -206,6 +234,11 @@ async fn spaces_are_made_listed_and_marked_as_read() {
     let (_, guest) = guest(&scene.upstream);
     assert_eq!(scene.post(&guest, "/api/spaces/invite", body).await.status, 403);
     assert_eq!(scene.post(&scene.anas, &format!("/api/users/me/spaces/{id}/markread"), json!({})).await.status, 200);
+    let marks = |user| {
+        let marks = |world: &mut fake_upstream::World| world.read_marks(user, world.find_space(&id).expect("a space"));
+        scene.upstream.with_world(marks)
+    };
+    assert_eq!((marks(&scene.ana), marks(&scene.bo)), (1, 0));
 
     scene.upstream.with_world(|world| world.add_space("Room", SpaceKind::Personal, &[&scene.ana]));
     for (query, count) in
