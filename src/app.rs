@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::accounts::{AccountParts, AccountRegistry, AccountSettings, TokenSources};
-use crate::config::{Config, ConfigError, ENV_PREFIX, Protocol};
+use crate::config::{Config, ConfigError, ENV_PREFIX, Protocol, UnknownCategories};
 use crate::consumers::ConsumerRegistry;
 use crate::delivery::{
     AddressGuard, AllowList, ClientSettings, DeliveryDispatcher, DeliveryParts, DeliverySettings, SystemResolver, WebhookClient,
@@ -21,6 +21,7 @@ use crate::event_log::EventLog;
 use crate::governor::{Governors, LimitSettings};
 use crate::http::{self, AppParts, AppState, FileSettings, HttpSettings, Readiness, ReadyState};
 use crate::idempotency::Idempotency;
+use crate::incoming::HookRegistry;
 use crate::keys::KeyRegistry;
 use crate::master_key::{self, KeyError};
 use crate::metrics::Metrics;
@@ -35,7 +36,9 @@ use crate::shutdown::Shutdown;
 use crate::spool::Spool;
 use crate::store::{EmbeddedSettings, EmbeddedStore, Engine, Heartbeat, Incarnation, Maintenance, StoreError};
 use crate::subscriptions::SubscriptionRegistry;
-use crate::upstream::{Connector, RestClient, RestSettings, SocketSettings, StorageClient, TokenServer, TokenServerSettings};
+use crate::upstream::{
+    Connector, RestClient, RestDialect, RestSettings, SocketSettings, StorageClient, TokenServer, TokenServerSettings,
+};
 use crate::webhooks::WebhookRegistry;
 
 /// How long a membership of the store holds without a heartbeat; heartbeats come at a third of it.
@@ -113,9 +116,10 @@ impl std::fmt::Debug for App {
     }
 }
 
-/// What webhooks, subscriptions and messages that wait care about, together.
+/// What webhooks, subscriptions, incoming hooks and messages that wait care about, together.
 struct Interests {
     webhooks: Arc<WebhookRegistry>,
+    hooks: Arc<HookRegistry>,
     subscriptions: Arc<SubscriptionRegistry>,
     outbox: Outbox,
 }
@@ -124,6 +128,7 @@ impl InterestSource for Interests {
     fn interest(&self, account: &AccountId) -> Interest {
         let mut interest = self.webhooks.interest(account);
         interest.spaces.extend(self.subscriptions.of_account(account));
+        interest.spaces.extend(self.hooks.interest(account).spaces);
         interest.spaces.extend(self.outbox.interest(account).spaces);
         interest
     }
@@ -149,6 +154,7 @@ impl App {
         let webhooks = WebhookRegistry::load(Arc::clone(&engine), Arc::clone(&keyring), Arc::clone(&clock)).await?;
         let webhooks = Arc::new(webhooks.with_limit(config.webhooks.max_per_account));
         let subscriptions = Arc::new(SubscriptionRegistry::load(Arc::clone(&engine)).await?);
+        let hooks = Arc::new(HookRegistry::load(Arc::clone(&engine), Arc::clone(&keyring), Arc::clone(&clock)).await?);
         let event_log = Arc::new(EventLog::new(
             Arc::clone(&engine),
             member.incarnation,
@@ -160,7 +166,8 @@ impl App {
         let outbox = outbox(&config, (&engine, &sends), (&clock, &metrics)).await?;
         let rest_settings = RestSettings { url: urls.rest, timeout: Duration::from_secs(config.upstream.rest_timeout_seconds) };
         let rest = RestClient::new(&rest_settings, (*tls).clone()).map_err(|error| AppError::Tls(error.into()))?;
-        let rest = rest.governed_by(Arc::new(Governors::new(limit_settings(&config), Arc::clone(&metrics))));
+        let governors = Arc::new(Governors::new(limit_settings(&config), Arc::clone(&metrics)));
+        let rest = rest.governed_by(governors).speaking(rest_dialect(&config));
         let storage = StorageClient::new((*tls).clone()).map_err(|error| AppError::Tls(error.into()))?;
         let connector = Connector::new(socket_settings(&config, urls.socket, Arc::clone(&tls))).map_err(AppError::Upstream)?;
         let token_server =
@@ -184,6 +191,7 @@ impl App {
             sends: Arc::clone(&sends),
             interests: Arc::new(Interests {
                 webhooks: Arc::clone(&webhooks),
+                hooks: Arc::clone(&hooks),
                 subscriptions: Arc::clone(&subscriptions),
                 outbox: outbox.clone(),
             }),
@@ -230,6 +238,7 @@ impl App {
             outbox: outbox.clone(),
             keys: Arc::new(KeyRegistry::load(Arc::clone(&engine), Arc::clone(&clock)).await?),
             idempotency: idempotency(&config, &engine, keyring, &clock),
+            hooks,
             consumers: Arc::new(ConsumerRegistry::new(Arc::clone(&engine), Arc::clone(&clock))),
             replies: replies.clone(),
             event_log,
@@ -407,6 +416,13 @@ fn socket_settings(config: &Config, url: url::Url, tls: Arc<rustls::ClientConfig
     }
 }
 
+fn rest_dialect(config: &Config) -> RestDialect {
+    RestDialect {
+        accept_version: config.upstream.accept_version.clone(),
+        service_app_scheme: config.upstream.service_app_scheme.clone(),
+    }
+}
+
 fn limit_settings(config: &Config) -> LimitSettings {
     LimitSettings { emits_per_minute: config.upstream.emits_per_minute, payload_bytes: config.upstream.max_event_bytes }
 }
@@ -425,6 +441,8 @@ fn session_settings(config: &Config) -> SessionSettings {
         recovery_hold: Duration::from_secs(config.session.recovery_hold_seconds),
         gap_after: Duration::from_secs(config.session.gap_after_seconds),
         longest_wait: Duration::from_secs(config.session.longest_wait_seconds),
+        second_look: Duration::from_secs(config.session.second_look_seconds),
+        drops_unknown: config.session.unknown_categories == UnknownCategories::Drop,
     }
 }
 
@@ -514,6 +532,7 @@ fn http_settings(config: &Config) -> HttpSettings {
             max_transfers: config.files.concurrency,
             timeout: Duration::from_secs(config.files.timeout_seconds),
         },
+        public_url: config.http.public_url.clone(),
         ..HttpSettings::default()
     }
 }

@@ -36,7 +36,7 @@ pub struct Metrics {
     pub sends: IntCounterVec,
     /// `spaces_bridge_send_confirmation_seconds`: from taking a send from its queue to its confirmation.
     pub send_latency: Histogram,
-    /// `spaces_bridge_events_total{result}`: events from the upstream (`appended`, `repeated`, `unreadable`).
+    /// `spaces_bridge_events_total{result}`: events from the upstream (`appended`, `repeated`, `unreadable`, `left_out`).
     pub events: IntCounterVec,
     /// `spaces_bridge_events_recovered_total`: events that no connection saw and that were found in the history.
     pub events_recovered: IntCounter,
@@ -96,6 +96,9 @@ pub struct Metrics {
     pub store_bytes: IntGauge,
     /// `spaces_bridge_event_listeners`: open event streams and long polls.
     pub listeners: IntGauge,
+    /// `spaces_bridge_incoming_hook_calls_total{outcome}`: calls of incoming hooks (`taken`, `repeated`, `not_understood`, `not_readable`,
+    /// `rate_limited`, `unproven`, `unknown`, `refused`).
+    pub hook_calls: IntCounterVec,
     /// `spaces_bridge_accounts{state}`: managed accounts by state, refreshed at each scrape.
     pub accounts: IntGaugeVec,
     /// `spaces_bridge_account_renewals_total{result}`: renewals of their tokens (`renewed`, `unchanged`, `refused`, `failed`,
@@ -197,6 +200,7 @@ impl Metrics {
             outbox_resends: new.counter("outbox_resends_total", "Messages sent again because Spaces did not have them."),
             store_bytes: new.gauge("store_bytes", "Space that the store takes, in bytes."),
             listeners: new.gauge("event_listeners", "Open event streams and long polls."),
+            hook_calls: new.counters("incoming_hook_calls_total", "Calls of incoming hooks, by outcome.", &["outcome"]),
             accounts: new.gauges("accounts", "Managed accounts by state.", &["state"]),
             account_renewals: new.counters(
                 "account_renewals_total",

@@ -147,6 +147,23 @@ pub(super) fn session_auth_failed() -> Value {
     data
 }
 
+/// A call of an incoming hook that went wrong.
+pub(super) fn hook_failed() -> Value {
+    let mut data = of_account(json!({
+        "hookId": id("hook_", "The incoming hook; `GET /incoming-hooks/{id}` shows it."),
+        "reason": {
+            "type": "string",
+            "description": "`not_understood`: the body makes no sense in the hook's format. `not_readable`: it is not what it says that \
+                it is. Otherwise the `code` of the problem that the caller was answered, such as `incoming_hook_rate_limited`, \
+                `body_too_large` or `outbox_full`.",
+        },
+        "detail": {"type": "string", "description": "What went wrong, for people."},
+        "ref": text_or_null("The message that was sent all the same, which quotes what came; `null` if the call was refused."),
+    }));
+    require(&mut data, &["hookId", "reason", "detail", "ref"]);
+    data
+}
+
 /// A webhook that was switched off.
 pub(super) fn webhook_disabled() -> Value {
     let mut data = of_account(json!({

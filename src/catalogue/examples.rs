@@ -99,6 +99,11 @@ fn of_activity(category: &str, content: &Value) -> Value {
     with(json!({"spaceId": SPACE, "spaceType": null, "category": category, "sender": sender(), "upstream": upstream}))
 }
 
+pub(super) fn hook_failed() -> Value {
+    with(json!({"hookId": "hook_7d1c0b4a5e6f48a9b2c3d4e5f6a7b8c9", "reason": "not_understood",
+        "detail": "the body makes no sense as `grafana`", "ref": "ref_9a0c6a1e5b7d4f3c8e2a1b0c9d8e7f60"}))
+}
+
 pub(super) fn send_failed() -> Value {
     with(json!({"ref": "ref_9a0c6a1e5b7d4f3c8e2a1b0c9d8e7f60", "spaceId": SPACE, "category": "chat",
         "code": "not.authorized.by.topic.policy", "message": null}))

@@ -11,7 +11,7 @@ use crate::client::{Client, Settings};
 use crate::config::{ENV_TOKEN, ENV_TOKEN_FILE, ENV_TOKEN_TYPE, ENV_URL};
 use crate::domain::Secret;
 
-/// Which bridge to talk to, and as whom. The token comes from the environment, SPACES_BRIDGE_TOKEN, or from a file, never from an
+/// Which bridge to talk to, and as whom. The token comes from the environment, `SPACES_BRIDGE_TOKEN`, or from a file, never from an
 /// argument: everyone on the machine can read those.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "The bridge")]
@@ -19,7 +19,7 @@ pub(super) struct ConnectionArgs {
     /// Where the bridge is.
     #[arg(long, env = ENV_URL, value_name = "URL", default_value = "http://127.0.0.1:8080", global = true)]
     url: Url,
-    /// A file with the token, a Spaces token or a bridge key; also SPACES_BRIDGE_TOKEN_FILE. SPACES_BRIDGE_TOKEN has the token itself.
+    /// A file with the token, a Spaces token or a bridge key; also `SPACES_BRIDGE_TOKEN_FILE`. `SPACES_BRIDGE_TOKEN` has the token itself.
     #[arg(long, value_name = "FILE", global = true)]
     token_file: Option<PathBuf>,
     /// What kind of token it is, if the bridge cannot see it.

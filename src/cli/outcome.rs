@@ -91,8 +91,9 @@ impl CommandError {
 fn exit_of(error: &ClientError) -> Exit {
     match error {
         ClientError::Problem(problem) => exit_of_problem(problem),
-        ClientError::InDoubt(_) | ClientError::Broken(_) | ClientError::Silent => Exit::Unconfirmed,
-        ClientError::NoBridge { status: 502 | 504 } => Exit::Unconfirmed,
+        ClientError::InDoubt(_) | ClientError::Broken(_) | ClientError::Silent | ClientError::NoBridge { status: 502 | 504 } => {
+            Exit::Unconfirmed
+        }
         ClientError::Unreachable(_) | ClientError::NoBridge { status: 503 } => Exit::Unreachable,
         ClientError::Address(_) => Exit::Usage,
         ClientError::Token(_) => Exit::NotAllowed,
@@ -140,15 +141,11 @@ fn in_words(error: &CommandError) -> String {
         CommandError::Client(error) => return format!("{NAME}: {}\n", plain(&error.in_words())),
         other => return format!("{NAME}: {}\n", plain(&other.to_string())),
     };
-    let mut told = format!("{NAME}: {}: {} ({})\n", plain(problem.title()), plain(problem.detail()), plain(problem.code()));
-    for (pointer, detail) in problem.errors() {
-        let place = if pointer.is_empty() { "the body" } else { pointer };
-        told.push_str(&format!("  {}: {}\n", plain(place), plain(detail)));
-    }
-    if let Some(pause) = problem.retry_after() {
-        told.push_str(&format!("  try again in {} s\n", pause.as_secs()));
-    }
-    told
+    let head = format!("{NAME}: {}: {} ({})\n", plain(problem.title()), plain(problem.detail()), plain(problem.code()));
+    let place = |pointer: &str| if pointer.is_empty() { "the body".to_owned() } else { plain(pointer) };
+    let fields = problem.errors().map(|(pointer, detail)| format!("  {}: {}\n", place(pointer), plain(detail)));
+    let pause = problem.retry_after().map(|pause| format!("  try again in {} s\n", pause.as_secs()));
+    std::iter::once(head).chain(fields).chain(pause).collect()
 }
 
 /// Prints a line.

@@ -22,6 +22,7 @@ const MARGIN: Duration = Duration::from_secs(35);
 /// What to send, and where.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("target").required(true))]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own on the command line")]
 pub(super) struct SendArgs {
     /// What to say; `-`, or nothing where standard input is no terminal, reads it from there.
     #[arg(value_name = "TEXT")]
@@ -47,6 +48,12 @@ pub(super) struct SendArgs {
     /// The title of a post or task; the text describes it.
     #[arg(long, value_name = "TITLE")]
     title: Option<String>,
+    /// Who is to do the task: a user's id or e-mail address; may be given several times.
+    #[arg(long = "assignee", value_name = "ID")]
+    assignees: Vec<String>,
+    /// Until when the task is to be done (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    due: Option<String>,
     /// Comment on this post or task.
     #[arg(long, value_name = "ID")]
     reply_to: Option<String>,
@@ -151,8 +158,12 @@ impl SendArgs {
             Category::Post => "post",
             Category::Task => "task",
         });
-        let others = [("category", category), ("title", self.title.as_deref()), ("replyTo", self.reply_to.as_deref())];
+        let (title, due, reply_to) = (self.title.as_deref(), self.due.as_deref(), self.reply_to.as_deref());
+        let others = [("category", category), ("title", title), ("dueDate", due), ("replyTo", reply_to)];
         message.extend(others.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))));
+        if !self.assignees.is_empty() {
+            message.insert("assignees".to_owned(), self.assignees.clone().into());
+        }
         if self.split {
             message.insert("split".to_owned(), true.into());
         }

@@ -108,7 +108,7 @@ struct Deliveries {
     /// Most of them, 200 at most.
     #[arg(long, value_name = "NUMBER", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=200))]
     limit: u32,
-    /// Only those in this state: waiting, in_flight, delivered or dead.
+    /// Only those in this state: waiting, `in_flight`, delivered or dead.
     #[arg(long, value_name = "STATE")]
     state: Option<String>,
 }

@@ -15,8 +15,10 @@ const LONGEST: Duration = Duration::from_secs(5);
 pub(super) fn pause(error: &ClientError, attempt: u32, left: Duration) -> Option<Duration> {
     let growing = FIRST.saturating_mul(1_u32.checked_shl(attempt).unwrap_or(u32::MAX)).min(LONGEST);
     let pause = match error {
-        ClientError::Unreachable(_) | ClientError::Broken(_) | ClientError::Silent => growing,
-        ClientError::NoBridge { status: 502..=504 } => growing,
+        ClientError::Unreachable(_)
+        | ClientError::Broken(_)
+        | ClientError::Silent
+        | ClientError::NoBridge { status: 502..=504 } => growing,
         ClientError::Problem(problem) if problem.is_about_now() => problem.retry_after().unwrap_or(growing),
         ClientError::Problem(_)
         | ClientError::NoBridge { .. }

@@ -12,7 +12,7 @@ use url::Url;
 
 pub use sections::{
     AccountsConfig, Backend, Config, Environment, FilesConfig, HttpConfig, OutboxConfig, Protocol, SecurityConfig, SessionConfig,
-    ShutdownConfig, StoreConfig, UpstreamConfig, WebhooksConfig,
+    ShutdownConfig, StoreConfig, UnknownCategories, UpstreamConfig, WebhooksConfig,
 };
 
 use crate::domain::Secret;
@@ -180,8 +180,20 @@ impl Config {
         if let Some(key) = &self.security.master_key {
             crate::master_key::decode(key).map_err(|error| setting("security.master_key", error.to_string()))?;
         }
+        if let Some(url) = &self.http.public_url
+            && (!matches!(url.scheme(), "http" | "https") || url.query().is_some() || url.fragment().is_some())
+        {
+            return Err(setting("http.public_url", "must be an http or https address without query and fragment"));
+        }
         if !is_host_name(&self.webhooks.origin) {
             return Err(setting("webhooks.origin", "must be a host name of letters, digits, hyphens and dots"));
+        }
+        let is_word = |text: &str| (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if !self.upstream.accept_version.as_deref().is_none_or(is_word) {
+            return Err(setting("upstream.accept_version", "must be 1 to 64 visible ASCII characters"));
+        }
+        if !is_word(&self.upstream.service_app_scheme) {
+            return Err(setting("upstream.service_app_scheme", "must be 1 to 64 visible ASCII characters"));
         }
         self.check_numbers()?;
         crate::telemetry::check_filter(&self.log.filter).map_err(|error| setting("log.filter", error))
@@ -236,6 +248,9 @@ impl Config {
             }
             None if self.webhooks.metric_labels > MOST_LABELS => {
                 Err(setting("webhooks.metric_labels", format!("must be {MOST_LABELS} at most")))
+            }
+            None if self.session.second_look_seconds > 3600 => {
+                Err(setting("session.second_look_seconds", "must be 3600 at most"))
             }
             None if self.upstream.rest_fallback_seconds > 3600 => {
                 Err(setting("upstream.rest_fallback_seconds", "must be 3600 at most"))

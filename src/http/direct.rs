@@ -110,16 +110,39 @@ pub(super) async fn post_direct_message(
         message.compose(&app, limit, &tried_in)?;
         let space = direct_space(&app, &caller, &peer).await?;
         caller.check_space(&space)?;
-        match draft.upload(&app, &caller, &space).await? {
-            Some(body) => body.prepare(&app, limit)?.resolve(&app, &caller).await?.compose(&app, limit, &space),
-            None => message.compose(&app, limit, &space),
+        if !draft.has_files() {
+            return message.compose(&app, limit, &space);
         }
+        let message = draft.upload(&app, &caller, &space).await?.prepare(&app, limit)?;
+        message.resolve(&app, &caller).await?.compose(&app, limit, &space)
     };
     messages::carry_out(&app, &caller, (&call, wait), make).await
 }
 
 fn stand_in() -> SpaceId {
     STAND_IN.parse().expect("it looks like an id")
+}
+
+impl PeerType {
+    /// The type in the API's words.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Anonymous => "anonymous",
+            Self::Email => "email",
+        }
+    }
+}
+
+/// The direct space of the caller's account with whom a body names. `pointer` is where it does.
+pub(super) async fn named_space(
+    app: &AppState,
+    caller: &AccountCaller,
+    (kind, id): (PeerType, &str),
+    pointer: &str,
+) -> Result<SpaceId, ApiError> {
+    let peer = Peer::read(kind, id.to_owned()).map_err(|_| ApiError::field(pointer, "this is nobody's id or address"))?;
+    direct_space(app, caller, &peer).await
 }
 
 /// The direct space of the caller's account with `peer`.

@@ -16,6 +16,7 @@ use crate::consumers::MAX_CONSUMERS;
 use crate::delivery::HandshakeError;
 use crate::event_log::TestError;
 use crate::idempotency::IdempotencyError;
+use crate::incoming::{CallError, HookError, PayloadError};
 use crate::keys::{KeyError, KeyRefusal, KeyScope};
 use crate::outbox::{CancelError, SubmitError};
 use crate::session::SessionError;
@@ -92,9 +93,6 @@ pub enum ApiError {
         /// What is wrong.
         detail: String,
     },
-    /// Idempotency keys are not offered.
-    #[error("`Idempotency-Key` is not supported; the call would have been made without that protection")]
-    IdempotencyKeyUnsupported,
     /// The key of a call is none, or there are several.
     #[error("{0}")]
     IdempotencyKeyInvalid(String),
@@ -247,6 +245,15 @@ pub enum ApiError {
         "the message was sent, its outcome is not known and could not be recorded; look into the space before sending it again"
     )]
     SentUnrecorded(#[source] StoreError),
+    /// An incoming hook could not be made, found or changed.
+    #[error(transparent)]
+    Hook(#[from] HookError),
+    /// A call of an incoming hook is not taken.
+    #[error(transparent)]
+    HookCall(#[from] CallError),
+    /// The body of a call of an incoming hook is nothing that could be shown.
+    #[error(transparent)]
+    HookPayload(#[from] PayloadError),
     /// The store failed.
     #[error("the store failed")]
     Store(#[from] StoreError),
@@ -364,9 +371,6 @@ impl ApiError {
             Self::InvalidBody(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_body", "Invalid body"),
             Self::InvalidPath { .. } => (StatusCode::BAD_REQUEST, "invalid_path", "Invalid path"),
             Self::InvalidQuery { .. } => (StatusCode::BAD_REQUEST, "invalid_query", "Invalid query"),
-            Self::IdempotencyKeyUnsupported => {
-                (StatusCode::BAD_REQUEST, "idempotency_key_unsupported", "Idempotency keys are not supported")
-            }
             Self::IdempotencyKeyInvalid(_) => (StatusCode::BAD_REQUEST, "idempotency_key_invalid", "Not an idempotency key"),
             Self::Idempotency(error) => idempotency_kind(error),
             Self::KeyInvalid(_) => (StatusCode::UNAUTHORIZED, "key_invalid", "Not a valid bridge key"),
@@ -416,6 +420,9 @@ impl ApiError {
             Self::TooManyListeners { .. } => {
                 (StatusCode::TOO_MANY_REQUESTS, "too_many_listeners", "Too many streams and long polls")
             }
+            Self::Hook(error) => hook_kind(error),
+            Self::HookCall(error) => hook_call_kind(error),
+            Self::HookPayload(_) => (StatusCode::BAD_REQUEST, "payload_unreadable", "Unreadable payload"),
             // No 503, which would invite callers to send again.
             Self::SentUnrecorded(_) => (StatusCode::INTERNAL_SERVER_ERROR, "unconfirmed", "Sent, outcome unknown"),
             Self::Store(_) | Self::Submit(SubmitError::Store(_)) | Self::Cancel(CancelError::Store(_)) => STORE,
@@ -436,6 +443,7 @@ impl ApiError {
             )
             | Self::Rest(RestError::Refused { retry_after: Some(retry_after), .. } | RestError::Limited { retry_after, .. })
             | Self::KeyRateLimited { retry_after, .. }
+            | Self::HookCall(CallError::TooOften { retry_after })
             | Self::Account(AccountError::Mint(MintError::Unavailable { retry_after: Some(retry_after), .. })) => {
                 Some(*retry_after)
             }
@@ -542,6 +550,7 @@ impl ApiError {
 
 const INTERNAL: Kind = (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error");
 const TOO_LARGE: Kind = (StatusCode::PAYLOAD_TOO_LARGE, "message_too_large", "Message too large");
+const HOOK_NOT_FOUND: Kind = (StatusCode::NOT_FOUND, "incoming_hook_not_found", "Not found");
 const STORE: Kind = (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "Store unavailable");
 const TOKEN_REFUSED: Kind = (StatusCode::UNAUTHORIZED, "token_refused", "Spaces refused the token");
 
@@ -624,6 +633,27 @@ fn webhook_kind(error: &WebhookError) -> Kind {
         WebhookError::Sealed(_) => INTERNAL,
         WebhookError::Contended => (StatusCode::CONFLICT, "webhook_changed", "The webhook changed meanwhile"),
         WebhookError::Store(_) => STORE,
+    }
+}
+
+fn hook_kind(error: &HookError) -> Kind {
+    match error {
+        HookError::NotFound => HOOK_NOT_FOUND,
+        HookError::TooMany => (StatusCode::CONFLICT, "incoming_hook_limit_reached", "Too many incoming hooks"),
+        HookError::TooManySecrets => (StatusCode::CONFLICT, "incoming_hook_secret_limit_reached", "Too many secrets"),
+        HookError::Changed => (StatusCode::CONFLICT, "incoming_hook_changed", "The incoming hook changed meanwhile"),
+        HookError::Store(_) => STORE,
+    }
+}
+
+fn hook_call_kind(error: &CallError) -> Kind {
+    match error {
+        CallError::Unknown => HOOK_NOT_FOUND,
+        CallError::TooOften { .. } => {
+            (StatusCode::TOO_MANY_REQUESTS, "incoming_hook_rate_limited", "The incoming hook is called too often")
+        }
+        CallError::Unproven(_) => (StatusCode::FORBIDDEN, "incoming_hook_check_failed", "The sender did not prove itself"),
+        CallError::Sealed(_) => INTERNAL,
     }
 }
 

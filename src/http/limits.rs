@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::response::Response;
 use http::{HeaderMap, HeaderName};
 use serde::Serialize;
 use tokio::time::Instant;
@@ -44,6 +45,13 @@ impl From<&Allowance> for Standing {
 /// `duration` in whole seconds, rounded up.
 pub(super) fn whole_seconds(duration: Duration) -> u64 {
     duration.as_nanos().div_ceil(1_000_000_000).try_into().unwrap_or(u64::MAX)
+}
+
+/// Tells in `response` what the caller's user may still send, if the caller has a session.
+pub(super) fn show_allowance(app: &AppState, caller: &AccountCaller, response: &mut Response) {
+    if let Some(session) = caller.known_session(app) {
+        Standing::from(&session.emit_allowance()).show(response.headers_mut());
+    }
 }
 
 /// Largest message that Spaces takes from the caller, in bytes, as far as it is known. Opens no session.

@@ -150,17 +150,14 @@ impl Draft {
         self.with(self.files.iter().map(stand_in).collect())
     }
 
-    /// Uploads the files and answers the message with them; `None` if there are none, so that the message is [`Draft::body`].
-    pub(super) async fn upload(
-        &self,
-        app: &AppState,
-        caller: &AccountCaller,
-        space: &SpaceId,
-    ) -> Result<Option<MessageBody>, ApiError> {
-        if self.files.is_empty() {
-            return Ok(None);
-        }
-        self.with(uploads::upload(app, caller, space, &self.files).await?).map(Some)
+    /// Whether there are files to be uploaded before the message can be sent.
+    pub(super) fn has_files(&self) -> bool {
+        !self.files.is_empty()
+    }
+
+    /// Uploads the files and answers the message with them.
+    pub(super) async fn upload(&self, app: &AppState, caller: &AccountCaller, space: &SpaceId) -> Result<MessageBody, ApiError> {
+        self.with(uploads::upload(app, caller, space, &self.files).await?)
     }
 
     fn with(&self, files: Vec<Attachment>) -> Result<MessageBody, ApiError> {

@@ -13,7 +13,7 @@ use super::durable::{self, Begun};
 use super::error::{ApiError, Resource};
 use super::extract::{ApiPath, Wait};
 use super::idempotency::{Call, IdempotencyHeader};
-use super::limits::{self, Standing};
+use super::limits::{self, show_allowance};
 use super::message_body::MessageBody;
 use super::message_input::{MessageForm, MessageInput};
 use super::message_view::Message;
@@ -75,13 +75,13 @@ pub(super) async fn post_message(
     let limit = limits::payload_limit(&app, &caller);
     let message = draft.body()?.prepare(&app, limit)?;
     let make = async || {
-        let message = message.resolve(&app, &caller).await?;
-        // Whatever is wrong with the message is told before anything is uploaded.
-        let outgoing = message.compose(&app, limit, &space)?;
-        match draft.upload(&app, &caller, &space).await? {
-            Some(body) => body.prepare(&app, limit)?.resolve(&app, &caller).await?.compose(&app, limit, &space),
-            None => Ok(outgoing),
+        // Whatever is wrong with the body is told before anything is uploaded for it.
+        let message = message.resolve(&app, &caller).await?.compose(&app, limit, &space)?;
+        if !draft.has_files() {
+            return Ok(message);
         }
+        let message = draft.upload(&app, &caller, &space).await?.prepare(&app, limit)?;
+        message.resolve(&app, &caller).await?.compose(&app, limit, &space)
     };
     carry_out(&app, &caller, (&call, wait), make).await
 }
@@ -156,17 +156,19 @@ pub(super) async fn carry_out(
     make: impl AsyncFnOnce() -> Result<OutgoingMessage, ApiError>,
 ) -> Result<Response, ApiError> {
     let deadline = Instant::now() + wait.duration;
-    match durable::begin(app, caller, call, wait).await? {
-        Begun::AtOnce => send(app, caller, make().await?, wait).await,
+    let mut response = match durable::begin(app, caller, call, wait).await? {
+        Begun::AtOnce => send(app, caller, make().await?, wait).await?,
         Begun::Known(ticket) => {
             caller.check_space(ticket.space())?;
-            durable::answer_in_time(*ticket, deadline, wait).await
+            durable::answer_in_time(*ticket, deadline, wait).await?
         }
         Begun::New(place) => {
             let ticket = durable::submit(app, caller, place, make().await?).await?;
-            durable::answer_in_time(ticket, deadline, wait).await
+            durable::answer_in_time(ticket, deadline, wait).await?
         }
-    }
+    };
+    show_allowance(app, caller, &mut response);
+    Ok(response)
 }
 
 /// Sends `message` in the caller's session and answers how it ended.
@@ -195,9 +197,7 @@ async fn send(app: &AppState, caller: &AccountCaller, message: OutgoingMessage, 
             record = looked_for.map_err(ApiError::SentUnrecorded)?;
         }
     }
-    let mut response = answer(record, wait)?;
-    Standing::from(&session.emit_allowance()).show(response.headers_mut());
-    Ok(response)
+    answer(record, wait)
 }
 
 /// Hands the message to the session; to a new one if the session closed in between, because then nothing was emitted.
@@ -234,7 +234,7 @@ pub(super) fn answer(record: SendRecord, wait: Wait) -> Result<Response, ApiErro
     Ok(response)
 }
 
-fn failure(kind: SendFailure, code: Option<String>, message: Option<String>) -> ApiError {
+pub(super) fn failure(kind: SendFailure, code: Option<String>, message: Option<String>) -> ApiError {
     match kind {
         SendFailure::MessageRefused => SessionError::MessageRefused { code, message }.into(),
         SendFailure::SpaceRefused => SessionError::SpaceRefused { code, message }.into(),

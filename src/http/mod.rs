@@ -26,7 +26,11 @@ mod filter_schema;
 mod form;
 mod health;
 mod history;
+mod hook_preview;
+mod hooks;
 mod idempotency;
+mod incoming_hook_body;
+mod incoming_hooks;
 mod keys;
 mod limits;
 mod listeners;
@@ -114,6 +118,7 @@ fn public_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(consumers::list_consumers))
         .routes(routes!(consumers::put_consumer, consumers::get_consumer, consumers::delete_consumer))
         .routes(routes!(consumers::list_consumer_events))
+        .merge(hook_routes())
         .merge(session_routes())
         .merge(key_routes())
         .merge(account_routes())
@@ -134,6 +139,19 @@ fn space_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(editing::edit_message, editing::delete_message))
         .routes(routes!(signs::tell_typing))
         .routes(routes!(signs::mark_read))
+}
+
+fn hook_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(incoming_hooks::create_incoming_hook, incoming_hooks::list_incoming_hooks))
+        .routes(routes!(
+            incoming_hooks::get_incoming_hook,
+            incoming_hooks::update_incoming_hook,
+            incoming_hooks::delete_incoming_hook
+        ))
+        .routes(routes!(incoming_hooks::rotate_incoming_hook_secret))
+        .routes(routes!(hook_preview::preview_incoming_hook))
+        .routes(routes!(hooks::call_incoming_hook))
 }
 
 fn session_routes() -> OpenApiRouter<AppState> {

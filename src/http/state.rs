@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
+use url::Url;
 
 use super::direct::DirectSpaces;
 use super::edge::RequestIds;
@@ -21,6 +22,7 @@ use crate::delivery::{AddressGuard, WebhookClient};
 use crate::domain::{Clock, Secret};
 use crate::event_log::EventLog;
 use crate::idempotency::Idempotency;
+use crate::incoming::HookRegistry;
 use crate::keys::KeyRegistry;
 use crate::markup::Sanitizer;
 use crate::metrics::Metrics;
@@ -58,6 +60,8 @@ pub struct HttpSettings {
     pub recovery_limit: Duration,
     /// How files are taken and given.
     pub files: FileSettings,
+    /// The address under which callers reach the API, for those that it tells; what the call says of it if not set.
+    pub public_url: Option<Url>,
 }
 
 /// How files are taken and given.
@@ -92,6 +96,7 @@ impl Default for HttpSettings {
             direct_ttl: Duration::from_hours(1),
             recovery_limit: Duration::from_hours(168),
             files: FileSettings::default(),
+            public_url: None,
         }
     }
 }
@@ -114,6 +119,8 @@ pub struct AppParts {
     pub idempotency: Idempotency,
     /// Carries sends that are on disk before they leave.
     pub outbox: Outbox,
+    /// The incoming hooks.
+    pub hooks: Arc<HookRegistry>,
     /// How far named consumers have come.
     pub consumers: Arc<ConsumerRegistry>,
     /// The answers of receivers.

@@ -37,7 +37,7 @@ pub(crate) use message::{lenient, lenient_text};
 pub use oauth::{Grant, GrantError, OauthApplication, TokenServer, TokenServerSettings};
 pub(crate) use oauth::{describe, is_passing, read_at_most, retry_after};
 pub use reading::{HistoryFilter, InSpace};
-pub use rest::{DirectKind, Profile, RestClient, RestError, RestSettings, SpaceInfo, SpacePage};
+pub use rest::{DirectKind, Profile, RestClient, RestDialect, RestError, RestSettings, SpaceInfo, SpacePage};
 pub use sending::{ChatBody, PostError, PostedChat};
 pub use socket::{Connector, Refusal, RefusedMessage, SUBSCRIPTION_REQUIRED, Socket, SocketEvent, SocketSettings};
 pub use space::{PeoplePage, Person, SpaceDetails};
