@@ -24,6 +24,13 @@ pub struct EventKind {
 
 /// Every type, in the order of their names.
 pub const KINDS: &[EventKind] = &[
+    kind(
+        EventType::HOOK_FAILED,
+        "A call of an incoming hook did not become the message that it should: it was not understood, or refused. Each kind of failure of \
+         a hook is told once an hour.",
+        data::hook_failed,
+        examples::hook_failed,
+    ),
     kind(EventType::MEDIA_ENDED, "A meeting in a space ended.", data::activity, examples::media_ended),
     kind(
         EventType::MEDIA_OTHER,

@@ -92,6 +92,8 @@ pub enum Purpose {
     WebhookHeader,
     /// What the senders of an incoming hook prove themselves with.
     HookCheck,
+    /// What stands in the address of an incoming hook.
+    HookSecret,
     /// An answer that is given again to who makes the same call again.
     Answer,
     /// What the bridge gets an account's tokens with.
@@ -102,11 +104,12 @@ pub enum Purpose {
 
 impl Purpose {
     /// Every purpose.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Token,
         Self::WebhookSecret,
         Self::WebhookHeader,
         Self::HookCheck,
+        Self::HookSecret,
         Self::Answer,
         Self::AccountCredential,
         Self::AccountToken,
@@ -118,6 +121,7 @@ impl Purpose {
             Self::WebhookSecret => "webhook-secret",
             Self::WebhookHeader => "webhook-header",
             Self::HookCheck => "hook-check",
+            Self::HookSecret => "hook-secret",
             Self::Answer => "answer",
             Self::AccountCredential => "account-credential",
             Self::AccountToken => "account-token",
@@ -174,6 +178,15 @@ impl Keyring {
         mac.update(&[0]);
         mac.update(seed.as_str().as_bytes());
         Zeroizing::new(mac.finalize().into_bytes().into())
+    }
+
+    /// `text` under another name, which tells nothing of it to whoever has not this keyring, not even to who guesses it.
+    pub fn disguise(&self, text: &str) -> String {
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.naming.expose()).expect("HMAC takes a key of any length");
+        // No kind of token is called like this.
+        mac.update(b"disguise/");
+        mac.update(text.as_bytes());
+        crate::domain::hex(&mac.finalize().into_bytes())
     }
 
     /// The same keyring with a new random key to seal with. Sessions keep their names.

@@ -35,7 +35,7 @@ fn normalised_message() -> Value {
             "html": text_or_null("The same as Spaces keeps it."),
             "description": {"type": "string", "description": "The body of a post or task, as Spaces keeps it."},
             "sender": sender(),
-            "attachments": {"description": "The attachments as Spaces describes them; `null` if it says nothing of them."},
+            "attachments": {"description": "The attachments as Spaces describes them, each with `url`, the path at which this service gives the file (`GET /files/{fileId}`); `null` if Spaces says nothing of them."},
             "replyTo": text_or_null("The message that it comments on."),
             "createdAt": time_or_null("When it was created."),
             "modifiedAt": time_or_null("When it was last changed."),
@@ -144,6 +144,23 @@ pub(super) fn session_auth_failed() -> Value {
         "reason": {"type": "string", "description": "What Spaces said, for people."},
     }));
     require(&mut data, &["sessionId", "reason"]);
+    data
+}
+
+/// A call of an incoming hook that went wrong.
+pub(super) fn hook_failed() -> Value {
+    let mut data = of_account(json!({
+        "hookId": id("hook_", "The incoming hook; `GET /incoming-hooks/{id}` shows it."),
+        "reason": {
+            "type": "string",
+            "description": "`not_understood`: the body makes no sense in the hook's format. `not_readable`: it is not what it says that \
+                it is. Otherwise the `code` of the problem that the caller was answered, such as `incoming_hook_rate_limited`, \
+                `body_too_large` or `outbox_full`.",
+        },
+        "detail": {"type": "string", "description": "What went wrong, for people."},
+        "ref": text_or_null("The message that was sent all the same, which quotes what came; `null` if the call was refused."),
+    }));
+    require(&mut data, &["hookId", "reason", "detail", "ref"]);
     data
 }
 

@@ -55,6 +55,8 @@ impl EventType {
     pub const SESSION_GAP: Self = Self(std::borrow::Cow::Borrowed("session.gap"));
     /// A message whose outcome was not known when its caller was answered turned out to be refused.
     pub const SEND_FAILED: Self = Self(std::borrow::Cow::Borrowed("send.failed"));
+    /// Something that came by an incoming hook did not become the message that it should.
+    pub const HOOK_FAILED: Self = Self(std::borrow::Cow::Borrowed("hook.failed"));
     /// The bridge switched a webhook off.
     pub const WEBHOOK_DISABLED: Self = Self(std::borrow::Cow::Borrowed("webhook.disabled"));
     /// A delivery that someone asked for to try a webhook.

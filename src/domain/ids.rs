@@ -209,9 +209,9 @@ impl KeyId {
 }
 
 impl HookId {
-    /// A new random id.
-    pub fn random() -> Self {
-        Self(format!("{}{}", Self::PREFIX, random_hex()).into())
+    /// The id of the incoming hook that a call with this seed makes.
+    pub fn of_seed(seed: &Seed) -> Self {
+        Self(format!("{}{}", Self::PREFIX, seed.as_str()).into())
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 
 use super::{EventLog, LoggedEvent, with_targets};
 use crate::domain::{
-    AccountId, Envelope, EventId, EventType, MessageRef, SessionId, SpaceId, Timestamp, WebhookId, WebhookStatus,
+    AccountId, Envelope, EventId, EventType, HookId, MessageRef, SessionId, SpaceId, Timestamp, WebhookId, WebhookStatus,
 };
 use crate::store::{Engine, Fence, Incarnation, Lane, NewEvent, StoreError, Target, Wanted};
 
@@ -84,6 +84,21 @@ pub enum SystemEvent {
         /// The words that Spaces gave.
         message: Option<String>,
     },
+    /// `hook.failed`.
+    HookFailed {
+        /// The incoming hook.
+        hook_id: HookId,
+        /// What went wrong, in one word.
+        reason: &'static str,
+        /// What went wrong, in words.
+        detail: String,
+        /// The message that was sent all the same.
+        #[serde(rename = "ref")]
+        reference: Option<MessageRef>,
+        /// In which hour; each kind of failure is told once in it.
+        #[serde(skip)]
+        hour: i64,
+    },
     /// `webhook.disabled`.
     WebhookDisabled {
         /// The webhook.
@@ -147,6 +162,7 @@ impl SystemEvent {
             Self::SessionDegraded { .. } => EventType::SESSION_DEGRADED,
             Self::SessionGap { .. } => EventType::SESSION_GAP,
             Self::SendFailed { .. } => EventType::SEND_FAILED,
+            Self::HookFailed { .. } => EventType::HOOK_FAILED,
             Self::WebhookDisabled { .. } => EventType::WEBHOOK_DISABLED,
             Self::WebhookTest { .. } => EventType::WEBHOOK_TEST,
         }
@@ -169,6 +185,9 @@ impl SystemEvent {
     fn id(&self, account: &AccountId) -> EventId {
         match self {
             Self::SendFailed { reference, .. } => derived_id(account, &self.event_type(), &[reference.as_str()]),
+            Self::HookFailed { hook_id, reason, hour, .. } => {
+                derived_id(account, &self.event_type(), &[hook_id.as_str(), reason, &hour.to_string()])
+            }
             Self::WebhookDisabled { webhook_id, reason, opened_at, .. } => {
                 derived_id(account, &self.event_type(), &[webhook_id.as_str(), reason, &opened_at.as_millis().to_string()])
             }

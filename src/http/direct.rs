@@ -8,10 +8,11 @@ use utoipa::ToSchema;
 use super::AppState;
 use super::auth::{AccountCaller, MaySend};
 use super::error::ApiError;
-use super::extract::{ApiPath, JsonBytes, Wait};
-use super::idempotency::{IdempotencyHeader, Keyed};
+use super::extract::{ApiPath, Wait};
+use super::idempotency::IdempotencyHeader;
 use super::limits;
 use super::message_body::MessageBody;
+use super::message_input::{MessageForm, MessageInput};
 use super::message_view::Message;
 use super::messages;
 use super::people;
@@ -69,7 +70,7 @@ impl Peer {
         ("Prefer" = Option<String>, Header, description = "`wait=N`: wait N seconds for the outcome, 60 at most; `respond-async`: take the message into the outbox and answer at once (RFC 7240).", example = "wait=20", nullable = false),
         IdempotencyHeader,
     ),
-    request_body(content = MessageBody, content_type = "application/json"),
+    request_body(content((MessageBody = "application/json"), (MessageForm = "multipart/form-data"))),
     responses(
         (status = 201, description = "Spaces has the message.", body = Message, headers(
             ("Location" = String, description = "Where to read this again."),
@@ -82,10 +83,10 @@ impl Peer {
         (status = 403, description = "`upstream_forbidden`: Spaces makes no direct space with this person. Otherwise as for a space."),
         (status = 404, description = "`upstream_not_found`: Spaces does not know this person, or the guest is not online. `person_not_found`: Spaces knows nobody by this e-mail address, or does not let this user know."),
         (status = 409, description = "`upstream_conflict`, or as for a space."),
-        (status = 413, description = "`message_too_large`, `body_too_large`: as for a space."),
+        (status = 413, description = "`message_too_large`, `file_too_large`, `body_too_large`: as for a space."),
         (status = 422, description = "`invalid_body`, `message_refused`: as for a space. `upstream_refused`: Spaces does not take this id."),
         (status = 429, description = "`upstream_rate_limited`: Spaces wants fewer calls. Otherwise as for a space."),
-        (status = 502, description = "`upstream_error`: Spaces failed."),
+        (status = 502, description = "`upstream_error`: Spaces failed. Otherwise as for a space."),
         (status = 503, description = "`upstream_unreachable`: Spaces is out of reach. Otherwise as for a space."),
     ),
     security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
@@ -95,11 +96,12 @@ pub(super) async fn post_direct_message(
     MaySend(caller): MaySend,
     ApiPath((kind, id)): ApiPath<(PeerType, String)>,
     wait: Wait,
-    Keyed(call, JsonBytes(body)): Keyed<JsonBytes>,
+    input: MessageInput,
 ) -> Result<Response, ApiError> {
     let peer = Peer::read(kind, id)?;
+    let (call, draft) = input.read(&app, &caller).await?;
     let limit = limits::payload_limit(&app, &caller);
-    let body = MessageBody::parse(&body)?;
+    let body = draft.body()?;
     let tried_in = body.named_space().cloned().unwrap_or_else(stand_in);
     let message = body.prepare(&app, limit)?;
     let make = async || {
@@ -108,13 +110,39 @@ pub(super) async fn post_direct_message(
         message.compose(&app, limit, &tried_in)?;
         let space = direct_space(&app, &caller, &peer).await?;
         caller.check_space(&space)?;
-        message.compose(&app, limit, &space)
+        if !draft.has_files() {
+            return message.compose(&app, limit, &space);
+        }
+        let message = draft.upload(&app, &caller, &space).await?.prepare(&app, limit)?;
+        message.resolve(&app, &caller).await?.compose(&app, limit, &space)
     };
     messages::carry_out(&app, &caller, (&call, wait), make).await
 }
 
 fn stand_in() -> SpaceId {
     STAND_IN.parse().expect("it looks like an id")
+}
+
+impl PeerType {
+    /// The type in the API's words.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Anonymous => "anonymous",
+            Self::Email => "email",
+        }
+    }
+}
+
+/// The direct space of the caller's account with whom a body names. `pointer` is where it does.
+pub(super) async fn named_space(
+    app: &AppState,
+    caller: &AccountCaller,
+    (kind, id): (PeerType, &str),
+    pointer: &str,
+) -> Result<SpaceId, ApiError> {
+    let peer = Peer::read(kind, id.to_owned()).map_err(|_| ApiError::field(pointer, "this is nobody's id or address"))?;
+    direct_space(app, caller, &peer).await
 }
 
 /// The direct space of the caller's account with `peer`.

@@ -16,11 +16,13 @@ use crate::consumers::MAX_CONSUMERS;
 use crate::delivery::HandshakeError;
 use crate::event_log::TestError;
 use crate::idempotency::IdempotencyError;
+use crate::incoming::{CallError, HookError, PayloadError};
 use crate::keys::{KeyError, KeyRefusal, KeyScope};
 use crate::outbox::{CancelError, SubmitError};
 use crate::session::SessionError;
+use crate::spool::SpoolError;
 use crate::store::StoreError;
-use crate::upstream::RestError;
+use crate::upstream::{RestError, StorageError};
 use crate::webhooks::WebhookError;
 
 /// Why a call failed.
@@ -36,7 +38,7 @@ pub enum ApiError {
     #[error("the request's body did not arrive in time")]
     RequestTimeout,
     /// The body is not announced as JSON.
-    #[error("the body must be JSON, announced as `Content-Type: application/json`")]
+    #[error("the body must be of a media type that this call takes, such as JSON announced as `Content-Type: application/json`")]
     UnsupportedMediaType,
     /// The body is larger than the service reads.
     #[error("the body is larger than {limit} bytes")]
@@ -44,6 +46,29 @@ pub enum ApiError {
         /// Most bytes that are read.
         limit: usize,
     },
+    /// The body is no form, or breaks the rules of one.
+    #[error("the form cannot be read: {0}")]
+    MalformedForm(&'static str),
+    /// A file is larger than Spaces takes.
+    #[error("Spaces takes files of {limit} bytes at most")]
+    FileTooLarge {
+        /// Most bytes of a file.
+        limit: u64,
+    },
+    /// Files cannot wait on disk now.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// A file did not get into Spaces.
+    #[error("the file `{file}` could not be uploaded, and nothing was posted: {source}")]
+    UploadFailed {
+        /// Its name.
+        file: String,
+        /// Why.
+        source: StorageError,
+    },
+    /// A file could not be had from Spaces.
+    #[error("the file could not be read: {0}")]
+    DownloadFailed(#[source] StorageError),
     /// The body could not be read to its end.
     #[error("the body broke off")]
     BodyUnreadable,
@@ -68,9 +93,6 @@ pub enum ApiError {
         /// What is wrong.
         detail: String,
     },
-    /// Idempotency keys are not offered.
-    #[error("`Idempotency-Key` is not supported; the call would have been made without that protection")]
-    IdempotencyKeyUnsupported,
     /// The key of a call is none, or there are several.
     #[error("{0}")]
     IdempotencyKeyInvalid(String),
@@ -223,6 +245,15 @@ pub enum ApiError {
         "the message was sent, its outcome is not known and could not be recorded; look into the space before sending it again"
     )]
     SentUnrecorded(#[source] StoreError),
+    /// An incoming hook could not be made, found or changed.
+    #[error(transparent)]
+    Hook(#[from] HookError),
+    /// A call of an incoming hook is not taken.
+    #[error(transparent)]
+    HookCall(#[from] CallError),
+    /// The body of a call of an incoming hook is nothing that could be shown.
+    #[error(transparent)]
+    HookPayload(#[from] PayloadError),
     /// The store failed.
     #[error("the store failed")]
     Store(#[from] StoreError),
@@ -259,6 +290,8 @@ pub enum Resource {
     Event,
     /// An account.
     Account,
+    /// A file.
+    File,
 }
 
 impl Resource {
@@ -272,6 +305,7 @@ impl Resource {
             Self::Consumer => "consumer",
             Self::Event => "event",
             Self::Account => "account",
+            Self::File => "file",
         }
     }
 
@@ -285,6 +319,7 @@ impl Resource {
             Self::Consumer => "consumer_not_found",
             Self::Event => "event_not_found",
             Self::Account => "account_not_found",
+            Self::File => "file_not_found",
         }
     }
 }
@@ -323,14 +358,19 @@ impl ApiError {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Unsupported media type")
             }
             Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "Body too large"),
+            Self::MalformedForm(_) => (StatusCode::BAD_REQUEST, "malformed_form", "Malformed form"),
+            Self::FileTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "file_too_large", "File too large"),
+            Self::Spool(SpoolError::Full) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "upload_room_exhausted", "No room for files at the moment")
+            }
+            Self::Spool(SpoolError::Failed(_)) => STORE,
+            Self::UploadFailed { .. } => (StatusCode::BAD_GATEWAY, "upload_failed", "The upload failed"),
+            Self::DownloadFailed(_) => (StatusCode::BAD_GATEWAY, "download_failed", "The download failed"),
             Self::BodyUnreadable => (StatusCode::BAD_REQUEST, "body_unreadable", "Unreadable body"),
             Self::MalformedJson { .. } => (StatusCode::BAD_REQUEST, "malformed_json", "Malformed JSON"),
             Self::InvalidBody(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_body", "Invalid body"),
             Self::InvalidPath { .. } => (StatusCode::BAD_REQUEST, "invalid_path", "Invalid path"),
             Self::InvalidQuery { .. } => (StatusCode::BAD_REQUEST, "invalid_query", "Invalid query"),
-            Self::IdempotencyKeyUnsupported => {
-                (StatusCode::BAD_REQUEST, "idempotency_key_unsupported", "Idempotency keys are not supported")
-            }
             Self::IdempotencyKeyInvalid(_) => (StatusCode::BAD_REQUEST, "idempotency_key_invalid", "Not an idempotency key"),
             Self::Idempotency(error) => idempotency_kind(error),
             Self::KeyInvalid(_) => (StatusCode::UNAUTHORIZED, "key_invalid", "Not a valid bridge key"),
@@ -380,6 +420,9 @@ impl ApiError {
             Self::TooManyListeners { .. } => {
                 (StatusCode::TOO_MANY_REQUESTS, "too_many_listeners", "Too many streams and long polls")
             }
+            Self::Hook(error) => hook_kind(error),
+            Self::HookCall(error) => hook_call_kind(error),
+            Self::HookPayload(_) => (StatusCode::BAD_REQUEST, "payload_unreadable", "Unreadable payload"),
             // No 503, which would invite callers to send again.
             Self::SentUnrecorded(_) => (StatusCode::INTERNAL_SERVER_ERROR, "unconfirmed", "Sent, outcome unknown"),
             Self::Store(_) | Self::Submit(SubmitError::Store(_)) | Self::Cancel(CancelError::Store(_)) => STORE,
@@ -400,6 +443,7 @@ impl ApiError {
             )
             | Self::Rest(RestError::Refused { retry_after: Some(retry_after), .. } | RestError::Limited { retry_after, .. })
             | Self::KeyRateLimited { retry_after, .. }
+            | Self::HookCall(CallError::TooOften { retry_after })
             | Self::Account(AccountError::Mint(MintError::Unavailable { retry_after: Some(retry_after), .. })) => {
                 Some(*retry_after)
             }
@@ -465,7 +509,10 @@ impl ApiError {
 
     fn problem(&self) -> Problem {
         let (status, code, title) = self.kind();
-        let (size, limit) = self.sizes().unzip();
+        let (size, limit) = match self {
+            Self::FileTooLarge { limit } => (None, usize::try_from(*limit).ok()),
+            _ => self.sizes().unzip(),
+        };
         Problem {
             r#type: format!("{}{code}", Problem::TYPE_PREFIX),
             title: title.to_owned(),
@@ -503,6 +550,7 @@ impl ApiError {
 
 const INTERNAL: Kind = (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error");
 const TOO_LARGE: Kind = (StatusCode::PAYLOAD_TOO_LARGE, "message_too_large", "Message too large");
+const HOOK_NOT_FOUND: Kind = (StatusCode::NOT_FOUND, "incoming_hook_not_found", "Not found");
 const STORE: Kind = (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "Store unavailable");
 const TOKEN_REFUSED: Kind = (StatusCode::UNAUTHORIZED, "token_refused", "Spaces refused the token");
 
@@ -585,6 +633,27 @@ fn webhook_kind(error: &WebhookError) -> Kind {
         WebhookError::Sealed(_) => INTERNAL,
         WebhookError::Contended => (StatusCode::CONFLICT, "webhook_changed", "The webhook changed meanwhile"),
         WebhookError::Store(_) => STORE,
+    }
+}
+
+fn hook_kind(error: &HookError) -> Kind {
+    match error {
+        HookError::NotFound => HOOK_NOT_FOUND,
+        HookError::TooMany => (StatusCode::CONFLICT, "incoming_hook_limit_reached", "Too many incoming hooks"),
+        HookError::TooManySecrets => (StatusCode::CONFLICT, "incoming_hook_secret_limit_reached", "Too many secrets"),
+        HookError::Changed => (StatusCode::CONFLICT, "incoming_hook_changed", "The incoming hook changed meanwhile"),
+        HookError::Store(_) => STORE,
+    }
+}
+
+fn hook_call_kind(error: &CallError) -> Kind {
+    match error {
+        CallError::Unknown => HOOK_NOT_FOUND,
+        CallError::TooOften { .. } => {
+            (StatusCode::TOO_MANY_REQUESTS, "incoming_hook_rate_limited", "The incoming hook is called too often")
+        }
+        CallError::Unproven(_) => (StatusCode::FORBIDDEN, "incoming_hook_check_failed", "The sender did not prove itself"),
+        CallError::Sealed(_) => INTERNAL,
     }
 }
 

@@ -20,17 +20,26 @@ mod events;
 mod examples;
 mod explain;
 mod extract;
+mod files;
 mod filter;
 mod filter_schema;
+mod form;
 mod health;
 mod history;
+mod hook_preview;
+mod hooks;
 mod idempotency;
+mod incoming_hook_body;
+mod incoming_hooks;
 mod keys;
 mod limits;
 mod listeners;
+mod media_type;
 mod message_body;
+mod message_input;
 mod message_view;
 mod messages;
+mod multipart;
 mod openapi;
 mod page;
 mod people;
@@ -48,9 +57,11 @@ mod space;
 mod space_password;
 mod spaces;
 mod state;
+mod steady;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
+mod uploads;
 mod upstream_list;
 mod webhook_body;
 mod webhook_health;
@@ -73,7 +84,7 @@ pub use health::{Readiness, ReadyState};
 pub use openapi::{openapi, openapi_json};
 pub use page::Page;
 pub use problem::{FieldError, Problem};
-pub use state::{AppParts, AppState, HttpSettings};
+pub use state::{AppParts, AppState, FileSettings, HttpSettings};
 
 /// The API as callers reach it.
 fn public_routes() -> OpenApiRouter<AppState> {
@@ -81,6 +92,8 @@ fn public_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(messages::post_message))
         .routes(routes!(direct::post_direct_message))
         .routes(routes!(messages::get_message, messages::cancel_message))
+        .routes(routes!(files::upload_files))
+        .routes(routes!(files::get_file))
         .routes(routes!(spaces::get_me))
         .routes(routes!(spaces::list_spaces))
         .merge(space_routes())
@@ -105,6 +118,7 @@ fn public_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(consumers::list_consumers))
         .routes(routes!(consumers::put_consumer, consumers::get_consumer, consumers::delete_consumer))
         .routes(routes!(consumers::list_consumer_events))
+        .merge(hook_routes())
         .merge(session_routes())
         .merge(key_routes())
         .merge(account_routes())
@@ -125,6 +139,19 @@ fn space_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(editing::edit_message, editing::delete_message))
         .routes(routes!(signs::tell_typing))
         .routes(routes!(signs::mark_read))
+}
+
+fn hook_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(incoming_hooks::create_incoming_hook, incoming_hooks::list_incoming_hooks))
+        .routes(routes!(
+            incoming_hooks::get_incoming_hook,
+            incoming_hooks::update_incoming_hook,
+            incoming_hooks::delete_incoming_hook
+        ))
+        .routes(routes!(incoming_hooks::rotate_incoming_hook_secret))
+        .routes(routes!(hook_preview::preview_incoming_hook))
+        .routes(routes!(hooks::call_incoming_hook))
 }
 
 fn session_routes() -> OpenApiRouter<AppState> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
+use url::Url;
 
 use super::direct::DirectSpaces;
 use super::edge::RequestIds;
@@ -21,6 +22,7 @@ use crate::delivery::{AddressGuard, WebhookClient};
 use crate::domain::{Clock, Secret};
 use crate::event_log::EventLog;
 use crate::idempotency::Idempotency;
+use crate::incoming::HookRegistry;
 use crate::keys::KeyRegistry;
 use crate::markup::Sanitizer;
 use crate::metrics::Metrics;
@@ -29,9 +31,10 @@ use crate::recovery::Recovery;
 use crate::replies::Replies;
 use crate::send_log::SendLog;
 use crate::session::SessionRegistry;
+use crate::spool::Spool;
 use crate::store::Engine;
 use crate::subscriptions::SubscriptionRegistry;
-use crate::upstream::RestClient;
+use crate::upstream::{RestClient, StorageClient};
 use crate::webhooks::WebhookRegistry;
 
 /// How the HTTP API behaves.
@@ -55,6 +58,29 @@ pub struct HttpSettings {
     pub direct_ttl: Duration,
     /// How far back the history can be read.
     pub recovery_limit: Duration,
+    /// How files are taken and given.
+    pub files: FileSettings,
+    /// The address under which callers reach the API, for those that it tells; what the call says of it if not set.
+    pub public_url: Option<Url>,
+}
+
+/// How files are taken and given.
+#[derive(Debug, Clone, Copy)]
+pub struct FileSettings {
+    /// Most files of one message.
+    pub max_files: usize,
+    /// Files of one message that are uploaded at a time.
+    pub parallel_uploads: usize,
+    /// Most calls that send or get files at a time; more are told to come again.
+    pub max_transfers: usize,
+    /// Most time for a call that sends files.
+    pub timeout: Duration,
+}
+
+impl Default for FileSettings {
+    fn default() -> Self {
+        Self { max_files: 10, parallel_uploads: 3, max_transfers: 32, timeout: Duration::from_hours(1) }
+    }
 }
 
 impl Default for HttpSettings {
@@ -69,6 +95,8 @@ impl Default for HttpSettings {
             max_listeners: 10,
             direct_ttl: Duration::from_hours(1),
             recovery_limit: Duration::from_hours(168),
+            files: FileSettings::default(),
+            public_url: None,
         }
     }
 }
@@ -91,6 +119,8 @@ pub struct AppParts {
     pub idempotency: Idempotency,
     /// Carries sends that are on disk before they leave.
     pub outbox: Outbox,
+    /// The incoming hooks.
+    pub hooks: Arc<HookRegistry>,
     /// How far named consumers have come.
     pub consumers: Arc<ConsumerRegistry>,
     /// The answers of receivers.
@@ -103,6 +133,10 @@ pub struct AppParts {
     pub recovery: Recovery,
     /// The upstream's REST API.
     pub rest: RestClient,
+    /// The upstream's storage of files.
+    pub storage: StorageClient,
+    /// Where files wait until they are in Spaces.
+    pub spool: Spool,
     /// Which targets webhooks may have.
     pub address_guard: Arc<AddressGuard>,
     /// Asks receivers for their permission.
@@ -136,6 +170,8 @@ pub(super) struct Internals {
     pub(super) recent_sends: RecentSends,
     pub(super) request_ids: RequestIds,
     pub(super) in_flight: Semaphore,
+    /// Bounds the calls that send or get files.
+    pub(super) transfers: Arc<Semaphore>,
     pub(super) listeners: Arc<Listeners>,
     /// The `OpenAPI` document.
     pub(super) openapi: Bytes,
@@ -156,6 +192,7 @@ impl AppState {
             users_by_email: UsersByEmail::new(parts.settings.direct_ttl),
             recent_sends: RecentSends::default(),
             request_ids: RequestIds::random(),
+            transfers: Arc::new(Semaphore::new(parts.settings.files.max_transfers.min(Semaphore::MAX_PERMITS))),
             in_flight: Semaphore::new(parts.settings.max_in_flight.min(Semaphore::MAX_PERMITS)),
             listeners: Arc::new(Listeners::new(parts.metrics.listeners.clone())),
             openapi: super::openapi_json().into(),

@@ -18,6 +18,7 @@ use crate::delivery::{AddressGuard, DeliverySettings, SystemResolver, WebhookCli
 use crate::domain::{AccountId, Clock, Interest, Secret, SystemClock};
 use crate::event_log::EventLog;
 use crate::idempotency::Idempotency;
+use crate::incoming::HookRegistry;
 use crate::keys::KeyRegistry;
 use crate::metrics::Metrics;
 use crate::outbox::{Outbox, OutboxParts, OutboxSettings};
@@ -26,9 +27,10 @@ use crate::replies::{Replies, ReplyParts, ReplySettings};
 use crate::seal::Keyring;
 use crate::send_log::SendLog;
 use crate::session::{InterestSource, SessionDependencies, SessionRegistry, SessionSettings};
+use crate::spool::Spool;
 use crate::store::{Engine, MemoryStore};
 use crate::subscriptions::SubscriptionRegistry;
-use crate::upstream::{Connector, RestClient, RestSettings, SocketSettings, TokenServer, TokenServerSettings};
+use crate::upstream::{Connector, RestClient, RestSettings, SocketSettings, StorageClient, TokenServer, TokenServerSettings};
 use crate::webhooks::WebhookRegistry;
 
 const ADMIN_KEY: &str = "admin-key-of-24-characters-or-more";
@@ -67,6 +69,8 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
     let rest = RestSettings { url: nowhere(), timeout: Duration::from_secs(1) };
     let rest = RestClient::new(&rest, (*tls).clone()).expect("a client");
     let account_tls = (*tls).clone();
+    let storage = StorageClient::new((*tls).clone()).expect("a client");
+    let spool = Spool::open(std::env::temp_dir(), 10 << 20).expect("a directory");
     let socket = SocketSettings {
         url: nowhere(),
         protocol: socketio_client::Protocol::EngineIo3,
@@ -120,6 +124,8 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
             recovery_hold: Duration::from_mins(1),
             gap_after: Duration::from_mins(10),
             longest_wait: Duration::from_mins(1),
+            second_look: Duration::ZERO,
+            drops_unknown: false,
         },
         incarnation,
     }));
@@ -139,6 +145,7 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
         settings: OutboxSettings::default(),
     });
     let outbox = outbox.await.expect("an empty store");
+    let hooks = HookRegistry::load(Arc::clone(&engine), Arc::clone(&keyring), Arc::clone(&clock)).await;
     let mut settings = HttpSettings { admin_key: Some(Secret::new(ADMIN_KEY)), ..HttpSettings::default() };
     change(&mut settings);
     AppState::new(AppParts {
@@ -150,12 +157,15 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
         outbox,
         keys: Arc::new(KeyRegistry::load(Arc::clone(&engine), Arc::clone(&clock)).await.expect("an empty store")),
         idempotency: Idempotency::new(Arc::clone(&engine), keyring, Arc::clone(&clock), Duration::from_hours(24)),
+        hooks: Arc::new(hooks.expect("an empty store")),
         consumers: Arc::new(ConsumerRegistry::new(Arc::clone(&engine), Arc::clone(&clock))),
         replies,
         event_log,
         recovery: Recovery::new(Arc::clone(&engine), Arc::clone(&clock)),
         engine,
         rest,
+        storage,
+        spool,
         address_guard: guard,
         receivers: Arc::new(receivers),
         clock,
@@ -258,6 +268,13 @@ async fn every_call_of_an_account_needs_a_spaces_token() {
         (Method::POST, "/webhooks/wh_1/test"),
         (Method::GET, "/webhooks/wh_1/deliveries"),
         (Method::GET, "/deliveries/dlv_1"),
+        (Method::POST, "/incoming-hooks"),
+        (Method::GET, "/incoming-hooks"),
+        (Method::GET, "/incoming-hooks/hook_1"),
+        (Method::PATCH, "/incoming-hooks/hook_1"),
+        (Method::DELETE, "/incoming-hooks/hook_1"),
+        (Method::POST, "/incoming-hooks/hook_1/rotate-secret"),
+        (Method::POST, "/incoming-hooks/hook_1/preview"),
     ] {
         let response = ask(&app, empty(request(method.clone(), path))).await;
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{method} {path}");
@@ -546,7 +563,7 @@ fn every_call_is_documented_with_its_failures_and_headers() {
     };
     let mut ids = std::collections::BTreeSet::new();
     let paths = document["paths"].as_object().expect("paths");
-    assert_eq!(paths.len(), 47);
+    assert_eq!(paths.len(), 58);
     for (path, item) in paths {
         for (method, operation) in item.as_object().expect("calls") {
             let call = format!("{method} {path}");

@@ -44,6 +44,9 @@ pub enum CheckError {
 }
 
 impl CheckKind {
+    /// Every way.
+    pub const ALL: [Self; 3] = [Self::Github, Self::Gitlab, Self::Standard];
+
     /// The kind's name in the API and the store.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use http::HeaderMap;
 use serde_json::Value;
 
-use super::payload::Payload;
+use super::payload::{Payload, PayloadError};
 use super::presets::{Posted, Preset};
 use super::slack::{self, Dialect};
 use crate::markup::{Html, Sanitizer, text_to_html};
@@ -78,15 +78,47 @@ pub struct Rendered {
     pub text: String,
     /// The format that was used.
     pub format: Format,
-    /// Whether the body made sense in that format; if not, the message says that something came which did not.
-    pub understood: bool,
+    /// Why the body made no sense in that format, if it did not. The message then says so, and quotes the body.
+    pub trouble: Option<Trouble>,
+}
+
+/// Why a body made no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Trouble {
+    /// It has nothing of what the format consists of.
+    #[error("the body makes no sense as `{0}`")]
+    NotUnderstood(&'static str),
+    /// It cannot be read as what it says that it is.
+    #[error(transparent)]
+    Unreadable(#[from] PayloadError),
+}
+
+impl Trouble {
+    /// The kind of trouble in one word.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NotUnderstood(_) => "not_understood",
+            Self::Unreadable(_) => "not_readable",
+        }
+    }
 }
 
 /// Longest piece of a body that is quoted when it is not understood, in characters.
 const MAX_QUOTE: usize = 500;
 
-/// Makes a message of what was posted. There is always one: what is not understood is quoted.
-pub fn render(format: Format, headers: &HeaderMap, payload: &Payload, sanitizer: &Sanitizer) -> Rendered {
+/// Makes a message of what was posted. There is one of everything that is text: what is not understood is quoted.
+pub fn render(format: Format, headers: &HeaderMap, body: &[u8], sanitizer: &Sanitizer) -> Result<Rendered, PayloadError> {
+    let media_type = headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    match Payload::read(media_type, body) {
+        Ok(payload) => Ok(turn(format, headers, &payload, sanitizer)),
+        Err(error) => {
+            let text = error.is_text().then(|| String::from_utf8_lossy(body)).ok_or_else(|| error.clone())?;
+            Ok(Rendered::quoted(format, &text, error.into()))
+        }
+    }
+}
+
+fn turn(format: Format, headers: &HeaderMap, payload: &Payload, sanitizer: &Sanitizer) -> Rendered {
     let used = if format == Format::Auto { detect(headers, payload) } else { format };
     let html = match (used, payload) {
         (_, Payload::Text(text)) if !matches!(used, Format::Preset(_)) => Some(text_to_html(text).into_owned()),
@@ -97,9 +129,10 @@ pub fn render(format: Format, headers: &HeaderMap, payload: &Payload, sanitizer:
         (_, Payload::Text(_)) => None,
     };
     let html = html.filter(|html| !plain_text(html).is_empty());
-    let understood = html.is_some();
-    let html = html.unwrap_or_else(|| quote(used, payload));
-    Rendered { text: plain_text(&html), html, format: used, understood }
+    match html {
+        Some(html) => Rendered { text: plain_text(&html), html, format: used, trouble: None },
+        None => Rendered::quoted(used, &payload.to_text(), Trouble::NotUnderstood(used.as_str())),
+    }
 }
 
 /// The format that a call looks like.
@@ -133,17 +166,17 @@ fn words(body: &Value) -> Option<&str> {
         .find_map(|name| body.get(name)?.as_str().filter(|text| !text.trim().is_empty()))
 }
 
-fn quote(format: Format, payload: &Payload) -> String {
-    let body = match payload {
-        Payload::Text(text) => text.clone(),
-        Payload::Json(value) => value.to_string(),
-    };
-    let mut shown: String = body.chars().take(MAX_QUOTE).collect();
-    if shown.len() < body.len() {
-        shown.push('…');
+impl Rendered {
+    /// The beginning of a body, as it came, with a word of why it is shown like that.
+    fn quoted(format: Format, body: &str, trouble: Trouble) -> Self {
+        let mut shown: String = body.chars().take(MAX_QUOTE).collect();
+        if shown.len() < body.len() {
+            shown.push('…');
+        }
+        let what = format!("Something came that could not be read as `{}`:", format.as_str());
+        let html = Html::new().italic(&what).line().code(&shown).into_string();
+        Self { text: plain_text(&html), html, format, trouble: Some(trouble) }
     }
-    let what = format!("Something came that could not be read as `{}`:", format.as_str());
-    Html::new().italic(&what).line().code(&shown).into_string()
 }
 
 #[cfg(test)]
@@ -153,7 +186,7 @@ mod tests {
     use super::*;
 
     fn rendered(format: Format, payload: &Payload) -> Rendered {
-        render(format, &HeaderMap::new(), payload, &Sanitizer::new())
+        turn(format, &HeaderMap::new(), payload, &Sanitizer::new())
     }
 
     #[test]
@@ -180,7 +213,7 @@ mod tests {
         }
         let mut headers = HeaderMap::new();
         headers.insert("x-github-event", http::HeaderValue::from_static("ping"));
-        let github = render(Format::Auto, &headers, &Payload::Json(json!({"zen": "z"})), &Sanitizer::new());
+        let github = turn(Format::Auto, &headers, &Payload::Json(json!({"zen": "z"})), &Sanitizer::new());
         assert_eq!((github.format.as_str(), github.text.as_str()), ("github", "[GitHub] is connected: z"));
         assert_eq!(
             rendered(Format::Auto, &Payload::Text("see https://e.example/".to_owned())).html,
@@ -192,13 +225,22 @@ mod tests {
     fn what_is_not_understood_is_quoted_and_never_lost() {
         let strange = rendered(Format::Preset(Preset::Github), &Payload::Json(json!({"a": "<b>"})));
         assert_eq!(
-            (strange.understood, strange.text.as_str()),
-            (false, "Something came that could not be read as `github`: {\"a\":\"<b>\"}")
+            (strange.trouble, strange.text.as_str()),
+            (Some(Trouble::NotUnderstood("github")), "Something came that could not be read as `github`: {\"a\":\"<b>\"}")
         );
         let text = rendered(Format::Preset(Preset::Grafana), &Payload::Text("x".repeat(600)));
-        assert!(!text.understood && text.text.ends_with("x…"));
+        assert!(text.trouble.is_some() && text.text.ends_with("x…"));
         let empty = rendered(Format::Slack, &Payload::Json(json!({"text": ""})));
-        assert!(!empty.understood);
-        assert!(rendered(Format::Auto, &Payload::Json(json!({"title": "up"}))).understood);
+        assert!(empty.trouble.is_some());
+        assert!(rendered(Format::Auto, &Payload::Json(json!({"title": "up"}))).trouble.is_none());
+        let broken = |body: &[u8]| {
+            let json = [(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"))];
+            render(Format::Slack, &json.into_iter().collect(), body, &Sanitizer::new())
+        };
+        let shown = broken(b"{\"text\": \"<disk> full").expect("a quotation");
+        assert!(shown.text.ends_with("as `slack`: {\"text\": \"<disk> full"), "{}", shown.text);
+        assert_eq!(shown.trouble.map(|trouble| trouble.reason()), Some("not_readable"));
+        assert_eq!(broken(b"\xff"), Err(PayloadError::NotText));
+        assert_eq!(broken(b" "), Err(PayloadError::Empty));
     }
 }

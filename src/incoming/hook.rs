@@ -1,8 +1,5 @@
 //! An incoming hook, and how the store keeps it.
 
-use std::sync::Mutex;
-use std::time::Duration;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
@@ -10,10 +7,11 @@ use sha2::{Digest as _, Sha256};
 
 use super::check::CheckKind;
 use super::format::Format;
-use crate::domain::{AccountId, HookId, Sealed, Secret, SpaceId, Timestamp};
+use crate::domain::{AccountId, HookId, RateLimit, Sealed, Secret, Seed, SpaceId, Timestamp};
+use crate::seal::{Keyring, Purpose};
 
-/// Random bytes of a hook's secret.
-const SECRET_BYTES: usize = 32;
+/// How often a hook may be called if its owner does not say.
+pub const DEFAULT_RATE: RateLimit = RateLimit { count: 60, per_seconds: 60 };
 
 /// A secret address that posts into a space.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,12 +24,14 @@ pub struct IncomingHook {
     pub name: Option<String>,
     /// Where it posts.
     pub space: SpaceId,
+    /// Whom that space is with, if its owner named a person.
+    pub direct: Option<Peer>,
     /// What it takes.
     pub format: Format,
     /// How its senders prove themselves, beside knowing the address.
     pub check: Option<HookCheck>,
     /// How often it may be called.
-    pub rate: HookRate,
+    pub rate: RateLimit,
     /// When it ends.
     pub expires_at: Option<Timestamp>,
     /// Whether it takes calls.
@@ -51,21 +51,14 @@ pub struct HookCheck {
     pub(super) secret: Sealed,
 }
 
-/// Most calls in a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct HookRate {
-    /// So many calls.
-    pub count: u32,
-    /// In so many seconds.
-    pub per_seconds: u32,
-}
-
-impl Default for HookRate {
-    /// One a second, sixty at once.
-    fn default() -> Self {
-        Self { count: 60, per_seconds: 60 }
-    }
+/// The person at the other end of a direct space.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// What the id is the id of, in the API's words.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The person's id.
+    pub id: String,
 }
 
 /// The hash of a secret, and when the secret ends.
@@ -77,10 +70,9 @@ pub(super) struct SecretHash {
     pub(super) expires_at: Option<Timestamp>,
 }
 
-/// A new secret: 43 characters that may stand in a URL.
-pub(super) fn new_secret() -> Secret {
-    let mut bytes = zeroize::Zeroizing::new([0; SECRET_BYTES]);
-    getrandom::fill(bytes.as_mut_slice()).expect("the operating system provides random numbers");
+/// The secret that grows from `seed`: 43 characters that may stand in a URL.
+pub(super) fn secret_of(keyring: &Keyring, seed: &Seed) -> Secret {
+    let bytes = keyring.grow(Purpose::HookSecret, seed);
     Secret::new(URL_SAFE_NO_PAD.encode(bytes.as_slice()))
 }
 
@@ -95,11 +87,17 @@ impl IncomingHook {
         self.enabled && self.expires_at.is_none_or(|end| now < end)
     }
 
+    /// When the addresses before the newest end, of those that are still good at `now`.
+    pub fn previous_ends(&self, now: Timestamp) -> Vec<Timestamp> {
+        self.secrets.iter().filter_map(|secret| secret.expires_at).filter(|end| now < *end).collect()
+    }
+
     pub(super) fn to_body(&self) -> Vec<u8> {
         let stored = StoredHook {
             account: self.account.clone(),
             name: self.name.clone(),
             space: self.space.clone(),
+            direct: self.direct.clone(),
             format: self.format.as_str().to_owned(),
             check: self
                 .check
@@ -118,8 +116,8 @@ impl IncomingHook {
         let stored: StoredHook = serde_json::from_slice(body)?;
         let check = match stored.check {
             Some(check) => {
-                let kind = [CheckKind::Github, CheckKind::Gitlab, CheckKind::Standard];
-                let kind = kind.into_iter().find(|kind| kind.as_str() == check.kind).ok_or("an unknown kind of check")?;
+                let kind = CheckKind::ALL.into_iter().find(|kind| kind.as_str() == check.kind);
+                let kind = kind.ok_or("an unknown kind of check")?;
                 Some(HookCheck { kind, secret: check.secret })
             }
             None => None,
@@ -129,6 +127,7 @@ impl IncomingHook {
             account: stored.account,
             name: stored.name,
             space: stored.space,
+            direct: stored.direct,
             format: stored.format.parse()?,
             check,
             rate: stored.rate,
@@ -147,9 +146,11 @@ struct StoredHook {
     account: AccountId,
     name: Option<String>,
     space: SpaceId,
+    #[serde(default)]
+    direct: Option<Peer>,
     format: String,
     check: Option<StoredCheck>,
-    rate: HookRate,
+    rate: RateLimit,
     expires_at: Option<Timestamp>,
     enabled: bool,
     secrets: Vec<SecretHash>,
@@ -163,58 +164,19 @@ struct StoredCheck {
     secret: Sealed,
 }
 
-/// How many calls are left: a token bucket.
-#[derive(Debug)]
-pub(super) struct Allowance {
-    state: Mutex<(HookRate, f64, Timestamp)>,
-}
-
-impl Allowance {
-    pub(super) fn new(rate: HookRate, now: Timestamp) -> Self {
-        Self { state: Mutex::new((rate, f64::from(rate.count), now)) }
-    }
-
-    /// Takes one call, or tells when the next may be made.
-    pub(super) fn take(&self, rate: HookRate, now: Timestamp) -> Result<(), Duration> {
-        let mut state = self.state.lock().expect("no code panics while it holds this lock");
-        let (known, left, counted_at) = &mut *state;
-        if *known != rate {
-            *left = left.min(f64::from(rate.count));
-            *known = rate;
-        }
-        let per_second = f64::from(rate.count) / f64::from(rate.per_seconds.max(1));
-        *left = (*left + now.since(*counted_at).as_secs_f64() * per_second).min(f64::from(rate.count));
-        *counted_at = now;
-        if *left >= 1.0 {
-            *left -= 1.0;
-            return Ok(());
-        }
-        Err(Duration::from_secs_f64((1.0 - *left) / per_second))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn calls_are_counted_and_come_back() {
-        let rate = HookRate { count: 2, per_seconds: 10 };
-        let now = Timestamp::from_millis(1_000_000);
-        let allowance = Allowance::new(rate, now);
-        assert_eq!((allowance.take(rate, now), allowance.take(rate, now)), (Ok(()), Ok(())));
-        let wait = allowance.take(rate, now).expect_err("there were two");
-        assert_eq!(wait.as_secs(), 5);
-        assert!(allowance.take(rate, now.saturating_add(wait)).is_ok());
-        let more = HookRate { count: 100, per_seconds: 1 };
-        assert!(allowance.take(more, now.saturating_add(wait)).is_err(), "another rate gives nothing at once");
-    }
-
-    #[test]
-    fn secrets_are_long_and_differ() {
-        let (one, two) = (new_secret(), new_secret());
-        assert_ne!(one, two);
-        assert_eq!(one.expose().len(), 43);
-        assert_eq!(hash_of(one.expose()).len(), 64);
+    fn secrets_are_long_differ_and_grow_again() {
+        let keyring = Keyring::random();
+        let (seed, other) = (Seed::random(), Seed::random());
+        let secret = secret_of(&keyring, &seed);
+        assert_eq!(secret, secret_of(&keyring, &seed));
+        assert_ne!(secret, secret_of(&keyring, &other));
+        assert_ne!(secret, secret_of(&Keyring::random(), &seed));
+        assert_eq!(secret.expose().len(), 43);
+        assert_eq!(hash_of(secret.expose()).len(), 64);
     }
 }

@@ -3,7 +3,10 @@
 //! A call is read leniently ([`Payload`]), turned into HTML by the hook's format ([`render`]), and handed to the outbox, which has it
 //! on disk before the sender gets its answer. What is not understood is quoted; nothing that came is lost silently.
 
+mod activity;
 mod check;
+mod delivery;
+mod fitting;
 mod format;
 mod hook;
 mod payload;
@@ -11,10 +14,13 @@ mod presets;
 mod registry;
 mod slack;
 
+pub use activity::{Activity, HookFailure, Seen};
 pub use check::{CheckError, CheckKind};
-pub use format::{Format, Rendered, UnknownFormat, render};
-pub use hook::{HookCheck, HookRate, IncomingHook};
+pub use delivery::reference_of;
+pub use fitting::fitted;
+pub use format::{Format, Rendered, Trouble, UnknownFormat, render};
+pub use hook::{DEFAULT_RATE, HookCheck, IncomingHook, Peer};
 pub use payload::{Payload, PayloadError};
 pub use presets::{Posted, Preset};
-pub use registry::{CallError, HookError, HookPatch, HookRegistry, MAX_HOOKS, NewHook};
+pub use registry::{CallError, HookError, HookPatch, HookRegistry, MAX_HOOKS, MAX_SECRETS, NewHook};
 pub use slack::Dialect;

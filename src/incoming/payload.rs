@@ -30,7 +30,25 @@ pub enum PayloadError {
     Empty,
 }
 
+impl PayloadError {
+    /// Whether there is text all the same, that people can make sense of.
+    pub(super) fn is_text(&self) -> bool {
+        match self {
+            Self::NotJson(_) | Self::PayloadNotJson(_) => true,
+            Self::NotText | Self::Empty => false,
+        }
+    }
+}
+
 impl Payload {
+    /// The body as people read it.
+    pub(super) fn to_text(&self) -> std::borrow::Cow<'_, str> {
+        match self {
+            Self::Text(text) => text.into(),
+            Self::Json(value) => value.to_string().into(),
+        }
+    }
+
     /// Reads a body. `media_type` is what its sender says that it is; many say nothing, or always that it is a form, so that
     /// what begins like JSON is tried as such.
     pub fn read(media_type: Option<&str>, body: &[u8]) -> Result<Self, PayloadError> {

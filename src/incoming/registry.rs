@@ -4,15 +4,19 @@ use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
+use super::activity::Activity;
 use super::check::{CheckError, CheckKind};
 use super::format::Format;
-use super::hook::{Allowance, HookCheck, HookRate, IncomingHook, SecretHash, hash_of, new_secret};
-use crate::domain::{AccountId, Clock, HookId, Interest, Secret, SpaceId, SpaceSelector, Timestamp};
+use super::hook::{HookCheck, IncomingHook, Peer, SecretHash, hash_of, secret_of};
+use crate::domain::{AccountId, Clock, HookId, Interest, RateLimit, Secret, Seed, SpaceId, SpaceSelector, Timestamp};
 use crate::seal::{Keyring, Purpose, UnsealError};
 use crate::store::{DocKind, DocList, DocWrite, Engine, Expected, StoreError, Version};
 
 /// Most hooks of one account.
 pub const MAX_HOOKS: usize = 200;
+
+/// Most secrets of a hook that are good at a time.
+pub const MAX_SECRETS: usize = 5;
 
 /// Documents read at a time.
 const PAGE: usize = 500;
@@ -26,14 +30,18 @@ pub struct NewHook {
     pub name: Option<String>,
     /// Where it posts.
     pub space: SpaceId,
+    /// Whom that space is with, if a person was named.
+    pub direct: Option<Peer>,
     /// What it takes.
     pub format: Format,
     /// How its senders prove themselves, and with what.
     pub check: Option<(CheckKind, Secret)>,
     /// How often it may be called.
-    pub rate: HookRate,
+    pub rate: RateLimit,
     /// When it ends.
     pub expires_at: Option<Timestamp>,
+    /// Whether it takes calls.
+    pub enabled: bool,
 }
 
 /// A change of a hook; what is `None` stays.
@@ -46,7 +54,7 @@ pub struct HookPatch {
     /// Another check, or none.
     pub check: Option<Option<(CheckKind, Secret)>>,
     /// Another rate.
-    pub rate: Option<HookRate>,
+    pub rate: Option<RateLimit>,
     /// Another end, or none.
     pub expires_at: Option<Option<Timestamp>>,
     /// Switched on or off.
@@ -62,6 +70,9 @@ pub enum HookError {
     /// The account has as many as it may have.
     #[error("the account has {MAX_HOOKS} incoming hooks, which is the most it may have")]
     TooMany,
+    /// As many secrets of it are good as may be at a time.
+    #[error("{MAX_SECRETS} secrets of the incoming hook are good, which is the most there may be; rotate with a shorter overlap")]
+    TooManySecrets,
     /// Others changed it at the same time.
     #[error("the incoming hook was changed by others at the same time")]
     Changed,
@@ -93,7 +104,7 @@ pub enum CallError {
 struct Entry {
     hook: Arc<IncomingHook>,
     version: Version,
-    allowance: Arc<Allowance>,
+    activity: Arc<Activity>,
 }
 
 #[derive(Default)]
@@ -121,7 +132,6 @@ impl std::fmt::Debug for HookRegistry {
 impl HookRegistry {
     /// Reads what the store has.
     pub async fn load(engine: Arc<dyn Engine>, keyring: Arc<Keyring>, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        let now = clock.now();
         let mut hooks = Hooks::default();
         let mut after = None;
         loop {
@@ -130,7 +140,7 @@ impl HookRegistry {
             for document in &documents {
                 let read = document.id.parse().map_err(Into::into).and_then(|id| IncomingHook::from_body(id, &document.body));
                 let hook = read.map_err(|source| StoreError::Failed { operation: "read an incoming hook", source })?;
-                hooks.insert(hook, document.version, now);
+                hooks.insert(hook, document.version);
             }
             match documents.last() {
                 Some(document) if documents.len() == PAGE => after = Some(document.id.clone()),
@@ -140,23 +150,27 @@ impl HookRegistry {
         Ok(Self { engine, keyring, clock, hooks: RwLock::new(hooks), writing: tokio::sync::Mutex::new(()) })
     }
 
-    /// Makes a hook. Answers it with the secret of its address, which nobody can read again.
-    pub async fn create(&self, account: AccountId, new: NewHook) -> Result<(Arc<IncomingHook>, Secret), HookError> {
+    /// Makes the hook of `seed`, once. Answers it with the secret of its address, which nobody can read again.
+    pub async fn create(&self, account: AccountId, new: NewHook, seed: &Seed) -> Result<(Arc<IncomingHook>, Secret), HookError> {
         let _writing = self.writing.lock().await;
+        let (id, secret) = (HookId::of_seed(seed), secret_of(&self.keyring, seed));
+        if let Some(made) = self.get(&account, &id) {
+            return Ok((made, secret));
+        }
         if self.of_account(&account).len() >= MAX_HOOKS {
             return Err(HookError::TooMany);
         }
-        let secret = new_secret();
         let hook = IncomingHook {
-            id: HookId::random(),
+            id,
             account,
             name: new.name,
             space: new.space,
+            direct: new.direct,
             format: new.format,
             check: new.check.map(|check| self.seal(check)),
             rate: new.rate,
             expires_at: new.expires_at,
-            enabled: true,
+            enabled: new.enabled,
             secrets: vec![SecretHash { hash: hash_of(secret.expose()), expires_at: None }],
             created_at: self.clock.now(),
         };
@@ -178,22 +192,29 @@ impl HookRegistry {
         self.write(hook, Expected::Version(version)).await
     }
 
-    /// Gives a hook a new secret; the ones before it go on for `overlap`.
+    /// Gives a hook the secret of `seed`; the ones before it go on for `overlap`. If that is its newest already, nothing changes.
     pub async fn rotate(
         &self,
         account: &AccountId,
         id: &HookId,
-        overlap: Duration,
+        (overlap, seed): (Duration, &Seed),
     ) -> Result<(Arc<IncomingHook>, Secret), HookError> {
         let _writing = self.writing.lock().await;
         let (mut hook, version) = self.own(account, id)?;
-        let (now, secret) = (self.clock.now(), new_secret());
+        let (now, secret) = (self.clock.now(), secret_of(&self.keyring, seed));
+        let hash = hash_of(secret.expose());
+        if hook.secrets.first().is_some_and(|newest| newest.hash == hash) {
+            return Ok((Arc::new(hook), secret));
+        }
         let end = now.saturating_add(overlap);
-        hook.secrets.retain(|secret| secret.expires_at.is_none_or(|end| now < end));
         for old in &mut hook.secrets {
             old.expires_at = Some(old.expires_at.map_or(end, |before| before.min(end)));
         }
-        hook.secrets.insert(0, SecretHash { hash: hash_of(secret.expose()), expires_at: None });
+        hook.secrets.retain(|secret| secret.expires_at.is_none_or(|end| now < end));
+        if hook.secrets.len() >= MAX_SECRETS {
+            return Err(HookError::TooManySecrets);
+        }
+        hook.secrets.insert(0, SecretHash { hash, expires_at: None });
         Ok((self.write(hook, Expected::Version(version)).await?, secret))
     }
 
@@ -230,24 +251,38 @@ impl HookRegistry {
         interest
     }
 
-    /// Takes a call: finds the hook of the secret, counts the call, and has its sender prove itself.
-    pub fn call(&self, secret: &str, headers: &http::HeaderMap, body: &[u8]) -> Result<Arc<IncomingHook>, CallError> {
+    /// What has happened at a hook of `account` since the service started.
+    pub fn activity(&self, hook: &IncomingHook) -> Option<Arc<Activity>> {
+        let hooks = self.hooks.read().expect(LOCK);
+        hooks.by_id.get(&hook.id).map(|entry| Arc::clone(&entry.activity))
+    }
+
+    /// The hook of this secret, if it takes calls, and its activity. Whether the secret or its hook has ended, is switched off, or never
+    /// was, makes no difference.
+    pub fn find(&self, secret: &str) -> Result<(Arc<IncomingHook>, Arc<Activity>), CallError> {
         let (now, hash) = (self.clock.now(), hash_of(secret));
-        let (hook, allowance) = {
+        let (hook, activity) = {
             let hooks = self.hooks.read().expect(LOCK);
             let entry = hooks.by_hash.get(&hash).and_then(|id| hooks.by_id.get(id)).ok_or(CallError::Unknown)?;
-            (Arc::clone(&entry.hook), Arc::clone(&entry.allowance))
+            (Arc::clone(&entry.hook), Arc::clone(&entry.activity))
         };
         let known = hook.secrets.iter().find(|known| known.hash == hash);
         if !hook.is_open(now) || known.is_none_or(|known| known.expires_at.is_some_and(|end| end <= now)) {
             return Err(CallError::Unknown);
         }
-        allowance.take(hook.rate, now).map_err(|retry_after| CallError::TooOften { retry_after })?;
-        if let Some(check) = &hook.check {
-            let secret = self.keyring.unseal(Purpose::HookCheck, &check.secret)?;
-            check.kind.check(&secret, headers, body, now)?;
-        }
-        Ok(hook)
+        Ok((hook, activity))
+    }
+
+    /// Counts a call, if there may be one now.
+    pub fn admit(&self, hook: &IncomingHook, activity: &Activity) -> Result<(), CallError> {
+        activity.admit(hook.rate, self.clock.now()).map_err(|retry_after| CallError::TooOften { retry_after })
+    }
+
+    /// Has the sender of a call prove itself, if the hook asks for that.
+    pub fn prove(&self, hook: &IncomingHook, headers: &http::HeaderMap, body: &[u8]) -> Result<(), CallError> {
+        let Some(check) = &hook.check else { return Ok(()) };
+        let secret = self.keyring.unseal(Purpose::HookCheck, &check.secret)?;
+        Ok(check.kind.check(&secret, headers, body, self.clock.now())?)
     }
 
     fn own(&self, account: &AccountId, id: &HookId) -> Result<(IncomingHook, Version), HookError> {
@@ -266,7 +301,7 @@ impl HookRegistry {
         match self.engine.doc_put(vec![document(&hook, Some(body), expected)]).await? {
             PutOutcome::Stored(versions) => {
                 let version = versions.first().copied().ok_or(HookError::Changed)?;
-                Ok(self.hooks.write().expect(LOCK).insert(hook, version, self.clock.now()))
+                Ok(self.hooks.write().expect(LOCK).insert(hook, version))
             }
             PutOutcome::Conflict(_) => Err(HookError::Changed),
         }
@@ -274,14 +309,14 @@ impl HookRegistry {
 }
 
 impl Hooks {
-    fn insert(&mut self, hook: IncomingHook, version: Version, now: Timestamp) -> Arc<IncomingHook> {
+    fn insert(&mut self, hook: IncomingHook, version: Version) -> Arc<IncomingHook> {
         let before = self.remove(&hook.id);
         for secret in &hook.secrets {
             self.by_hash.insert(secret.hash.clone(), hook.id.clone());
         }
-        let allowance = before.map_or_else(|| Arc::new(Allowance::new(hook.rate, now)), |before| before.allowance);
+        let activity = before.map_or_else(|| Arc::new(Activity::new(hook.rate)), |before| before.activity);
         let hook = Arc::new(hook);
-        self.by_id.insert(hook.id.clone(), Entry { hook: Arc::clone(&hook), version, allowance });
+        self.by_id.insert(hook.id.clone(), Entry { hook: Arc::clone(&hook), version, activity });
         hook
     }
 
@@ -307,83 +342,4 @@ fn document(hook: &IncomingHook, body: Option<bytes::Bytes>, expected: Expected)
 }
 
 #[cfg(test)]
-mod tests {
-    use http::HeaderMap;
-
-    use super::*;
-    use crate::domain::SystemClock;
-    use crate::store::MemoryStore;
-
-    fn new_hook() -> NewHook {
-        let space = "s1".parse().expect("an id");
-        NewHook { name: None, space, format: Format::Auto, check: None, rate: HookRate::default(), expires_at: None }
-    }
-
-    async fn registry() -> (HookRegistry, Arc<dyn Engine>, Arc<Keyring>) {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let engine: Arc<dyn Engine> = Arc::new(MemoryStore::new(Arc::clone(&clock)));
-        let keyring = Arc::new(Keyring::random());
-        let registry = HookRegistry::load(Arc::clone(&engine), Arc::clone(&keyring), clock).await.expect("loaded");
-        (registry, engine, keyring)
-    }
-
-    fn ana() -> AccountId {
-        "acc_ana".parse().expect("an id")
-    }
-
-    #[tokio::test]
-    async fn a_hook_is_found_by_its_secret_alone_and_survives_a_restart() {
-        let (registry, engine, keyring) = registry().await;
-        let check = Some((CheckKind::Gitlab, Secret::new("a-long-token")));
-        let (hook, secret) = registry.create(ana(), NewHook { check, ..new_hook() }).await.expect("created");
-        let again = HookRegistry::load(engine, keyring, Arc::new(SystemClock)).await.expect("loaded");
-        let mut headers = HeaderMap::new();
-        assert!(matches!(again.call(secret.expose(), &headers, b""), Err(CallError::Unproven(_))));
-        headers.insert("x-gitlab-token", http::HeaderValue::from_static("a-long-token"));
-        assert_eq!(again.call(secret.expose(), &headers, b"").expect("known"), hook);
-        assert!(matches!(again.call("x", &headers, b""), Err(CallError::Unknown)));
-        assert!(matches!(again.call(hook.id.as_str(), &headers, b""), Err(CallError::Unknown)));
-    }
-
-    #[tokio::test]
-    async fn what_has_ended_or_is_off_is_unknown() {
-        let (registry, _, _) = registry().await;
-        let (hook, secret) = registry.create(ana(), new_hook()).await.expect("created");
-        let call = || registry.call(secret.expose(), &HeaderMap::new(), b"");
-        let change = async |patch| registry.update(&ana(), &hook.id, patch).await.expect("changed");
-        change(HookPatch { enabled: Some(false), ..HookPatch::default() }).await;
-        assert!(matches!(call(), Err(CallError::Unknown)));
-        assert!(registry.interest(&ana()).is_empty());
-        change(HookPatch { enabled: Some(true), ..HookPatch::default() }).await;
-        assert!(call().is_ok());
-        change(HookPatch { expires_at: Some(Some(Timestamp::from_millis(1))), ..HookPatch::default() }).await;
-        assert!(matches!(call(), Err(CallError::Unknown)));
-        change(HookPatch { expires_at: Some(None), ..HookPatch::default() }).await;
-        registry.delete(&ana(), &hook.id).await.expect("deleted");
-        assert!(matches!(call(), Err(CallError::Unknown)));
-    }
-
-    #[tokio::test]
-    async fn a_rotated_secret_goes_on_for_its_overlap() {
-        let (registry, _, _) = registry().await;
-        let (hook, first) = registry.create(ana(), new_hook()).await.expect("created");
-        let call = |secret: &Secret| registry.call(secret.expose(), &HeaderMap::new(), b"").is_ok();
-        let (_, second) = registry.rotate(&ana(), &hook.id, Duration::from_hours(1)).await.expect("rotated");
-        assert!(call(&first) && call(&second));
-        let (_, third) = registry.rotate(&ana(), &hook.id, Duration::ZERO).await.expect("rotated");
-        assert!(!call(&first) && !call(&second) && call(&third));
-    }
-
-    #[tokio::test]
-    async fn others_see_nothing_and_nobody_calls_too_often() {
-        let (registry, _, _) = registry().await;
-        let rate = HookRate { count: 1, per_seconds: 3600 };
-        let (hook, secret) = registry.create(ana(), NewHook { rate, ..new_hook() }).await.expect("created");
-        let bo: AccountId = "acc_bo".parse().expect("an id");
-        assert!(registry.get(&bo, &hook.id).is_none() && registry.of_account(&bo).is_empty());
-        assert!(matches!(registry.delete(&bo, &hook.id).await, Err(HookError::NotFound)));
-        assert!(registry.call(secret.expose(), &HeaderMap::new(), b"").is_ok());
-        let refused = registry.call(secret.expose(), &HeaderMap::new(), b"");
-        assert!(matches!(refused, Err(CallError::TooOften { retry_after }) if retry_after > Duration::from_mins(59)));
-    }
-}
+mod tests;

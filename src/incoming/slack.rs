@@ -6,6 +6,7 @@
 
 use serde_json::Value;
 
+use super::presets::shorten;
 use crate::markup::{Html, Sanitizer, markdown_to_html};
 
 /// Which markup the texts are in.
@@ -19,6 +20,15 @@ pub enum Dialect {
 
 /// Most pieces of a message that are shown; what comes after is counted.
 const MAX_PIECES: usize = 50;
+
+/// Longest text that is shown, in characters; the most that Slack takes in a message.
+const MAX_TEXT: usize = 40_000;
+
+/// Longest address with its words, in bytes.
+const MAX_ADDRESS: usize = 4_000;
+
+/// Longest piece of text between two marks, in bytes.
+const MAX_SPAN: usize = 1_000;
 
 /// A message of this format as HTML. `None` if there is nothing in it that could be shown.
 pub(super) fn render(message: &Value, dialect: Dialect, sanitizer: &Sanitizer) -> Option<String> {
@@ -53,6 +63,7 @@ struct Writer<'a> {
 impl Writer<'_> {
     /// Text in the dialect.
     fn words(&self, text: &str) -> String {
+        let text = &shorten(text, MAX_TEXT);
         match self.dialect {
             Dialect::Slack => mrkdwn(text).into_string(),
             Dialect::Markdown => {
@@ -226,7 +237,7 @@ fn starts_word(before: Option<char>) -> bool {
 
 /// `<address|words>`, `<@user|name>`, `<#channel|name>`, `<!here>`.
 fn angle(text: &str) -> Option<(Html, usize)> {
-    let end = text.find('>')?;
+    let end = text[..text.floor_char_boundary(MAX_ADDRESS)].find('>')?;
     let inner = &text[1..end];
     if inner.contains(['<', '\n']) {
         return None;
@@ -258,9 +269,9 @@ fn fenced(text: &str) -> Option<(Html, usize)> {
 
 /// `*bold*` and the like: on one line, tight at both ends.
 fn span(text: &str, mark: char) -> Option<(Html, usize)> {
-    let inner = &text[1..];
+    let inner = &text[1..text.floor_char_boundary(MAX_SPAN)];
     let end = inner.char_indices().find_map(|(at, character)| {
-        let after = inner[at + character.len_utf8()..].chars().next();
+        let after = text[1 + at + character.len_utf8()..].chars().next();
         let tight = !inner[..at].ends_with(char::is_whitespace);
         (character == mark && at > 0 && tight && after.is_none_or(|after| !after.is_alphanumeric())).then_some(at)
     })?;

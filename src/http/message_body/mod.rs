@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use utoipa::openapi::{OneOfBuilder, Ref, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-pub(super) use self::attachment::Attachment;
+pub(super) use self::attachment::{Attachment, FileType};
 use self::form::OwnMessage;
 use self::shapes::{FileMessage, HtmlMessage, MarkdownMessage, PostMessage, TaskMessage, TextMessage};
 use self::upstream::UpstreamMessage;

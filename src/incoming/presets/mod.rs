@@ -99,7 +99,7 @@ fn first_line(text: &str) -> String {
 }
 
 /// At most so many characters of a text.
-fn shorten(text: &str, most: usize) -> String {
+pub(super) fn shorten(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", text[..end].trim_end()),
         None => text.to_owned(),
