@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::accounts::{AccountParts, AccountRegistry, AccountSettings, TokenSources};
-use crate::config::{Config, ConfigError, ENV_PREFIX, Protocol};
+use crate::config::{Config, ConfigError, ENV_PREFIX, Protocol, UnknownCategories};
 use crate::consumers::ConsumerRegistry;
 use crate::delivery::{
     AddressGuard, AllowList, ClientSettings, DeliveryDispatcher, DeliveryParts, DeliverySettings, SystemResolver, WebhookClient,
@@ -19,7 +19,7 @@ use crate::delivery::{
 use crate::domain::{AccountId, Clock, Interest, SystemClock};
 use crate::event_log::EventLog;
 use crate::governor::{Governors, LimitSettings};
-use crate::http::{self, AppParts, AppState, HttpSettings, Readiness, ReadyState};
+use crate::http::{self, AppParts, AppState, FileSettings, HttpSettings, Readiness, ReadyState};
 use crate::idempotency::Idempotency;
 use crate::keys::KeyRegistry;
 use crate::master_key::{self, KeyError};
@@ -32,9 +32,12 @@ use crate::send_log::SendLog;
 use crate::server::Listener;
 use crate::session::{InterestSource, SessionDependencies, SessionRegistry, SessionSettings};
 use crate::shutdown::Shutdown;
+use crate::spool::Spool;
 use crate::store::{EmbeddedSettings, EmbeddedStore, Engine, Heartbeat, Incarnation, Maintenance, StoreError};
 use crate::subscriptions::SubscriptionRegistry;
-use crate::upstream::{Connector, RestClient, RestSettings, SocketSettings, TokenServer, TokenServerSettings};
+use crate::upstream::{
+    Connector, RestClient, RestDialect, RestSettings, SocketSettings, StorageClient, TokenServer, TokenServerSettings,
+};
 use crate::webhooks::WebhookRegistry;
 
 /// How long a membership of the store holds without a heartbeat; heartbeats come at a third of it.
@@ -71,6 +74,9 @@ pub enum AppError {
     /// The store could not be opened.
     #[error("setting `store.path`: cannot open the store")]
     Store(#[from] StoreError),
+    /// The directory of files that wait could not be made.
+    #[error("setting `files.path`: cannot make the directory")]
+    Files(#[source] std::io::Error),
     /// The keys could not be had.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -156,7 +162,9 @@ impl App {
         let outbox = outbox(&config, (&engine, &sends), (&clock, &metrics)).await?;
         let rest_settings = RestSettings { url: urls.rest, timeout: Duration::from_secs(config.upstream.rest_timeout_seconds) };
         let rest = RestClient::new(&rest_settings, (*tls).clone()).map_err(|error| AppError::Tls(error.into()))?;
-        let rest = rest.governed_by(Arc::new(Governors::new(limit_settings(&config), Arc::clone(&metrics))));
+        let governors = Arc::new(Governors::new(limit_settings(&config), Arc::clone(&metrics)));
+        let rest = rest.governed_by(governors).speaking(rest_dialect(&config));
+        let storage = StorageClient::new((*tls).clone()).map_err(|error| AppError::Tls(error.into()))?;
         let connector = Connector::new(socket_settings(&config, urls.socket, Arc::clone(&tls))).map_err(AppError::Upstream)?;
         let token_server =
             TokenServerSettings { accounts: urls.accounts, rest: rest_settings.url, timeout: rest_settings.timeout };
@@ -231,6 +239,8 @@ impl App {
             recovery: Recovery::new(Arc::clone(&engine), Arc::clone(&clock)),
             engine: Arc::clone(&engine),
             rest,
+            storage,
+            spool: spool(&config)?,
             address_guard: guard,
             receivers: client,
             clock: Arc::clone(&clock),
@@ -345,6 +355,12 @@ impl App {
     }
 }
 
+/// Where files wait until they are in Spaces.
+fn spool(config: &Config) -> Result<Spool, AppError> {
+    let directory = config.files.path.clone().unwrap_or_else(|| config.store.path.join("uploads"));
+    Spool::open(directory, config.files.max_waiting_bytes).map_err(AppError::Files)
+}
+
 async fn keyring(config: &Config, engine: &Arc<dyn Engine>) -> Result<Arc<Keyring>, AppError> {
     let master = match &config.security.master_key {
         Some(text) => master_key::decode(text).expect("the configuration was checked"),
@@ -394,6 +410,13 @@ fn socket_settings(config: &Config, url: url::Url, tls: Arc<rustls::ClientConfig
     }
 }
 
+fn rest_dialect(config: &Config) -> RestDialect {
+    RestDialect {
+        accept_version: config.upstream.accept_version.clone(),
+        service_app_scheme: config.upstream.service_app_scheme.clone(),
+    }
+}
+
 fn limit_settings(config: &Config) -> LimitSettings {
     LimitSettings { emits_per_minute: config.upstream.emits_per_minute, payload_bytes: config.upstream.max_event_bytes }
 }
@@ -412,6 +435,8 @@ fn session_settings(config: &Config) -> SessionSettings {
         recovery_hold: Duration::from_secs(config.session.recovery_hold_seconds),
         gap_after: Duration::from_secs(config.session.gap_after_seconds),
         longest_wait: Duration::from_secs(config.session.longest_wait_seconds),
+        second_look: Duration::from_secs(config.session.second_look_seconds),
+        drops_unknown: config.session.unknown_categories == UnknownCategories::Drop,
     }
 }
 
@@ -495,6 +520,12 @@ fn http_settings(config: &Config) -> HttpSettings {
         max_in_flight: config.http.max_requests,
         max_listeners: config.http.max_listeners_per_account,
         recovery_limit: recovery_limit(config),
+        files: FileSettings {
+            max_files: config.files.max_per_message,
+            parallel_uploads: config.files.concurrency_per_message,
+            max_transfers: config.files.concurrency,
+            timeout: Duration::from_secs(config.files.timeout_seconds),
+        },
         ..HttpSettings::default()
     }
 }

@@ -169,7 +169,8 @@ impl Idempotency {
             return self.write_first(id, scope, fingerprint, turns).await;
         };
         let record = read(&document)?;
-        if record.fingerprint != *fingerprint {
+        // Records of versions before the disguise have it as it is.
+        if record.fingerprint != self.disguised(fingerprint) && record.fingerprint != *fingerprint {
             return Err(IdempotencyError::Reused);
         }
         if let Some(answer) = record.answer.as_ref().and_then(|sealed| self.open(&document.id, sealed)) {
@@ -207,7 +208,7 @@ impl Idempotency {
         turns: Vec<Turn>,
     ) -> Result<Begun, IdempotencyError> {
         let now = self.clock.now();
-        let record = Record { fingerprint: fingerprint.clone(), seed: Seed::random(), begun_at: now, answer: None };
+        let record = Record { fingerprint: self.disguised(fingerprint), seed: Seed::random(), begun_at: now, answer: None };
         let mut document = Document {
             kind: DocKind::Idempotency,
             id,
@@ -224,6 +225,11 @@ impl Idempotency {
             // Another process was quicker.
             PutOutcome::Conflict(_) => Err(IdempotencyError::InProgress),
         }
+    }
+
+    /// What is kept of a fingerprint: requests carry passwords, which could be guessed by a plain hash.
+    fn disguised(&self, fingerprint: &Fingerprint) -> Fingerprint {
+        Fingerprint(self.keyring.disguise(&fingerprint.0))
     }
 
     /// An answer that does not open was sealed by keys that are gone; the call runs again, with its seed.

@@ -30,6 +30,7 @@ pub mod send_log;
 pub mod server;
 pub mod session;
 pub mod shutdown;
+pub mod spool;
 pub mod store;
 pub mod subscriptions;
 pub mod telemetry;

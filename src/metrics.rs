@@ -36,7 +36,7 @@ pub struct Metrics {
     pub sends: IntCounterVec,
     /// `spaces_bridge_send_confirmation_seconds`: from taking a send from its queue to its confirmation.
     pub send_latency: Histogram,
-    /// `spaces_bridge_events_total{result}`: events from the upstream (`appended`, `repeated`, `unreadable`).
+    /// `spaces_bridge_events_total{result}`: events from the upstream (`appended`, `repeated`, `unreadable`, `left_out`).
     pub events: IntCounterVec,
     /// `spaces_bridge_events_recovered_total`: events that no connection saw and that were found in the history.
     pub events_recovered: IntCounter,
@@ -108,6 +108,15 @@ pub struct Metrics {
     /// `spaces_bridge_idempotent_calls_total{result}`: calls with an idempotency key: the `first` with its key, made `again` because the
     /// one before had no answer to keep, `replayed`, `reused` for another request, or `in_progress` for too long.
     pub idempotent_calls: IntCounterVec,
+    /// `spaces_bridge_uploads_total{outcome}`: files that callers sent, by what became of them (`stored`, `failed` at the storage of
+    /// Spaces, `broken_off` by the caller).
+    pub uploads: IntCounterVec,
+    /// `spaces_bridge_upload_bytes_total`: bytes of files that were stored.
+    pub upload_bytes: IntCounter,
+    /// `spaces_bridge_downloads_total{mode}`: files that callers asked for (`redirect`, `stream`).
+    pub downloads: IntCounterVec,
+    /// `spaces_bridge_upload_room_bytes`: room on disk that files on their way take, refreshed at each scrape.
+    pub upload_room: IntGauge,
     /// `spaces_bridge_http_request_seconds`: from the request's head to the answer's head.
     pub http_latency: Histogram,
 }
@@ -204,6 +213,10 @@ impl Metrics {
                 "Calls with an idempotency key, by what became of them.",
                 &["result"],
             ),
+            uploads: new.counters("uploads_total", "Files that callers sent, by what became of them.", &["outcome"]),
+            upload_bytes: new.counter("upload_bytes_total", "Bytes of files that were stored in Spaces."),
+            downloads: new.counters("downloads_total", "Files that callers asked for, by how they got them.", &["mode"]),
+            upload_room: new.gauge("upload_room_bytes", "Room on disk that files on their way take, in bytes."),
             http_latency: new.histogram("http_request_seconds", "From the head of a request to the head of its answer."),
             registry,
         }

@@ -176,6 +176,15 @@ impl Keyring {
         Zeroizing::new(mac.finalize().into_bytes().into())
     }
 
+    /// `text` under another name, which tells nothing of it to whoever has not this keyring, not even to who guesses it.
+    pub fn disguise(&self, text: &str) -> String {
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.naming.expose()).expect("HMAC takes a key of any length");
+        // No kind of token is called like this.
+        mac.update(b"disguise/");
+        mac.update(text.as_bytes());
+        crate::domain::hex(&mac.finalize().into_bytes())
+    }
+
     /// The same keyring with a new random key to seal with. Sessions keep their names.
     #[must_use]
     pub fn with_new_sealing_key(&self) -> Self {

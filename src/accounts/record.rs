@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::AccountCredential;
 use super::source::Minted;
-use crate::domain::{AccountId, Credential, Sealed, Secret, SessionId, Timestamp};
+use crate::domain::{AccountId, Credential, Sealed, Secret, Seed, SessionId, Timestamp};
 use crate::seal::{Keyring, Purpose};
 use crate::session::Identity;
 use crate::store::{DocKind, DocWrite, Document, Expected};
@@ -60,6 +60,8 @@ pub(super) struct Record {
     pub(super) created_at: Timestamp,
     pub(super) last_renewed_at: Timestamp,
     pub(super) last_failure: Option<Failure>,
+    /// What the call that made it is known by.
+    pub(super) seed: Option<Seed>,
 }
 
 /// The token that an account holds.
@@ -111,6 +113,8 @@ struct Stored {
     created_at: Timestamp,
     last_renewed_at: Timestamp,
     last_failure: Option<Failure>,
+    #[serde(default)]
+    seed: Option<Seed>,
 }
 
 impl Record {
@@ -135,6 +139,7 @@ impl Record {
             created_at: self.created_at,
             last_renewed_at: self.last_renewed_at,
             last_failure: self.last_failure.clone(),
+            seed: self.seed.clone(),
         };
         let body = serde_json::to_vec(&stored).expect("a record of texts serialises");
         DocWrite { body: Some(body.into()), expected, ..removal(&self.account) }
@@ -165,6 +170,7 @@ impl Record {
             created_at: stored.created_at,
             last_renewed_at: stored.last_renewed_at,
             last_failure: stored.last_failure,
+            seed: stored.seed,
         })
     }
 }

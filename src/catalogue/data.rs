@@ -35,7 +35,7 @@ fn normalised_message() -> Value {
             "html": text_or_null("The same as Spaces keeps it."),
             "description": {"type": "string", "description": "The body of a post or task, as Spaces keeps it."},
             "sender": sender(),
-            "attachments": {"description": "The attachments as Spaces describes them; `null` if it says nothing of them."},
+            "attachments": {"description": "The attachments as Spaces describes them, each with `url`, the path at which this service gives the file (`GET /files/{fileId}`); `null` if Spaces says nothing of them."},
             "replyTo": text_or_null("The message that it comments on."),
             "createdAt": time_or_null("When it was created."),
             "modifiedAt": time_or_null("When it was last changed."),

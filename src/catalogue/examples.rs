@@ -9,15 +9,20 @@ const CREATED: &str = "2031-03-14T09:20:11.004Z";
 const ACCOUNT: &str = "acc_5a0b1c2d3e4f506172839405";
 const SPACE: &str = "64f0a1b2c3d4e5f601020304";
 const MESSAGE: &str = "650a0b0c0d0e0f1011121314";
+const FILE: &str = "0b7f3c7e-1d2e-4f30-8a41-5b6c7d8e9f00";
 const EVENT: &str = "evt_0f3c5a7e9b1d2f4a6c8e0b1d3f5a7c9e";
 const SESSION: &str = "ses_9c1f0e2d4b3a59687766554433221100";
 const WEBHOOK: &str = "wh_1b9d6bcd4bbb4d2d9b5dab8dfbbd4bed";
 
 pub(super) fn message_created() -> Value {
+    let file = json!({"fileId": FILE, "name": "graph.png", "fileSize": 20480, "fileType": "image", "provider": "native",
+        "providerFileType": "image/png"});
+    let mut attachment = file.clone();
+    attachment["url"] = format!("/files/{FILE}").into();
     let upstream = json!({"_id": MESSAGE, "category": "chat", "topicId": SPACE, "topicType": "group", "sender": upstream_sender(),
-        "content": {"bodyText": "<p>it&#x27;s down again</p>", "data": []}, "created": TIME});
+        "content": {"bodyText": "<p>it&#x27;s down again</p>", "data": [file.clone()]}, "created": TIME});
     let message = json!({"id": MESSAGE, "text": "it's down again", "html": "<p>it&#x27;s down again</p>", "sender": sender(),
-        "attachments": [], "replyTo": null, "createdAt": TIME, "modifiedAt": null});
+        "attachments": [attachment], "replyTo": null, "createdAt": TIME, "modifiedAt": null});
     of_message("chat", &message, &upstream)
 }
 

@@ -11,8 +11,8 @@ use toml::{Table, Value};
 use url::Url;
 
 pub use sections::{
-    AccountsConfig, Backend, Config, Environment, HttpConfig, OutboxConfig, Protocol, SecurityConfig, SessionConfig,
-    ShutdownConfig, StoreConfig, UpstreamConfig, WebhooksConfig,
+    AccountsConfig, Backend, Config, Environment, FilesConfig, HttpConfig, OutboxConfig, Protocol, SecurityConfig, SessionConfig,
+    ShutdownConfig, StoreConfig, UnknownCategories, UpstreamConfig, WebhooksConfig,
 };
 
 use crate::domain::Secret;
@@ -183,6 +183,13 @@ impl Config {
         if !is_host_name(&self.webhooks.origin) {
             return Err(setting("webhooks.origin", "must be a host name of letters, digits, hyphens and dots"));
         }
+        let is_word = |text: &str| (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if !self.upstream.accept_version.as_deref().is_none_or(is_word) {
+            return Err(setting("upstream.accept_version", "must be 1 to 64 visible ASCII characters"));
+        }
+        if !is_word(&self.upstream.service_app_scheme) {
+            return Err(setting("upstream.service_app_scheme", "must be 1 to 64 visible ASCII characters"));
+        }
         self.check_numbers()?;
         crate::telemetry::check_filter(&self.log.filter).map_err(|error| setting("log.filter", error))
     }
@@ -201,6 +208,9 @@ impl Config {
             ("webhooks.max_per_account", self.webhooks.max_per_account),
             ("outbox.max_per_account", self.outbox.max_per_account),
             ("accounts.max_accounts", self.accounts.max_accounts),
+            ("files.max_per_message", self.files.max_per_message),
+            ("files.concurrency_per_message", self.files.concurrency_per_message),
+            ("files.concurrency", self.files.concurrency),
         ];
         if let Some((name, _)) = at_least_one.into_iter().find(|(_, number)| *number == 0) {
             return Err(setting(name, "must be 1 or more"));
@@ -224,6 +234,7 @@ impl Config {
             ("outbox.settle_seconds", self.outbox.settle_seconds, 3600),
             ("outbox.silence_seconds", self.outbox.silence_seconds, 3600),
             ("outbox.doubt_seconds", self.outbox.doubt_seconds, 86_400),
+            ("files.timeout_seconds", self.files.timeout_seconds, 86_400),
         ];
         match seconds.into_iter().find(|(_, number, most)| !(1..=*most).contains(number)) {
             Some((name, _, most)) => Err(setting(name, format!("must be between 1 and {most}"))),
@@ -232,6 +243,9 @@ impl Config {
             }
             None if self.webhooks.metric_labels > MOST_LABELS => {
                 Err(setting("webhooks.metric_labels", format!("must be {MOST_LABELS} at most")))
+            }
+            None if self.session.second_look_seconds > 3600 => {
+                Err(setting("session.second_look_seconds", "must be 3600 at most"))
             }
             None if self.upstream.rest_fallback_seconds > 3600 => {
                 Err(setting("upstream.rest_fallback_seconds", "must be 3600 at most"))
@@ -329,6 +343,7 @@ fn value_of(name: &str, text: &str) -> Value {
         "_accounts",
         "concurrency",
         "_per_webhook",
+        "_per_message",
     ];
     match text.trim().parse() {
         Ok(number) if numeric.iter().any(|ending| name.ends_with(ending)) => Value::Integer(number),

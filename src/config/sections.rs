@@ -34,6 +34,8 @@ pub struct Config {
     pub shutdown: ShutdownConfig,
     /// The outbox.
     pub outbox: OutboxConfig,
+    /// Files.
+    pub files: FilesConfig,
 }
 
 /// Settings of the HTTP listeners.
@@ -123,6 +125,10 @@ pub struct UpstreamConfig {
     pub max_event_bytes: Option<usize>,
     /// How long a session may be away before plain chat messages go over REST, in seconds; 0 for ever.
     pub rest_fallback_seconds: u64,
+    /// The `accept-version` of REST calls; not sent if not set. Avaya's newer examples have `1.2`.
+    pub accept_version: Option<String>,
+    /// The scheme word of REST calls with tokens of service applications.
+    pub service_app_scheme: String,
 }
 
 impl Default for UpstreamConfig {
@@ -140,8 +146,20 @@ impl Default for UpstreamConfig {
             emits_per_minute: None,
             max_event_bytes: None,
             rest_fallback_seconds: 5,
+            accept_version: None,
+            service_app_scheme: "service_app".to_owned(),
         }
     }
+}
+
+/// What becomes of messages of unknown categories, of which Avaya gives no full list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnknownCategories {
+    /// They are events of the type `message.other`.
+    Forward,
+    /// They are left out.
+    Drop,
 }
 
 /// Settings of sessions.
@@ -172,6 +190,10 @@ pub struct SessionConfig {
     pub gap_after_seconds: u64,
     /// The longest wait between two attempts to connect, or to read a history, in seconds.
     pub longest_wait_seconds: u64,
+    /// How long after a gap was closed the end of its history is read again, in seconds; 0 for not at all.
+    pub second_look_seconds: u64,
+    /// What becomes of messages whose category the service does not know.
+    pub unknown_categories: UnknownCategories,
 }
 
 impl Default for SessionConfig {
@@ -189,6 +211,8 @@ impl Default for SessionConfig {
             recovery_hold_seconds: 60,
             gap_after_seconds: 600,
             longest_wait_seconds: 60,
+            second_look_seconds: 60,
+            unknown_categories: UnknownCategories::Forward,
         }
     }
 }
@@ -344,6 +368,37 @@ impl Default for OutboxConfig {
             settle_seconds: 10,
             silence_seconds: 90,
             doubt_seconds: 600,
+        }
+    }
+}
+
+/// Settings of files that callers send and get.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FilesConfig {
+    /// Most files of one message.
+    pub max_per_message: usize,
+    /// Files of one message that are uploaded at a time.
+    pub concurrency_per_message: usize,
+    /// Most calls that send or get files at a time.
+    pub concurrency: usize,
+    /// Most time for a call that sends files, in seconds.
+    pub timeout_seconds: u64,
+    /// Where files wait until they are in Spaces; below the store's directory if not set.
+    pub path: Option<PathBuf>,
+    /// Most bytes of the files that wait there.
+    pub max_waiting_bytes: u64,
+}
+
+impl Default for FilesConfig {
+    fn default() -> Self {
+        Self {
+            max_per_message: 10,
+            concurrency_per_message: 3,
+            concurrency: 32,
+            timeout_seconds: 3_600,
+            path: None,
+            max_waiting_bytes: 4 << 30,
         }
     }
 }

@@ -33,19 +33,12 @@ impl TokenKind {
         }
     }
 
-    /// The scheme word of `Authorization` towards the upstream's REST API.
-    pub fn rest_scheme(self) -> &'static str {
-        match self {
-            Self::Oauth => "bearer",
-            Self::Jwt => "jwt",
-            Self::ServiceApp => "service_app",
-        }
-    }
-
-    /// The kind that the look of a token lets one suppose: three parts make a JWT.
+    /// The kind that the look of a token lets one suppose: three parts in the letters of Base64 make a JWT.
     pub fn supposed(token: &str) -> Self {
-        let parts: Vec<&str> = token.split('.').collect();
-        if parts.len() == 3 && parts.iter().all(|part| !part.is_empty()) { Self::Jwt } else { Self::Oauth }
+        let is_part = |part: &str| {
+            !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'='))
+        };
+        if token.split('.').count() == 3 && token.split('.').all(is_part) { Self::Jwt } else { Self::Oauth }
     }
 }
 

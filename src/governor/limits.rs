@@ -17,6 +17,8 @@ pub struct Quota {
 const EMITS: Quota = Quota { count: 200, per: Duration::from_mins(1) };
 const REST_CALLS: Quota = Quota { count: 600, per: Duration::from_mins(5) };
 const CALLS_OF_A_RESOURCE: Quota = Quota { count: 60, per: Duration::from_mins(1) };
+const UPLOAD_ADDRESSES: Quota = Quota { count: 30, per: Duration::from_mins(1) };
+const FILE_BYTES: u64 = 1 << 30;
 const PAYLOAD_BYTES: usize = 16 << 10;
 const CONNECTIONS: u32 = 3;
 
@@ -62,6 +64,8 @@ pub struct ReportedLimits {
     pub payload_bytes: Option<usize>,
     /// Connections of a user at a time.
     pub connections: Option<u32>,
+    /// Bytes of one file.
+    pub file_bytes: Option<u64>,
     /// Calls of single resources (`GET /api/users/me`, with `*` for what varies); the others have no limit of their own.
     pub resources: Option<HashMap<String, Quota>>,
 }
@@ -79,6 +83,8 @@ pub struct Limits {
     pub payload_bytes: usize,
     /// Connections at a time.
     pub connections: u32,
+    /// Bytes of one file.
+    pub file_bytes: u64,
     pub(super) resources: Resources,
 }
 
@@ -94,6 +100,7 @@ pub(super) enum Resources {
 impl Resources {
     pub(super) fn quota(&self, resource: &str) -> Option<Quota> {
         match self {
+            Self::Documented if resource == "POST /api/files/getuploadurl" => Some(UPLOAD_ADDRESSES),
             Self::Documented => Some(CALLS_OF_A_RESOURCE),
             Self::Named(named) => named.get(resource).copied(),
         }
@@ -119,6 +126,7 @@ impl Limits {
             rest_calls: reported.rest_calls.unwrap_or(REST_CALLS),
             payload_bytes: payload_bytes.min(most_bytes),
             connections: reported.connections.unwrap_or(CONNECTIONS),
+            file_bytes: reported.file_bytes.unwrap_or(FILE_BYTES),
             resources: reported.resources.map_or(Resources::Documented, |named| Resources::Named(Arc::new(named))),
         }
     }
@@ -165,6 +173,8 @@ mod tests {
     fn without_a_word_of_spaces_each_resource_has_the_documented_limit() {
         let documented = Limits::new(ReportedLimits::default(), LimitSettings::default());
         assert_eq!(documented.resources.quota("GET /api/users/me"), Some(CALLS_OF_A_RESOURCE));
+        assert_eq!(documented.resources.quota("POST /api/files/getuploadurl"), Some(per_minute(30)));
+        assert_eq!(documented.file_bytes, 1 << 30);
         let named = HashMap::from([("POST /api/files/getuploadurl".to_owned(), per_minute(30))]);
         let named = ReportedLimits { resources: Some(named), ..ReportedLimits::default() };
         let named = Limits::new(named, LimitSettings::default());

@@ -12,11 +12,13 @@ use super::AppState;
 use super::account_credential::CredentialBody;
 use super::auth::Operator;
 use super::error::ApiError;
-use super::extract::{ApiJson, ApiPath, ApiQuery, NoIdempotencyKey};
+use super::extract::{ApiJson, ApiPath, ApiQuery};
+use super::idempotency::{IdempotencyHeader, Keyed, NoBody};
 use super::page::{Page, PageQuery};
 use super::sessions::{SessionStateName, TokenKindName};
 use crate::accounts::{AccountView, CredentialKind, Failure, Standing};
 use crate::domain::{AccountId, SessionId, SessionState, Timestamp};
+use crate::idempotency::Scope;
 
 /// Longest name, in characters.
 const MAX_NAME: usize = 200;
@@ -170,6 +172,7 @@ pub(super) struct AccountCreation {
     post,
     path = "/accounts",
     tag = "Accounts",
+    params(IdempotencyHeader),
     request_body = AccountCreation,
     responses(
         (status = 201, description = "The account.", body = Account, headers(("Location" = String, description = "Where the account is."))),
@@ -183,21 +186,26 @@ pub(super) struct AccountCreation {
 pub(super) async fn create_account(
     State(app): State<AppState>,
     _: Operator,
-    _: NoIdempotencyKey,
-    ApiJson(creation): ApiJson<AccountCreation>,
+    Keyed(call, ApiJson(creation)): Keyed<ApiJson<AccountCreation>>,
 ) -> Result<Response, ApiError> {
     let name = creation.name.filter(|name| !name.trim().is_empty());
     if name.as_ref().is_some_and(|name| name.chars().count() > MAX_NAME) {
         return Err(ApiError::field("/name", format!("it is longer than {MAX_NAME} characters")));
     }
     let credential = creation.credential.checked("/credential")?;
-    let work = {
+    let work = |seed| {
         let app = app.clone();
-        async move { Ok(app.accounts.create(name, credential).await?) }
+        async move {
+            let create = {
+                let app = app.clone();
+                async move { Ok(app.accounts.create_once(name, credential, &seed).await?) }
+            };
+            let view = app.to_the_end(create).await?;
+            let location = HeaderValue::try_from(format!("/accounts/{}", view.id)).expect("ids are fit for headers");
+            Ok((StatusCode::CREATED, [(LOCATION, location)], Json(Account::of(&app, view))).into_response())
+        }
     };
-    let view = app.to_the_end(work).await?;
-    let location = HeaderValue::try_from(format!("/accounts/{}", view.id)).expect("ids are fit for headers");
-    Ok((StatusCode::CREATED, [(LOCATION, location)], Json(Account::of(&app, view))).into_response())
+    call.once(&app, &Scope::Operator, work).await
 }
 
 /// List accounts
@@ -291,7 +299,10 @@ pub(super) async fn replace_credential(
     post,
     path = "/accounts/{id}/renew",
     tag = "Accounts",
-    params(("id" = String, Path, description = "The account.", pattern = "^acc_[A-Za-z0-9_-]{1,128}$", example = "acc_5a0b1c2d3e4f506172839405")),
+    params(
+        ("id" = String, Path, description = "The account.", pattern = "^acc_[A-Za-z0-9_-]{1,128}$", example = "acc_5a0b1c2d3e4f506172839405"),
+        IdempotencyHeader,
+    ),
     responses(
         (status = 200, description = "The account.", body = Account),
         (status = 403, description = "`operator_required`: this call needs the admin key."),
@@ -304,11 +315,17 @@ pub(super) async fn replace_credential(
 pub(super) async fn renew_account(
     State(app): State<AppState>,
     _: Operator,
-    _: NoIdempotencyKey,
     ApiPath(id): ApiPath<AccountId>,
-) -> Result<Json<Account>, ApiError> {
-    let view = app.accounts.renew_now(&id, app.settings.default_wait).await?;
-    Ok(Json(Account::of(&app, view)))
+    Keyed(call, NoBody): Keyed<NoBody>,
+) -> Result<Response, ApiError> {
+    let work = |_| {
+        let app = app.clone();
+        async move {
+            let view = app.accounts.renew_now(&id, app.settings.default_wait).await?;
+            Ok(Json(Account::of(&app, view)).into_response())
+        }
+    };
+    call.once(&app, &Scope::Operator, work).await
 }
 
 /// Delete an account

@@ -142,7 +142,12 @@ impl AccountCaller {
 
     /// Whether the caller may do what belongs to no space.
     pub(super) fn check_all_spaces(&self) -> Result<(), ApiError> {
-        if self.key().is_none_or(|key| key.spaces.is_none()) { Ok(()) } else { Err(ApiError::SpaceNotInKey) }
+        if self.is_limited_to_spaces() { Err(ApiError::SpaceNotInKey) } else { Ok(()) }
+    }
+
+    /// Whether the caller may do nothing beyond some spaces.
+    pub(super) fn is_limited_to_spaces(&self) -> bool {
+        self.key().is_some_and(|key| key.spaces.is_some())
     }
 
     /// Whether the caller came with a bridge key.
@@ -283,20 +288,12 @@ const ODD_TOKEN: &str = "the token has more than 8192 characters or some that ar
 /// The kind that a scheme and the look of the token let one suppose.
 fn kind_of(scheme: &str, token: &str) -> Result<TokenKind, ApiError> {
     if scheme.eq_ignore_ascii_case("bearer") {
-        return Ok(if is_jwt(token) { TokenKind::Jwt } else { TokenKind::Oauth });
+        return Ok(TokenKind::supposed(token));
     }
     [TokenKind::Jwt, TokenKind::ServiceApp]
         .into_iter()
         .find(|kind| scheme.eq_ignore_ascii_case(kind.as_str()))
         .ok_or(ApiError::CredentialsInvalid(ODD_HEADER))
-}
-
-/// Whether `token` has the three parts of a signed JWT.
-fn is_jwt(token: &str) -> bool {
-    let is_part = |part: &str| {
-        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'='))
-    };
-    token.split('.').count() == 3 && token.split('.').all(is_part)
 }
 
 /// The kind that the caller names.

@@ -8,10 +8,11 @@ use utoipa::ToSchema;
 use super::AppState;
 use super::auth::{AccountCaller, MaySend};
 use super::error::ApiError;
-use super::extract::{ApiPath, JsonBytes, Wait};
-use super::idempotency::{IdempotencyHeader, Keyed};
+use super::extract::{ApiPath, Wait};
+use super::idempotency::IdempotencyHeader;
 use super::limits;
 use super::message_body::MessageBody;
+use super::message_input::{MessageForm, MessageInput};
 use super::message_view::Message;
 use super::messages;
 use super::people;
@@ -35,23 +36,25 @@ pub(super) enum PeerType {
 }
 
 /// A person as the path names them.
-enum Peer {
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "(PeerType, String)")]
+pub(super) enum Peer {
+    /// By an id.
     Id(DirectKind, SpaceId),
+    /// By an e-mail address.
     Email(String),
 }
 
-impl Peer {
-    fn read(kind: PeerType, text: String) -> Result<Self, ApiError> {
-        let id = |kind| {
-            let id = text.parse().map_err(|_| ApiError::InvalidPath { detail: "this is no id of a person".to_owned() })?;
-            Ok(Self::Id(kind, id))
+impl TryFrom<(PeerType, String)> for Peer {
+    type Error = &'static str;
+
+    fn try_from((kind, text): (PeerType, String)) -> Result<Self, Self::Error> {
+        let kind = match kind {
+            PeerType::User => DirectKind::User,
+            PeerType::Anonymous => DirectKind::Anonymous,
+            PeerType::Email => return if people::is_email(&text) { Ok(Self::Email(text)) } else { Err("no e-mail address") },
         };
-        match kind {
-            PeerType::User => id(DirectKind::User),
-            PeerType::Anonymous => id(DirectKind::Anonymous),
-            PeerType::Email if people::is_email(&text) => Ok(Self::Email(text)),
-            PeerType::Email => Err(ApiError::InvalidPath { detail: "this is no e-mail address".to_owned() }),
-        }
+        text.parse().map(|id| Self::Id(kind, id)).map_err(|_| "no id of a person")
     }
 }
 
@@ -69,7 +72,7 @@ impl Peer {
         ("Prefer" = Option<String>, Header, description = "`wait=N`: wait N seconds for the outcome, 60 at most; `respond-async`: take the message into the outbox and answer at once (RFC 7240).", example = "wait=20", nullable = false),
         IdempotencyHeader,
     ),
-    request_body(content = MessageBody, content_type = "application/json"),
+    request_body(content((MessageBody = "application/json"), (MessageForm = "multipart/form-data"))),
     responses(
         (status = 201, description = "Spaces has the message.", body = Message, headers(
             ("Location" = String, description = "Where to read this again."),
@@ -82,10 +85,10 @@ impl Peer {
         (status = 403, description = "`upstream_forbidden`: Spaces makes no direct space with this person. Otherwise as for a space."),
         (status = 404, description = "`upstream_not_found`: Spaces does not know this person, or the guest is not online. `person_not_found`: Spaces knows nobody by this e-mail address, or does not let this user know."),
         (status = 409, description = "`upstream_conflict`, or as for a space."),
-        (status = 413, description = "`message_too_large`, `body_too_large`: as for a space."),
+        (status = 413, description = "`message_too_large`, `file_too_large`, `body_too_large`: as for a space."),
         (status = 422, description = "`invalid_body`, `message_refused`: as for a space. `upstream_refused`: Spaces does not take this id."),
         (status = 429, description = "`upstream_rate_limited`: Spaces wants fewer calls. Otherwise as for a space."),
-        (status = 502, description = "`upstream_error`: Spaces failed."),
+        (status = 502, description = "`upstream_error`: Spaces failed. Otherwise as for a space."),
         (status = 503, description = "`upstream_unreachable`: Spaces is out of reach. Otherwise as for a space."),
     ),
     security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
@@ -93,13 +96,13 @@ impl Peer {
 pub(super) async fn post_direct_message(
     State(app): State<AppState>,
     MaySend(caller): MaySend,
-    ApiPath((kind, id)): ApiPath<(PeerType, String)>,
+    ApiPath(peer): ApiPath<Peer>,
     wait: Wait,
-    Keyed(call, JsonBytes(body)): Keyed<JsonBytes>,
+    input: MessageInput,
 ) -> Result<Response, ApiError> {
-    let peer = Peer::read(kind, id)?;
+    let (call, draft) = input.read(&app, &caller).await?;
     let limit = limits::payload_limit(&app, &caller);
-    let body = MessageBody::parse(&body)?;
+    let body = draft.body()?;
     let tried_in = body.named_space().cloned().unwrap_or_else(stand_in);
     let message = body.prepare(&app, limit)?;
     let make = async || {
@@ -108,7 +111,11 @@ pub(super) async fn post_direct_message(
         message.compose(&app, limit, &tried_in)?;
         let space = direct_space(&app, &caller, &peer).await?;
         caller.check_space(&space)?;
-        message.compose(&app, limit, &space)
+        if !draft.has_files() {
+            return message.compose(&app, limit, &space);
+        }
+        let message = draft.upload(&app, &caller, &space).await?.prepare(&app, limit)?;
+        message.resolve(&app, &caller).await?.compose(&app, limit, &space)
     };
     messages::carry_out(&app, &caller, (&call, wait), make).await
 }

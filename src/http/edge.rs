@@ -15,6 +15,7 @@ use tracing::{Instrument as _, info_span};
 use super::AppState;
 use super::error::ApiError;
 use super::problem::Problem;
+use super::{files, message_input};
 
 /// Names a request, in both directions.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -82,10 +83,17 @@ async fn answer(app: &AppState, route: &str, request: Request, next: Next) -> Re
         return ApiError::Overloaded.into_response();
     }
     let limit = app.settings.request_timeout.saturating_mul(2).saturating_add(app.settings.max_wait);
+    let limit = if sends_files(route, &request) { limit.saturating_add(app.settings.files.timeout) } else { limit };
     match tokio::time::timeout(limit.min(FAR), next.run(request)).await {
         Ok(response) => response,
         Err(_) => ApiError::TimedOut.into_response(),
     }
+}
+
+/// Whether a request may take as long as files take.
+fn sends_files(route: &str, request: &Request) -> bool {
+    request.method() == Method::POST
+        && (route == files::UPLOAD_ROUTE || message_input::is_form(request.headers().get(CONTENT_TYPE)))
 }
 
 /// What a handler's panic is answered with.

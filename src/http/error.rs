@@ -19,8 +19,9 @@ use crate::idempotency::IdempotencyError;
 use crate::keys::{KeyError, KeyRefusal, KeyScope};
 use crate::outbox::{CancelError, SubmitError};
 use crate::session::SessionError;
+use crate::spool::SpoolError;
 use crate::store::StoreError;
-use crate::upstream::RestError;
+use crate::upstream::{RestError, StorageError};
 use crate::webhooks::WebhookError;
 
 /// Why a call failed.
@@ -36,7 +37,7 @@ pub enum ApiError {
     #[error("the request's body did not arrive in time")]
     RequestTimeout,
     /// The body is not announced as JSON.
-    #[error("the body must be JSON, announced as `Content-Type: application/json`")]
+    #[error("the body must be of a media type that this call takes, such as JSON announced as `Content-Type: application/json`")]
     UnsupportedMediaType,
     /// The body is larger than the service reads.
     #[error("the body is larger than {limit} bytes")]
@@ -44,6 +45,29 @@ pub enum ApiError {
         /// Most bytes that are read.
         limit: usize,
     },
+    /// The body is no form, or breaks the rules of one.
+    #[error("the form cannot be read: {0}")]
+    MalformedForm(&'static str),
+    /// A file is larger than Spaces takes.
+    #[error("Spaces takes files of {limit} bytes at most")]
+    FileTooLarge {
+        /// Most bytes of a file.
+        limit: u64,
+    },
+    /// Files cannot wait on disk now.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// A file did not get into Spaces.
+    #[error("the file `{file}` could not be uploaded, and nothing was posted: {source}")]
+    UploadFailed {
+        /// Its name.
+        file: String,
+        /// Why.
+        source: StorageError,
+    },
+    /// A file could not be had from Spaces.
+    #[error("the file could not be read: {0}")]
+    DownloadFailed(#[source] StorageError),
     /// The body could not be read to its end.
     #[error("the body broke off")]
     BodyUnreadable,
@@ -68,9 +92,6 @@ pub enum ApiError {
         /// What is wrong.
         detail: String,
     },
-    /// Idempotency keys are not offered.
-    #[error("`Idempotency-Key` is not supported; the call would have been made without that protection")]
-    IdempotencyKeyUnsupported,
     /// The key of a call is none, or there are several.
     #[error("{0}")]
     IdempotencyKeyInvalid(String),
@@ -259,6 +280,8 @@ pub enum Resource {
     Event,
     /// An account.
     Account,
+    /// A file.
+    File,
 }
 
 impl Resource {
@@ -272,6 +295,7 @@ impl Resource {
             Self::Consumer => "consumer",
             Self::Event => "event",
             Self::Account => "account",
+            Self::File => "file",
         }
     }
 
@@ -285,6 +309,7 @@ impl Resource {
             Self::Consumer => "consumer_not_found",
             Self::Event => "event_not_found",
             Self::Account => "account_not_found",
+            Self::File => "file_not_found",
         }
     }
 }
@@ -323,14 +348,19 @@ impl ApiError {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Unsupported media type")
             }
             Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "Body too large"),
+            Self::MalformedForm(_) => (StatusCode::BAD_REQUEST, "malformed_form", "Malformed form"),
+            Self::FileTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "file_too_large", "File too large"),
+            Self::Spool(SpoolError::Full) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "upload_room_exhausted", "No room for files at the moment")
+            }
+            Self::Spool(SpoolError::Failed(_)) => STORE,
+            Self::UploadFailed { .. } => (StatusCode::BAD_GATEWAY, "upload_failed", "The upload failed"),
+            Self::DownloadFailed(_) => (StatusCode::BAD_GATEWAY, "download_failed", "The download failed"),
             Self::BodyUnreadable => (StatusCode::BAD_REQUEST, "body_unreadable", "Unreadable body"),
             Self::MalformedJson { .. } => (StatusCode::BAD_REQUEST, "malformed_json", "Malformed JSON"),
             Self::InvalidBody(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_body", "Invalid body"),
             Self::InvalidPath { .. } => (StatusCode::BAD_REQUEST, "invalid_path", "Invalid path"),
             Self::InvalidQuery { .. } => (StatusCode::BAD_REQUEST, "invalid_query", "Invalid query"),
-            Self::IdempotencyKeyUnsupported => {
-                (StatusCode::BAD_REQUEST, "idempotency_key_unsupported", "Idempotency keys are not supported")
-            }
             Self::IdempotencyKeyInvalid(_) => (StatusCode::BAD_REQUEST, "idempotency_key_invalid", "Not an idempotency key"),
             Self::Idempotency(error) => idempotency_kind(error),
             Self::KeyInvalid(_) => (StatusCode::UNAUTHORIZED, "key_invalid", "Not a valid bridge key"),
@@ -465,7 +495,10 @@ impl ApiError {
 
     fn problem(&self) -> Problem {
         let (status, code, title) = self.kind();
-        let (size, limit) = self.sizes().unzip();
+        let (size, limit) = match self {
+            Self::FileTooLarge { limit } => (None, usize::try_from(*limit).ok()),
+            _ => self.sizes().unzip(),
+        };
         Problem {
             r#type: format!("{}{code}", Problem::TYPE_PREFIX),
             title: title.to_owned(),

@@ -226,18 +226,6 @@ impl FromRequestParts<AppState> for Wait {
     }
 }
 
-/// Proof that the caller does not rely on `Idempotency-Key`, which the call would silently ignore.
-#[derive(Debug)]
-pub(super) struct NoIdempotencyKey;
-
-impl FromRequestParts<AppState> for NoIdempotencyKey {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
-        if parts.headers.contains_key("idempotency-key") { Err(ApiError::IdempotencyKeyUnsupported) } else { Ok(Self) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -140,6 +140,7 @@ pub(super) async fn get_metrics_internally(State(app): State<AppState>) -> impl 
     }
     let age = oldest.map_or(Duration::ZERO, |since| app.clock.now().since(since));
     app.metrics.outbox_oldest.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+    app.metrics.upload_room.set(i64::try_from(app.spool.taken()).unwrap_or(i64::MAX));
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics.render())
 }
 

@@ -6,7 +6,7 @@ use axum::extract::{FromRequest, Request};
 use axum::response::Response;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt as _;
 use utoipa::IntoParams;
 
@@ -72,6 +72,35 @@ impl FromRequest<AppState> for NoBody {
 
     async fn from_request(_: Request, _: &AppState) -> Result<Self, ApiError> {
         Ok(Self)
+    }
+}
+
+/// A call whose body is still to be read.
+#[derive(Debug)]
+pub(super) struct UnprintedCall {
+    key: Option<IdempotencyKey>,
+    method: Method,
+    target: String,
+}
+
+impl UnprintedCall {
+    /// Reads the key, if there is one.
+    pub(super) fn read(parts: &Parts) -> Result<Self, ApiError> {
+        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
+        Ok(Self { key: read_key(&parts.headers)?, method: parts.method.clone(), target })
+    }
+
+    /// Whether the call has a key.
+    pub(super) fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// The call, whose body of this type says what `print` does.
+    pub(super) fn with_print(self, content_type: &str, print: &[Vec<u8>]) -> Call {
+        let Self { key, method, target } = self;
+        let call = [method.as_str().as_bytes(), target.as_bytes(), content_type.as_bytes()].into_iter();
+        let asked: Vec<&[u8]> = call.chain(print.iter().map(Vec::as_slice)).collect();
+        Call(key.map(|key| (key, Fingerprint::of(&asked))))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::response::Response;
 use http::{HeaderMap, HeaderName};
 use serde::Serialize;
 use tokio::time::Instant;
@@ -46,6 +47,13 @@ pub(super) fn whole_seconds(duration: Duration) -> u64 {
     duration.as_nanos().div_ceil(1_000_000_000).try_into().unwrap_or(u64::MAX)
 }
 
+/// Tells in `response` what the caller's user may still send, if the caller has a session.
+pub(super) fn show_allowance(app: &AppState, caller: &AccountCaller, response: &mut Response) {
+    if let Some(session) = caller.known_session(app) {
+        Standing::from(&session.emit_allowance()).show(response.headers_mut());
+    }
+}
+
 /// Largest message that Spaces takes from the caller, in bytes, as far as it is known. Opens no session.
 pub(super) fn payload_limit(app: &AppState, caller: &AccountCaller) -> usize {
     let known = caller.known_session(app).map(|session| session.payload_limit());
@@ -66,6 +74,8 @@ pub(super) struct LimitsView {
     rest_calls: AllowanceView,
     /// Largest message in bytes, as Spaces gets it.
     payload_bytes: usize,
+    /// Largest file in bytes.
+    file_bytes: u64,
     /// Most connections of the user at a time, those of browsers and telephones included.
     max_connections: u32,
 }
@@ -113,6 +123,7 @@ impl LimitsView {
             emits: view(governor.emit_allowance(now)),
             rest_calls: view(governor.call_allowance(now)),
             payload_bytes: limits.payload_bytes,
+            file_bytes: limits.file_bytes,
             max_connections: limits.connections,
         }
     }

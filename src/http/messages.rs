@@ -11,10 +11,11 @@ use super::AppState;
 use super::auth::{AccountCaller, MaySend, MaySendOrRead};
 use super::durable::{self, Begun};
 use super::error::{ApiError, Resource};
-use super::extract::{ApiPath, JsonBytes, Wait};
-use super::idempotency::{Call, IdempotencyHeader, Keyed};
-use super::limits::{self, Standing};
+use super::extract::{ApiPath, Wait};
+use super::idempotency::{Call, IdempotencyHeader};
+use super::limits::{self, show_allowance};
 use super::message_body::MessageBody;
+use super::message_input::{MessageForm, MessageInput};
 use super::message_view::Message;
 use super::second_path;
 use crate::domain::{AccountId, MessageRef, SpaceId};
@@ -41,7 +42,7 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
         ("Prefer" = Option<String>, Header, description = "`wait=N`: wait N seconds for the outcome, 60 at most; `respond-async`: take the message into the outbox and answer at once (RFC 7240).", example = "wait=20", nullable = false),
         IdempotencyHeader,
     ),
-    request_body(content = MessageBody, content_type = "application/json"),
+    request_body(content((MessageBody = "application/json"), (MessageForm = "multipart/form-data"))),
     responses(
         (status = 201, description = "Spaces has the message.", body = Message, headers(
             ("Location" = String, description = "Where to read this again."),
@@ -54,11 +55,11 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
         (status = 403, description = "`space_forbidden`, `message_forbidden`: Spaces does not let this user post there. `account_required`: the admin key stands for no user."),
         (status = 404, description = "`space_not_found`: Spaces does not know the space."),
         (status = 409, description = "`subscription_refused`, `subscription_required`: Spaces does not let this session listen to the space. `message_cancelled`: the message with this key was taken back."),
-        (status = 413, description = "`message_too_large`: Spaces takes no message of this `size`, only up to `limit`, which it exceeds by `excess` bytes. `body_too_large`: the service reads no body of this size."),
+        (status = 413, description = "`message_too_large`: Spaces takes no message of this `size`, only up to `limit`, which it exceeds by `excess` bytes. `file_too_large`: Spaces takes files up to `limit` bytes. `body_too_large`: the service reads no body of this size."),
         (status = 422, description = "`invalid_body`: `errors` says which field is wrong. `message_refused`: Spaces refused the message."),
         (status = 429, description = "`session_busy`, `emit_budget_exhausted`: too many messages at once, or in the time over which Spaces counts them. `outbox_full`: too many of the account wait."),
-        (status = 502, description = "`message_not_taken`: Spaces did not take the message, however often it was sent; it is not there."),
-        (status = 503, description = "`not_connected`: no connection to Spaces in the time to wait. Also `session_closed`, `store_unavailable`, `overloaded`, `timed_out`."),
+        (status = 502, description = "`message_not_taken`: Spaces did not take the message, however often it was sent; it is not there. `upload_failed`: a file did not get into Spaces. `upstream_error`: Spaces failed."),
+        (status = 503, description = "`not_connected`: no connection to Spaces in the time to wait. `upload_room_exhausted`: the files that are being sent take all the room on disk. Also `upstream_unreachable`, `session_closed`, `store_unavailable`, `overloaded`, `timed_out`."),
     ),
     security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
@@ -67,12 +68,21 @@ pub(super) async fn post_message(
     MaySend(caller): MaySend,
     ApiPath(space): ApiPath<SpaceId>,
     wait: Wait,
-    Keyed(call, JsonBytes(body)): Keyed<JsonBytes>,
+    input: MessageInput,
 ) -> Result<Response, ApiError> {
     caller.check_space(&space)?;
+    let (call, draft) = input.read(&app, &caller).await?;
     let limit = limits::payload_limit(&app, &caller);
-    let message = MessageBody::parse(&body)?.prepare(&app, limit)?;
-    let make = async || message.resolve(&app, &caller).await?.compose(&app, limit, &space);
+    let message = draft.body()?.prepare(&app, limit)?;
+    let make = async || {
+        // Whatever is wrong with the body is told before anything is uploaded for it.
+        let message = message.resolve(&app, &caller).await?.compose(&app, limit, &space)?;
+        if !draft.has_files() {
+            return Ok(message);
+        }
+        let message = draft.upload(&app, &caller, &space).await?.prepare(&app, limit)?;
+        message.resolve(&app, &caller).await?.compose(&app, limit, &space)
+    };
     carry_out(&app, &caller, (&call, wait), make).await
 }
 
@@ -146,17 +156,19 @@ pub(super) async fn carry_out(
     make: impl AsyncFnOnce() -> Result<OutgoingMessage, ApiError>,
 ) -> Result<Response, ApiError> {
     let deadline = Instant::now() + wait.duration;
-    match durable::begin(app, caller, call, wait).await? {
-        Begun::AtOnce => send(app, caller, make().await?, wait).await,
+    let mut response = match durable::begin(app, caller, call, wait).await? {
+        Begun::AtOnce => send(app, caller, make().await?, wait).await?,
         Begun::Known(ticket) => {
             caller.check_space(ticket.space())?;
-            durable::answer_in_time(*ticket, deadline, wait).await
+            durable::answer_in_time(*ticket, deadline, wait).await?
         }
         Begun::New(place) => {
             let ticket = durable::submit(app, caller, place, make().await?).await?;
-            durable::answer_in_time(ticket, deadline, wait).await
+            durable::answer_in_time(ticket, deadline, wait).await?
         }
-    }
+    };
+    show_allowance(app, caller, &mut response);
+    Ok(response)
 }
 
 /// Sends `message` in the caller's session and answers how it ended.
@@ -185,9 +197,7 @@ async fn send(app: &AppState, caller: &AccountCaller, message: OutgoingMessage, 
             record = looked_for.map_err(ApiError::SentUnrecorded)?;
         }
     }
-    let mut response = answer(record, wait)?;
-    Standing::from(&session.emit_allowance()).show(response.headers_mut());
-    Ok(response)
+    answer(record, wait)
 }
 
 /// Hands the message to the session; to a new one if the session closed in between, because then nothing was emitted.

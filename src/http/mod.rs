@@ -20,17 +20,22 @@ mod events;
 mod examples;
 mod explain;
 mod extract;
+mod files;
 mod filter;
 mod filter_schema;
+mod form;
 mod health;
 mod history;
 mod idempotency;
 mod keys;
 mod limits;
 mod listeners;
+mod media_type;
 mod message_body;
+mod message_input;
 mod message_view;
 mod messages;
+mod multipart;
 mod openapi;
 mod page;
 mod people;
@@ -48,9 +53,11 @@ mod space;
 mod space_password;
 mod spaces;
 mod state;
+mod steady;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
+mod uploads;
 mod upstream_list;
 mod webhook_body;
 mod webhook_health;
@@ -73,7 +80,7 @@ pub use health::{Readiness, ReadyState};
 pub use openapi::{openapi, openapi_json};
 pub use page::Page;
 pub use problem::{FieldError, Problem};
-pub use state::{AppParts, AppState, HttpSettings};
+pub use state::{AppParts, AppState, FileSettings, HttpSettings};
 
 /// The API as callers reach it.
 fn public_routes() -> OpenApiRouter<AppState> {
@@ -81,6 +88,8 @@ fn public_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(messages::post_message))
         .routes(routes!(direct::post_direct_message))
         .routes(routes!(messages::get_message, messages::cancel_message))
+        .routes(routes!(files::upload_files))
+        .routes(routes!(files::get_file))
         .routes(routes!(spaces::get_me))
         .routes(routes!(spaces::list_spaces))
         .merge(space_routes())

@@ -35,6 +35,7 @@ use super::problem::{FieldError, Problem};
     servers((url = "/", description = "This service")),
     tags(
         (name = "Messages", description = "Send messages and see what became of them."),
+        (name = "Files", description = "Send files to Spaces and get them from there."),
         (name = "Spaces", description = "Read spaces, change what is in them, and find people."),
         (name = "Webhooks", description = "Get events of spaces pushed, signed and at least once."),
         (name = "Events", description = "Pull events: pages, long polls, streams, and consumers that remember how far they are."),
@@ -326,8 +327,8 @@ impl Failure {
     fn description(self) -> &'static str {
         match self {
             Self::BadRequest => {
-                "`invalid_path`, `invalid_query`, `malformed_json`, `body_unreadable`, `idempotency_key_invalid`, \
-                 `idempotency_key_unsupported`: the request is not well formed."
+                "`invalid_path`, `invalid_query`, `malformed_json`, `body_unreadable`, `idempotency_key_invalid`: the \
+                 request is not well formed."
             }
             Self::Unauthenticated => {
                 "`credentials_missing`, `credentials_invalid`: no usable `Authorization` header. `token_refused`: Spaces refused the \

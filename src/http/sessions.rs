@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -10,11 +11,13 @@ use super::AppState;
 use super::auth::{Caller, Operator};
 use super::error::{ApiError, Resource};
 use super::extract::{ApiPath, ApiQuery};
+use super::idempotency::{IdempotencyHeader, Keyed, NoBody};
 use super::limits::LimitsView;
 use super::page::{Page, PageQuery};
 use super::session_recovery::RecoveryView;
 use super::subscriptions::Subscription;
 use crate::domain::{AccountId, SessionId, SessionState, Timestamp};
+use crate::idempotency::Scope;
 use crate::session::{SessionHandle, SessionStatus};
 
 /// One token's connection to Spaces.
@@ -218,12 +221,15 @@ pub(super) async fn get_session(
 ///
 /// Gives up the session's connection, if it has one, and makes another at once; so does one that waits to try again. A session whose
 /// token was refused, or that has ended, is opened again. Sends under way stay on record: those that had left are `unconfirmed`, the
-/// others go out over the new connection. Asking twice does it twice.
+/// others go out over the new connection. Asking twice does it twice, but for an `Idempotency-Key`.
 #[utoipa::path(
     post,
     path = "/sessions/{id}/restart",
     tag = "Sessions",
-    params(("id" = String, Path, description = "The session.", pattern = "^ses_[A-Za-z0-9_-]{1,128}$", example = "ses_9c1f0e2d4b3a59687766554433221100")),
+    params(
+        ("id" = String, Path, description = "The session.", pattern = "^ses_[A-Za-z0-9_-]{1,128}$", example = "ses_9c1f0e2d4b3a59687766554433221100"),
+        IdempotencyHeader,
+    ),
     responses(
         (status = 202, description = "The session is being restarted; this is how it stands.", body = Session),
         (status = 403, description = "`operator_required`: this call needs the admin key."),
@@ -236,9 +242,16 @@ pub(super) async fn restart_session(
     State(app): State<AppState>,
     _: Operator,
     ApiPath(id): ApiPath<SessionId>,
-) -> Result<(StatusCode, Json<Session>), ApiError> {
-    let restarted = app.sessions.restart(&id).await?.ok_or(ApiError::NotFound(Resource::Session))?;
-    Ok((StatusCode::ACCEPTED, Json(Session::new(restarted.status(), app.clock.now()))))
+    Keyed(call, NoBody): Keyed<NoBody>,
+) -> Result<Response, ApiError> {
+    let work = |_| {
+        let app = app.clone();
+        async move {
+            let restarted = app.sessions.restart(&id).await?.ok_or(ApiError::NotFound(Resource::Session))?;
+            Ok((StatusCode::ACCEPTED, Json(Session::new(restarted.status(), app.clock.now()))).into_response())
+        }
+    };
+    call.once(&app, &Scope::Operator, work).await
 }
 
 /// Close a session

@@ -29,9 +29,10 @@ use crate::recovery::Recovery;
 use crate::replies::Replies;
 use crate::send_log::SendLog;
 use crate::session::SessionRegistry;
+use crate::spool::Spool;
 use crate::store::Engine;
 use crate::subscriptions::SubscriptionRegistry;
-use crate::upstream::RestClient;
+use crate::upstream::{RestClient, StorageClient};
 use crate::webhooks::WebhookRegistry;
 
 /// How the HTTP API behaves.
@@ -55,6 +56,27 @@ pub struct HttpSettings {
     pub direct_ttl: Duration,
     /// How far back the history can be read.
     pub recovery_limit: Duration,
+    /// How files are taken and given.
+    pub files: FileSettings,
+}
+
+/// How files are taken and given.
+#[derive(Debug, Clone, Copy)]
+pub struct FileSettings {
+    /// Most files of one message.
+    pub max_files: usize,
+    /// Files of one message that are uploaded at a time.
+    pub parallel_uploads: usize,
+    /// Most calls that send or get files at a time; more are told to come again.
+    pub max_transfers: usize,
+    /// Most time for a call that sends files.
+    pub timeout: Duration,
+}
+
+impl Default for FileSettings {
+    fn default() -> Self {
+        Self { max_files: 10, parallel_uploads: 3, max_transfers: 32, timeout: Duration::from_hours(1) }
+    }
 }
 
 impl Default for HttpSettings {
@@ -69,6 +91,7 @@ impl Default for HttpSettings {
             max_listeners: 10,
             direct_ttl: Duration::from_hours(1),
             recovery_limit: Duration::from_hours(168),
+            files: FileSettings::default(),
         }
     }
 }
@@ -103,6 +126,10 @@ pub struct AppParts {
     pub recovery: Recovery,
     /// The upstream's REST API.
     pub rest: RestClient,
+    /// The upstream's storage of files.
+    pub storage: StorageClient,
+    /// Where files wait until they are in Spaces.
+    pub spool: Spool,
     /// Which targets webhooks may have.
     pub address_guard: Arc<AddressGuard>,
     /// Asks receivers for their permission.
@@ -136,6 +163,8 @@ pub(super) struct Internals {
     pub(super) recent_sends: RecentSends,
     pub(super) request_ids: RequestIds,
     pub(super) in_flight: Semaphore,
+    /// Bounds the calls that send or get files.
+    pub(super) transfers: Arc<Semaphore>,
     pub(super) listeners: Arc<Listeners>,
     /// The `OpenAPI` document.
     pub(super) openapi: Bytes,
@@ -156,6 +185,7 @@ impl AppState {
             users_by_email: UsersByEmail::new(parts.settings.direct_ttl),
             recent_sends: RecentSends::default(),
             request_ids: RequestIds::random(),
+            transfers: Arc::new(Semaphore::new(parts.settings.files.max_transfers.min(Semaphore::MAX_PERMITS))),
             in_flight: Semaphore::new(parts.settings.max_in_flight.min(Semaphore::MAX_PERMITS)),
             listeners: Arc::new(Listeners::new(parts.metrics.listeners.clone())),
             openapi: super::openapi_json().into(),

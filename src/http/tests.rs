@@ -26,9 +26,10 @@ use crate::replies::{Replies, ReplyParts, ReplySettings};
 use crate::seal::Keyring;
 use crate::send_log::SendLog;
 use crate::session::{InterestSource, SessionDependencies, SessionRegistry, SessionSettings};
+use crate::spool::Spool;
 use crate::store::{Engine, MemoryStore};
 use crate::subscriptions::SubscriptionRegistry;
-use crate::upstream::{Connector, RestClient, RestSettings, SocketSettings, TokenServer, TokenServerSettings};
+use crate::upstream::{Connector, RestClient, RestSettings, SocketSettings, StorageClient, TokenServer, TokenServerSettings};
 use crate::webhooks::WebhookRegistry;
 
 const ADMIN_KEY: &str = "admin-key-of-24-characters-or-more";
@@ -67,6 +68,8 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
     let rest = RestSettings { url: nowhere(), timeout: Duration::from_secs(1) };
     let rest = RestClient::new(&rest, (*tls).clone()).expect("a client");
     let account_tls = (*tls).clone();
+    let storage = StorageClient::new((*tls).clone()).expect("a client");
+    let spool = Spool::open(std::env::temp_dir(), 10 << 20).expect("a directory");
     let socket = SocketSettings {
         url: nowhere(),
         protocol: socketio_client::Protocol::EngineIo3,
@@ -120,6 +123,8 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
             recovery_hold: Duration::from_mins(1),
             gap_after: Duration::from_mins(10),
             longest_wait: Duration::from_mins(1),
+            second_look: Duration::ZERO,
+            drops_unknown: false,
         },
         incarnation,
     }));
@@ -156,6 +161,8 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
         recovery: Recovery::new(Arc::clone(&engine), Arc::clone(&clock)),
         engine,
         rest,
+        storage,
+        spool,
         address_guard: guard,
         receivers: Arc::new(receivers),
         clock,
@@ -211,7 +218,7 @@ async fn problem(response: Response<Body>) -> Value {
 #[tokio::test]
 async fn an_unknown_path_is_a_problem() {
     let app = state(|_| {}).await;
-    for path in ["/", "/nothing", "/spaces/s1", "/docs/nothing.js", "/webhooks/wh_1/nothing"] {
+    for path in ["/", "/nothing", "/spaces/s1/nothing", "/docs/nothing.js", "/webhooks/wh_1/nothing"] {
         let response = ask(&app, empty(request(Method::GET, path))).await;
         assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
         assert_eq!(problem(response).await["code"], "route_not_found", "{path}");
@@ -223,7 +230,7 @@ async fn another_method_is_refused_with_those_allowed() {
     let app = state(|_| {}).await;
     for (method, path, allowed) in [
         (Method::PUT, "/webhooks", "GET,HEAD,POST"),
-        (Method::GET, "/spaces/s1/messages", "POST"),
+        (Method::PUT, "/spaces/s1/messages", "GET,HEAD,POST"),
         (Method::OPTIONS, "/livez", "GET,HEAD"),
         (Method::from_bytes(b"BREW").expect("a method"), "/me", "GET,HEAD"),
     ] {
@@ -546,7 +553,7 @@ fn every_call_is_documented_with_its_failures_and_headers() {
     };
     let mut ids = std::collections::BTreeSet::new();
     let paths = document["paths"].as_object().expect("paths");
-    assert_eq!(paths.len(), 47);
+    assert_eq!(paths.len(), 53);
     for (path, item) in paths {
         for (method, operation) in item.as_object().expect("calls") {
             let call = format!("{method} {path}");

@@ -46,7 +46,7 @@ use super::renewing::Renewal;
 use super::shared::Shared;
 use super::types::{Identity, SessionStatus};
 use super::watermarks::Reach;
-use crate::domain::{AccountId, ClosedReason, Credential, Interest, SessionId, SessionState, SpaceId, Timestamp, TokenLife};
+use crate::domain::{AccountId, ClosedReason, Credential, Interest, SessionId, SessionState, SpaceId, Timestamp};
 use crate::governor::ReportedLimits;
 use crate::store::{Fence, Wanted};
 use crate::upstream::{Profile, RestError, SpaceInfo, TopicType};
@@ -72,26 +72,8 @@ pub(super) fn new(shared: Arc<Shared>, known: Known) -> (SessionHandle, impl Fut
     let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
     let now = shared.clock.now();
     let governor = shared.rest.governors().of(&known.credential, Instant::now());
-    let status = SessionStatus {
-        id: known.id.clone(),
-        token_kind: known.credential.kind,
-        identity: known.identity,
-        state: SessionState::Connecting,
-        reason: None,
-        since: now,
-        opened_at: now,
-        reconnects: 0,
-        last_event_at: None,
-        store_failing_since: None,
-        durable: false,
-        channels: Vec::new(),
-        token_expires_at: TokenLife::read(&known.credential).expires_at,
-        limited_until: None,
-        recovery: super::RecoveryStatus::default(),
-        last_probe_at: None,
-        last_probe_ok: None,
-        governor,
-    };
+    let status =
+        SessionStatus { identity: known.identity, ..SessionStatus::new(known.id.clone(), &known.credential, now, governor) };
     let (status, watch) = watch::channel(status);
     let handle = SessionHandle::new(known.id.clone(), known.credential.clone(), commands, watch);
     // Not within the request that opened it, which the session outlives.

@@ -139,14 +139,15 @@ impl SessionHandle {
     ///
     /// # Errors
     ///
-    /// Every error but [`SessionError::MessageRefused`] means that nothing was emitted.
+    /// Every error but [`SessionError::MessageRefused`] means that nothing was emitted. A session that goes without an answer may have
+    /// emitted the message: its outcome is unconfirmed, and no error.
     pub async fn send(&self, message: OutgoingMessage, wait: Duration) -> Result<SendOutcome, SessionError> {
         let deadline = Instant::now() + wait;
         let reference = message.reference.clone();
         let (reply, mut answer) = oneshot::channel();
         self.command(Command::Send { message: Box::new(message), reply })?;
         match tokio::time::timeout_at(deadline, &mut answer).await {
-            Ok(answer) => answer.unwrap_or(Err(SessionError::Closed)),
+            Ok(answer) => outcome(answer),
             Err(_) => self.stop_waiting(reference, answer).await,
         }
     }
@@ -269,17 +270,18 @@ impl SessionHandle {
     async fn stop_waiting(
         &self,
         reference: MessageRef,
-        mut answer: oneshot::Receiver<Result<SendOutcome, SessionError>>,
+        answer: oneshot::Receiver<Result<SendOutcome, SessionError>>,
     ) -> Result<SendOutcome, SessionError> {
         let (reply, waiting) = oneshot::channel();
         // The queue is bounded and worked off promptly, so this does not wait long; giving up here would leave the fate unknown.
         if self.0.commands.send(Command::StopWaiting { reference, reply }).await.is_err() {
-            return answer.try_recv().unwrap_or(Err(SessionError::Closed));
+            // It is ending, and answers everyone before it is gone.
+            return outcome(answer.await);
         }
         match waiting.await {
             Ok(Waiting::NotSent(why)) => Err(why),
             Ok(Waiting::Emitted) => Ok(SendOutcome::Unconfirmed(Unconfirmed::WaitEnded)),
-            Ok(Waiting::Ended) | Err(_) => answer.try_recv().unwrap_or(Err(SessionError::Closed)),
+            Ok(Waiting::Ended) | Err(_) => outcome(answer.await),
         }
     }
 
@@ -292,5 +294,72 @@ impl SessionHandle {
     }
 }
 
+/// What the session answered. One that has gone without a word may have emitted the message before.
+fn outcome(answer: Result<Result<SendOutcome, SessionError>, oneshot::error::RecvError>) -> Result<SendOutcome, SessionError> {
+    answer.unwrap_or(Ok(SendOutcome::Unconfirmed(Unconfirmed::ConnectionLost)))
+}
+
 /// When to come again if there is no connection: about the time of a few attempts to make one.
 pub(super) const NOT_CONNECTED_RETRY: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::super::pending::Reply;
+    use super::*;
+    use crate::domain::Secret;
+    use crate::governor::{Governors, LimitSettings};
+    use crate::metrics::Metrics;
+
+    fn handle() -> (SessionHandle, mpsc::Receiver<Command>, watch::Sender<SessionStatus>) {
+        let credential = Credential { kind: TokenKind::Jwt, token: Secret::new("a-token") };
+        let governors = Governors::new(LimitSettings::default(), Arc::new(Metrics::new()));
+        let governor = governors.of(&credential, Instant::now());
+        let id: SessionId = "ses_1".parse().expect("an id");
+        let status = SessionStatus::new(id.clone(), &credential, Timestamp::from_millis(1), governor);
+        let (commands, received) = mpsc::channel(4);
+        let (status, watched) = watch::channel(status);
+        (SessionHandle::new(id, credential, commands, watched), received, status)
+    }
+
+    fn message() -> OutgoingMessage {
+        let space = "64f0a1b2c3d4e5f601020304".parse().expect("an id");
+        OutgoingMessage::chat(MessageRef::random(), space, ("hello", "hello".to_owned()), None, &[])
+    }
+
+    async fn next_send(received: &mut mpsc::Receiver<Command>) -> Reply {
+        match received.recv().await {
+            Some(Command::Send { reply, .. }) => reply,
+            other => panic!("no send: {other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_that_goes_without_a_word_leaves_the_send_unconfirmed() {
+        let (session, mut received, _status) = handle();
+        let sent = tokio::spawn(async move { session.send(message(), Duration::from_mins(1)).await });
+        drop(next_send(&mut received).await);
+        let outcome = sent.await.expect("no panic");
+        assert!(matches!(outcome, Ok(SendOutcome::Unconfirmed(Unconfirmed::ConnectionLost))), "{outcome:?}");
+    }
+
+    #[tokio::test]
+    async fn a_send_whose_wait_ends_while_its_session_ends_gets_the_last_word_of_the_session() {
+        let (session, mut received, _status) = handle();
+        let sent = tokio::spawn(async move { session.send(message(), Duration::ZERO).await });
+        let reply = next_send(&mut received).await;
+        received.close();
+        while received.recv().await.is_some() {}
+        // The session takes no word any more and has not said yet what became of the send.
+        tokio::task::yield_now().await;
+        reply.send(Ok(SendOutcome::Unconfirmed(Unconfirmed::ConnectionLost))).expect("someone waits for it");
+        assert!(matches!(sent.await.expect("no panic"), Ok(SendOutcome::Unconfirmed(Unconfirmed::ConnectionLost))));
+    }
+
+    #[tokio::test]
+    async fn a_session_that_has_ended_takes_nothing() {
+        let (session, received, _status) = handle();
+        drop(received);
+        let outcome = session.send(message(), Duration::from_mins(1)).await;
+        assert!(matches!(outcome, Err(SessionError::Closed)), "{outcome:?}");
+    }
+}

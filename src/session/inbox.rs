@@ -181,7 +181,8 @@ impl Inbox {
         found
     }
 
-    fn confirm_all(&mut self) {
+    /// Tells every caller at once: Spaces has what they sent, whatever the store does.
+    pub(super) fn confirm_all(&mut self) {
         for confirm in self.waiting.iter_mut().filter_map(|entry| entry.confirm.take()) {
             confirm.tell();
         }

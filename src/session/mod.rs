@@ -70,4 +70,8 @@ pub struct SessionSettings {
     pub gap_after: Duration,
     /// The longest wait between two attempts to connect, or to read a history.
     pub longest_wait: Duration,
+    /// How long after a gap was closed the end of its history is read again; zero for not at all.
+    pub second_look: Duration,
+    /// Whether messages of unknown categories are left out instead of passed on.
+    pub drops_unknown: bool,
 }

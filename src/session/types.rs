@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::gaps::RecoveryStatus;
 use super::handle::NOT_CONNECTED_RETRY;
-use crate::domain::{AccountId, MessageRef, SessionId, SessionState, SpaceId, Timestamp, TokenKind};
+use crate::domain::{AccountId, Credential, MessageRef, SessionId, SessionState, SpaceId, Timestamp, TokenKind, TokenLife};
 use crate::governor::{Allowance, Governor};
 use crate::upstream::{CHAT_CATEGORY, LOOPBACK_BRIDGE, Loopback, OutgoingContent, OutgoingPayload, Parent};
 
@@ -240,6 +240,30 @@ pub struct SessionStatus {
 }
 
 impl SessionStatus {
+    /// The status of a session that is opened `now` and has nothing yet.
+    pub(super) fn new(id: SessionId, credential: &Credential, now: Timestamp, governor: Arc<Governor>) -> Self {
+        Self {
+            id,
+            token_kind: credential.kind,
+            identity: None,
+            state: SessionState::Connecting,
+            reason: None,
+            since: now,
+            opened_at: now,
+            reconnects: 0,
+            last_event_at: None,
+            store_failing_since: None,
+            durable: false,
+            channels: Vec::new(),
+            token_expires_at: TokenLife::read(credential).expires_at,
+            limited_until: None,
+            recovery: RecoveryStatus::default(),
+            last_probe_at: None,
+            last_probe_ok: None,
+            governor,
+        }
+    }
+
     /// When it makes sense to ask for the connection again.
     pub(super) fn reconnect_after(&self) -> Duration {
         let limited = self.limited_until.map(|until| until.saturating_duration_since(Instant::now()));

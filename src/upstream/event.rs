@@ -1,11 +1,14 @@
 //! From an upstream object to an event of the log: what happened, whether it is the same as before, and the body that webhooks get.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use super::TopicType;
+use super::attachments::addressed;
 use super::message::{ReceivedMessage, Sender};
 use super::text::plain_text;
 use crate::domain::{AccountId, Envelope, EventId, EventType, SpaceId, Timestamp};
@@ -191,7 +194,7 @@ struct NormalisedMessage<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<&'a str>,
     sender: Option<NormalisedSender<'a>>,
-    attachments: Option<&'a RawValue>,
+    attachments: Option<Cow<'a, RawValue>>,
     reply_to: Option<&'a str>,
     created_at: Option<Timestamp>,
     modified_at: Option<Timestamp>,
@@ -206,7 +209,7 @@ impl<'a> NormalisedMessage<'a> {
             html,
             description: message.content.as_ref().and_then(|content| content.description.as_deref()),
             sender: message.sender.as_ref().map(NormalisedSender::from),
-            attachments: message.content.as_ref().and_then(|content| content.data),
+            attachments: message.content.as_ref().and_then(|content| content.data).map(addressed),
             reply_to: message.parent.as_ref().and_then(|parent| parent.id.as_deref()),
             created_at: time(message.created.as_deref()),
             modified_at: time(message.modified.as_deref()),

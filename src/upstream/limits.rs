@@ -56,6 +56,7 @@ fn read(answer: &Value) -> ReportedLimits {
         rest_calls: quota(rest_api, None),
         payload_bytes: number(&socketio["payload_size"]).and_then(|kib| usize::try_from(kib.saturating_mul(KIB)).ok()),
         connections: number(&socketio["max_connections"]).map(saturated),
+        file_bytes: number(&rest_api["max_upload_file_size"]).map(|kib| kib.saturating_mul(KIB)),
         resources: answer["resource"]
             .as_array()
             .map(|resources| resources.iter().take(MAX_RESOURCES).filter_map(named_quota).collect::<HashMap<_, _>>()),
@@ -119,6 +120,7 @@ mod tests {
                 rest_calls: Some(per(600, 300)),
                 payload_bytes: Some(16 << 10),
                 connections: Some(3),
+                file_bytes: Some(1 << 30),
                 resources: Some(resources),
             }
         );

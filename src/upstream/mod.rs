@@ -4,9 +4,11 @@
 //! (<https://spaces.avayacloud.com/developers/docs/>) and from public client code.
 
 mod activity;
+mod attachments;
 mod editing;
 mod escape;
 mod event;
+mod files;
 mod history;
 mod limits;
 mod message;
@@ -17,12 +19,15 @@ mod rest;
 mod sending;
 mod socket;
 mod space;
+mod storage;
 mod text;
 
 pub use activity::{ActivityKind, ReceivedActivity, typing};
 pub use editing::{Deletion, Reason};
 pub use escape::escape;
 pub use event::{Circumstances, MessageView, NoSpace, NormalisedEvent, api_category, is_change, normalise, upstream_category};
+pub(crate) use files::is_file_id;
+pub use files::{AnnouncedFile, UploadTarget};
 pub use history::HistoryPage;
 pub use message::{
     CHAT_CATEGORY, Content, LOOPBACK_BRIDGE, Loopback, OutgoingContent, OutgoingMention, OutgoingPayload, Parent,
@@ -32,8 +37,9 @@ pub(crate) use message::{lenient, lenient_text};
 pub use oauth::{Grant, GrantError, OauthApplication, TokenServer, TokenServerSettings};
 pub(crate) use oauth::{describe, is_passing, read_at_most, retry_after};
 pub use reading::{HistoryFilter, InSpace};
-pub use rest::{DirectKind, Profile, RestClient, RestError, RestSettings, SpaceInfo, SpacePage};
+pub use rest::{DirectKind, Profile, RestClient, RestDialect, RestError, RestSettings, SpaceInfo, SpacePage};
 pub use sending::{ChatBody, PostError, PostedChat};
 pub use socket::{Connector, Refusal, RefusedMessage, SUBSCRIPTION_REQUIRED, Socket, SocketEvent, SocketSettings};
 pub use space::{PeoplePage, Person, SpaceDetails};
+pub use storage::{Download, SignedUrl, StorageClient, StorageError, Upload};
 pub use text::plain_text;

@@ -14,7 +14,7 @@ use url::Url;
 
 use super::TopicType;
 use super::limits::resource;
-use crate::domain::{AccountId, Credential, Secret, SpaceId};
+use crate::domain::{AccountId, Credential, Secret, SpaceId, TokenKind};
 use crate::governor::{Allowance, Governor, Governors, LimitSettings, RestClass};
 use crate::metrics::Metrics;
 
@@ -26,6 +26,24 @@ pub struct RestSettings {
     /// Most time for one call.
     pub timeout: Duration,
 }
+
+/// What the REST API is told beside the call itself, where Avaya does not document what it wants to hear.
+#[derive(Debug, Clone)]
+pub struct RestDialect {
+    /// The value of `accept-version`, if that is to be sent.
+    pub accept_version: Option<String>,
+    /// The scheme word of `Authorization` for tokens of service applications.
+    pub service_app_scheme: String,
+}
+
+impl Default for RestDialect {
+    fn default() -> Self {
+        Self { accept_version: None, service_app_scheme: TokenKind::ServiceApp.as_str().to_owned() }
+    }
+}
+
+/// The header that asks for a version of the API.
+const ACCEPT_VERSION: HeaderName = HeaderName::from_static("accept-version");
 
 /// Largest answer that is read, in bytes; pages of 50 entries stay far below.
 const MAX_ANSWER: usize = 4 << 20;
@@ -180,6 +198,7 @@ pub struct RestClient {
     http: reqwest::Client,
     base: Url,
     governors: Arc<Governors>,
+    dialect: RestDialect,
 }
 
 impl RestClient {
@@ -194,13 +213,19 @@ impl RestClient {
             .user_agent(concat!("spaces-bridge/", env!("CARGO_PKG_VERSION")))
             .build()?;
         let governors = Arc::new(Governors::new(LimitSettings::default(), Arc::new(Metrics::new())));
-        Ok(Self { http, base: settings.url.clone(), governors })
+        Ok(Self { http, base: settings.url.clone(), governors, dialect: RestDialect::default() })
     }
 
     /// The same, with `governors` that others share.
     #[must_use]
     pub fn governed_by(self, governors: Arc<Governors>) -> Self {
         Self { governors, ..self }
+    }
+
+    /// The same, with another dialect.
+    #[must_use]
+    pub fn speaking(self, dialect: RestDialect) -> Self {
+        Self { dialect, ..self }
     }
 
     /// What says how many calls there may be.
@@ -282,6 +307,11 @@ impl RestClient {
         self.call(credential, Method::GET, url).await
     }
 
+    /// Whether the API is configured without TLS.
+    pub(super) fn is_plain(&self) -> bool {
+        self.base.scheme() == "http"
+    }
+
     /// The address of a path whose segments are escaped one by one.
     pub(super) fn path(&self, segments: &[&str]) -> Url {
         let mut url = self.base.clone();
@@ -345,11 +375,18 @@ impl RestClient {
     ) -> Result<Vec<u8>, RestError> {
         let governor = self.governors.of(credential, Instant::now());
         self.admit(&governor, class, &resource(&method, &url, &self.base)).await?;
-        let scheme = credential.kind.rest_scheme();
+        let scheme = match credential.kind {
+            TokenKind::Oauth => "bearer",
+            TokenKind::Jwt => "jwt",
+            TokenKind::ServiceApp => &self.dialect.service_app_scheme,
+        };
         let mut authorization = HeaderValue::from_str(&format!("{scheme} {}", credential.token.expose()))
             .map_err(|_| RestError::Refused { status: 401, code: None, message: None, retry_after: None })?;
         authorization.set_sensitive(true);
         let mut request = self.http.request(method, url).header(AUTHORIZATION, authorization);
+        if let Some(version) = &self.dialect.accept_version {
+            request = request.header(ACCEPT_VERSION, version);
+        }
         if let Some(password) = password.and_then(|password| HeaderValue::from_str(password.expose()).ok()) {
             request = request.header(SPACE_PASSWORD, sensitive(password));
         }

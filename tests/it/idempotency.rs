@@ -6,7 +6,7 @@ use fake_upstream::FakeUpstream;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::bridge::{Answer, Bridge, Scene, send};
+use crate::support::bridge::{ADMIN_KEY, Answer, Bridge, Scene, send};
 use crate::support::process::Service;
 use crate::support::receiver::{Receiver, Reply};
 use crate::support::wait::eventually;
@@ -146,6 +146,44 @@ async fn what_a_webhook_is_asked_to_do_is_done_once() {
     further.assert_problem(400, "idempotency_key_invalid");
     let further = keyed(&bridge, &path("rotate-secret"), &scene.token, "rotate-again", &Value::Null).await;
     assert_ne!(further.json()["secret"], secret["secret"], "another key is another call");
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_operator_asks_for_is_done_once() {
+    let scene = Scene::new().await;
+    let token = scene.upstream.token_for(&scene.ana, fake_upstream::TokenKind::Jwt);
+    let bridge = Bridge::start(&scene.upstream).await;
+    let asked = async |bridge: &Bridge, path: &str, key: &str, body: &Value| {
+        let request = bridge.plain(Method::POST, &format!("{}{path}", bridge.api));
+        let request = request.header("authorization", format!("Bearer {ADMIN_KEY}")).header("idempotency-key", key);
+        send(if body.is_null() { request } else { request.json(body) }).await
+    };
+    let body = json!({"name": "Ana", "credential": {"kind": "token", "token": token.as_ref(), "tokenKind": "jwt"}});
+    let created = asked(&bridge, "/accounts", "create", &body).await;
+    assert_eq!(created.status, 201, "{}", created.text);
+    let renew = format!("/accounts/{}/renew", id_of(&created));
+    let session = created.json()["sessionId"].as_str().expect("an id").to_owned();
+    let restart = format!("/sessions/{session}/restart");
+    let renewed = asked(&bridge, &renew, "renew", &Value::Null).await;
+    let restarted = asked(&bridge, &restart, "restart", &Value::Null).await;
+    assert_eq!(restarted.status, 202, "{}", restarted.text);
+    for (path, key, body, first) in
+        [("/accounts".to_owned(), "create", &body, &created), (restart.clone(), "restart", &Value::Null, &restarted)]
+    {
+        let again = asked(&bridge, &path, key, body).await;
+        assert_eq!((again.status, &again.text), (first.status, &first.text), "{path}");
+        assert_eq!(again.header("idempotency-replayed"), "true", "{path}");
+    }
+    asked(&bridge, &renew, "restart", &Value::Null).await.assert_problem(422, "idempotency_key_reused");
+    let again = asked(&bridge, &renew, "renew", &Value::Null).await;
+    assert_eq!((again.status, &again.text), (renewed.status, &renewed.text));
+
+    let bridge = bridge.restart_after(|data| assert!(forget_answers(data) >= 2)).await;
+    let again = asked(&bridge, "/accounts", "create", &body).await;
+    assert_eq!((again.status.as_u16(), again.header("idempotency-replayed")), (201, ""), "it runs again: {}", again.text);
+    assert_eq!(id_of(&again), id_of(&created));
+    asked(&bridge, "/accounts", "another", &body).await.assert_problem(409, "account_exists");
     bridge.stop().await;
 }
 

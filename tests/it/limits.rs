@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use fake_upstream::{Fault, Limits, Options, OverLimit, RestFault, Space, Token, TokenKind};
 use futures_util::future::join_all;
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::bridge::{Answer, Bridge, Scene};
+use crate::support::bridge::{Answer, Bridge, Scene, send};
 use crate::support::receiver::{Receiver, Reply};
 use crate::support::wait::eventually;
 
@@ -62,6 +62,20 @@ async fn the_limits_that_spaces_tells_hold_and_are_shown() {
     let [limit, remaining, reset] = told(&answer);
     assert_eq!((limit, remaining), (600, 598));
     assert!((1..=62).contains(&reset), "{reset}");
+    // Also where the message is on disk first, and where its answer is given again.
+    let path = format!("/spaces/{}/messages", scene.space.as_ref());
+    let message = json!({"text": "two"});
+    for _ in 0..2 {
+        let keyed = bridge.request(Method::POST, &path, &scene.token).header("idempotency-key", "two").json(&message);
+        let answer = send(keyed).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+        let [limit, remaining, _] = told(&answer);
+        assert!(limit == 600 && remaining < 598, "{limit} {remaining}");
+    }
+    let later =
+        bridge.request(Method::POST, &path, &scene.token).header("prefer", "respond-async").json(&json!({"text": "three"}));
+    let answer = send(later).await;
+    assert_eq!((answer.status, told(&answer)[0]), (StatusCode::ACCEPTED, 600), "{}", answer.text);
     bridge.stop().await;
 }
 

@@ -69,4 +69,4 @@ pub use script::{
     RestFault, RestScript, RootConnect, Script, SendFault, SendRefusal, SubscribeFault, Switch, TextStyle,
 };
 pub use server::{DeadlinePassed, FakeUpstream};
-pub use world::{Message, Space, SpaceKind, Token, TokenKind, User, UserKind, World};
+pub use world::{FileContent, Message, Space, SpaceKind, Token, TokenKind, User, UserKind, World};

@@ -22,6 +22,8 @@ pub struct Limits {
     pub rest_calls: Option<u32>,
     /// The interval of `rest_calls`, in seconds.
     pub rest_interval: u32,
+    /// The largest file, in KiB.
+    pub file_kib: u32,
 }
 
 impl Default for Limits {
@@ -34,6 +36,7 @@ impl Default for Limits {
             payload_kib: Some(16),
             rest_calls: Some(600),
             rest_interval: 300,
+            file_kib: 1_048_576,
         }
     }
 }
@@ -49,7 +52,7 @@ impl Limits {
         let or_huge = |limit: Option<u32>| limit.unwrap_or(1_000_000_000);
         json!({
             "global": {
-                "rest_api": {"rate_limit": or_huge(self.rest_calls), "rate_interval": self.rest_interval, "max_upload_file_size": 1_048_576},
+                "rest_api": {"rate_limit": or_huge(self.rest_calls), "rate_interval": self.rest_interval, "max_upload_file_size": self.file_kib},
                 "socketio": {"max_connections": or_huge(self.connections), "rate_limit": or_huge(self.emits),
                     "rate_interval": self.emit_interval, "payload_size": or_huge(self.payload_kib)},
             },

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::HeaderMap;
 use serde_json::Value;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -121,6 +122,8 @@ pub struct RestCall {
     pub query: String,
     /// The `Authorization` header.
     pub authorization: Option<String>,
+    /// The `accept-version` header.
+    pub accept_version: Option<String>,
     /// The status answered; nothing while the call runs or if it was cut.
     pub status: Option<u16>,
     /// When it came.
@@ -364,12 +367,14 @@ impl Seen {
     }
 
     /// Notes a REST call and answers its number, for [`Seen::rest_answered`].
-    pub(crate) fn rest_called(&mut self, method: &str, path: &str, query: &str, authorization: Option<&str>) -> u64 {
+    pub(crate) fn rest_called(&mut self, (method, path): (&str, &str), query: &str, headers: &HeaderMap) -> u64 {
+        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let call = RestCall {
             method: method.to_owned(),
             path: path.to_owned(),
             query: query.to_owned(),
-            authorization: authorization.map(str::to_owned),
+            authorization: header("authorization"),
+            accept_version: header("accept-version"),
             status: None,
             at: Instant::now(),
             number: self.rest_total,

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::super::error::ApiError;
 
 /// A file that was uploaded to Spaces before.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(in crate::http) struct Attachment {
     /// The file's id (`fileKey` of the upload).
@@ -44,6 +44,15 @@ pub(in crate::http) enum FileType {
 const MAX_ATTACHMENT_TEXT: usize = 256;
 
 impl Attachment {
+    /// A file that is in Spaces now: its id, name, size, kind and media type.
+    pub(in crate::http) fn uploaded(
+        file_id: String,
+        name: &str,
+        (file_size, file_type, media_type): (u64, FileType, &str),
+    ) -> Self {
+        Self { file_id, name: name.to_owned(), file_size, file_type, provider_file_type: media_type.to_owned() }
+    }
+
     pub(super) fn check(&self) -> Result<(), ApiError> {
         let texts = [("/fileId", &self.file_id), ("/name", &self.name), ("/providerFileType", &self.provider_file_type)];
         match texts.iter().find(|(_, text)| !(1..=MAX_ATTACHMENT_TEXT).contains(&text.chars().count())) {

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use utoipa::openapi::{OneOfBuilder, Ref, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-pub(super) use self::attachment::Attachment;
+pub(super) use self::attachment::{Attachment, FileType};
 pub(super) use self::compose::words_to_html;
 use self::form::OwnMessage;
 pub(super) use self::form::{TaskStatus, Words};

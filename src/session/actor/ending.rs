@@ -108,6 +108,7 @@ impl SessionActor {
             }
         }
         if !self.inbox.is_empty() {
+            self.inbox.confirm_all();
             error!("session `{}` ends with events that the store did not take", self.id);
         }
     }

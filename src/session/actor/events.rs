@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::{End, QueuedSend, SessionActor};
-use crate::domain::{AccountId, ClosedReason, Timestamp};
+use crate::domain::{AccountId, ClosedReason, EventType, Timestamp};
 use crate::event_log::LoggedEvent;
 use crate::send_log::{SendFailure, SendStatus};
 use crate::session::inbox::{AppendStep, Confirm, Entry};
@@ -86,6 +86,12 @@ impl SessionActor {
             }
             return self.unreadable();
         };
+        if self.leaves_out(&event.event_type) {
+            if let Some(confirm) = confirm {
+                confirm.tell();
+            }
+            return;
+        }
         let event = LoggedEvent {
             id: event.id,
             account,
@@ -99,6 +105,15 @@ impl SessionActor {
         self.notice_direct(&event);
         let confirm = confirm.and_then(|confirm| self.confirm_unless_delivered(&event, confirm));
         self.admit(Entry { event, confirm, recovered: false });
+    }
+
+    /// Whether messages of this type are left out, because nobody knows what they are and the settings say so.
+    pub(super) fn leaves_out(&self, event_type: &EventType) -> bool {
+        let leaves_out = self.shared.settings.drops_unknown && *event_type == EventType::MESSAGE_OTHER;
+        if leaves_out {
+            self.shared.metrics.events.with_label_values(&["left_out"]).inc();
+        }
+        leaves_out
     }
 
     /// Whether the bridge sent or changed it over REST, or found it in the history as its own.

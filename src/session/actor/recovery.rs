@@ -224,6 +224,9 @@ impl SessionActor {
         let (direct, received_at) = (self.is_direct(read.space.as_str()), self.shared.clock.now());
         let circumstances = Circumstances { account: &account, own, recovered: true, direct, received_at };
         let Ok(event) = normalise(&message, raw, circumstances) else { return self.unreadable() };
+        if self.leaves_out(&event.event_type) {
+            return;
+        }
         // What a connection saw as well is no recovered event; only its place is that in the history.
         if let Some(held) = self.recovery.take_held(&read.space, |held| held.event.id == event.id) {
             self.inbox.push(held);

@@ -149,6 +149,8 @@ impl Rig {
                 recovery_hold: Duration::from_mins(1),
                 gap_after: Duration::from_mins(10),
                 longest_wait: Duration::from_mins(1),
+                second_look: Duration::ZERO,
+                drops_unknown: false,
             },
             incarnation,
         });

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, Bytes};
 use axum::extract::{OriginalUri, Path, State};
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt as _;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
@@ -14,10 +15,8 @@ use socketio_client::codec::decode_query;
 use super::answer::{Answer, Failure, object};
 use super::caller::Caller;
 use crate::state::Shared;
-use crate::world::{StoredFile, UserKind};
+use crate::world::{FileContent, StoredFile, UserKind};
 
-/// The largest file taken: a stand-in keeps them in memory.
-const MAX_FILE: u64 = 64 * 1024 * 1024;
 /// The most files kept.
 const MAX_FILES: usize = 1000;
 
@@ -38,11 +37,12 @@ pub(super) async fn get_upload_url(State(shared): State<Arc<Shared>>, caller: Ca
     if state.world.files.len() + files.len() > MAX_FILES {
         return Err(Failure::invalid("too many files for a stand-in"));
     }
+    let largest = u64::from(state.limits.file_kib) << 10;
     let mut data = Vec::new();
     for file in files {
         let announced = file.get("Content-Length").and_then(Value::as_u64);
         let announced =
-            announced.filter(|size| *size <= MAX_FILE).ok_or(Failure::invalid("Content-Length is missing or too large"))?;
+            announced.filter(|size| *size <= largest).ok_or(Failure::invalid("Content-Length is missing or too large"))?;
         let content_type =
             file.get("Content-Type").and_then(Value::as_str).ok_or(Failure::invalid("Content-Type is required"))?;
         let (key, signature) = (state.world.ids.uuid(), state.world.ids.opaque());
@@ -99,13 +99,19 @@ pub(super) async fn put_file(
     if header(CONTENT_LENGTH).is_some_and(|length| length.parse() != Ok(announced)) {
         return Err(WRONG_SIZE);
     }
-    let limit = usize::try_from(announced).map_err(|_| WRONG_SIZE)?;
-    let content = to_bytes(body, limit).await.map_err(|_| WRONG_SIZE)?;
-    if content.len() != limit {
+    let mut content = FileContent::of(&[]);
+    let mut pieces = body.into_data_stream();
+    while let Some(piece) = pieces.next().await {
+        content.add(&piece.map_err(|_| WRONG_SIZE)?);
+        if content.size > announced {
+            return Err(WRONG_SIZE);
+        }
+    }
+    if content.size != announced {
         return Err(WRONG_SIZE);
     }
     if let Some(file) = shared.lock().world.files.get_mut(&key) {
-        file.content = Some(content.to_vec());
+        file.content = Some(content);
     }
     Ok(StatusCode::OK)
 }
@@ -118,7 +124,7 @@ pub(super) async fn get_file(
 ) -> Result<Response, Failure> {
     let state = shared.lock();
     let file = signed_file(&state.world.files, &key, &uri)?;
-    let content = file.content.clone().ok_or(FORBIDDEN)?;
+    let content = file.content.as_ref().and_then(|content| content.bytes.clone()).ok_or(FORBIDDEN)?;
     Ok(([(CONTENT_TYPE, file.content_type.clone())], content).into_response())
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use serde_json::json;
 
 use super::caller::credentials;
@@ -49,8 +49,7 @@ pub(super) async fn gate(State(shared): State<Arc<Shared>>, request: Request, ne
 fn enter(shared: &Shared, request: &Request) -> (u64, Option<RestFault>, Option<Duration>) {
     let state = &mut *shared.lock();
     let (method, path, query) = (request.method(), request.uri().path(), request.uri().query().unwrap_or_default());
-    let authorization = header(request.headers());
-    let number = state.seen.rest_called(method.as_str(), path, query, authorization);
+    let number = state.seen.rest_called((method.as_str(), path), query, request.headers());
 
     let token = credentials(request.headers()).map(|(_, token)| token).unwrap_or_default();
     let own = state.scripts.tokens.get_mut(token).and_then(|script| script.rest.take(method, path));
@@ -63,10 +62,6 @@ fn enter(shared: &Shared, request: &Request) -> (u64, Option<RestFault>, Option<
         window.count(state.limits.rest_calls, interval).err()
     });
     (number, fault, wait)
-}
-
-fn header(headers: &HeaderMap) -> Option<&str> {
-    headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok())
 }
 
 fn too_many(wait: Duration) -> Response {

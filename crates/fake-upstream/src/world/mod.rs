@@ -16,6 +16,7 @@ use crate::clock;
 use crate::ids::Ids;
 
 pub(crate) use messages::{Draft, completed_sender};
+pub use model::FileContent;
 pub use model::{Message, Space, SpaceKind, Token, TokenKind, User, UserKind};
 pub(crate) use model::{RefreshToken, StoredFile};
 pub(crate) use query::Direction;
@@ -227,9 +228,26 @@ impl World {
         self.records_in(space_id).filter(|message| !message.deleted).collect()
     }
 
-    /// The size of an uploaded file, once all its bytes have arrived.
-    pub fn uploaded_bytes(&self, file_key: &str) -> Option<&[u8]> {
-        self.files.get(file_key).and_then(|file| file.content.as_deref())
+    /// An uploaded file, once all its bytes have arrived.
+    pub fn uploaded(&self, file_key: &str) -> Option<&FileContent> {
+        self.files.get(file_key)?.content.as_ref()
+    }
+
+    /// The media type that was announced for a file.
+    pub fn announced_type(&self, file_key: &str) -> Option<&str> {
+        Some(&self.files.get(file_key)?.content_type)
+    }
+
+    /// How many files were announced, and how many of them are there.
+    pub fn count_files(&self) -> (usize, usize) {
+        (self.files.len(), self.files.values().filter(|file| file.content.is_some()).count())
+    }
+
+    /// Lets the signed addresses of all files end; who asks anew gets others.
+    pub fn expire_signed_urls(&mut self) {
+        for file in self.files.values_mut() {
+            file.signature = self.ids.opaque();
+        }
     }
 
     /// How many whole seconds an OAuth access token lives.

@@ -295,5 +295,40 @@ pub(crate) struct StoredFile {
     pub(crate) announced: u64,
     pub(crate) content_type: String,
     pub(crate) signature: String,
-    pub(crate) content: Option<Vec<u8>>,
+    pub(crate) content: Option<FileContent>,
+}
+
+/// What arrived of a file, once all of it had.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FileContent {
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its checksum, as [`FileContent::of`] makes it.
+    pub checksum: u64,
+    /// Its bytes, unless there are too many for a stand-in to keep.
+    pub bytes: Option<Vec<u8>>,
+}
+
+/// The largest file whose bytes are kept.
+const KEPT: usize = 8 << 20;
+
+impl FileContent {
+    /// The content that consists of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut content = Self { bytes: Some(Vec::new()), ..Self::default() };
+        content.add(bytes);
+        content
+    }
+
+    /// Adds a piece to the end.
+    pub fn add(&mut self, piece: &[u8]) {
+        const PRIME: u64 = 0x0100_0000_01b3;
+        self.size += piece.len() as u64;
+        self.checksum =
+            piece.iter().fold(self.checksum, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(PRIME).wrapping_add(1));
+        self.bytes = self.bytes.take().filter(|bytes| bytes.len() + piece.len() <= KEPT).map(|mut bytes| {
+            bytes.extend_from_slice(piece);
+            bytes
+        });
+    }
 }

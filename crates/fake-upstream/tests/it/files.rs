@@ -1,6 +1,6 @@
 //! Announcing, uploading and downloading files.
 
-use fake_upstream::TokenKind;
+use fake_upstream::{FileContent, Limits, TokenKind};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -36,9 +36,9 @@ async fn an_upload_needs_the_signature_the_type_and_exactly_the_announced_bytes(
     assert_eq!(put(path.clone(), with_token, b"1234").await, 403);
     assert_eq!(put(path.clone(), png(), b"123").await, 400);
     assert_eq!(put(path.clone(), png(), b"12345").await, 400);
-    assert_eq!(scene.upstream.with_world(|world| world.uploaded_bytes(&key).map(<[u8]>::to_vec)), None);
+    assert_eq!(scene.upstream.with_world(|world| world.uploaded(&key).cloned()), None);
     assert_eq!(put(path.clone(), png(), b"1234").await, 200);
-    assert_eq!(scene.upstream.with_world(|world| world.uploaded_bytes(&key).map(<[u8]>::to_vec)), Some(b"1234".to_vec()));
+    assert_eq!(scene.upstream.with_world(|world| world.uploaded(&key).cloned()), Some(FileContent::of(b"1234")));
 
     let body = json!({"fileKeys": [key, "nope"]});
     let urls = call(&scene.upstream, &scene.bos, Method::POST, "/api/files/getdownloadurl", Some(body)).await.json();
@@ -60,5 +60,31 @@ async fn an_announcement_must_be_complete_and_guests_may_not_make_one() {
     ];
     for (token, body, status) in cases {
         assert_eq!(call(&scene.upstream, token, Method::POST, "/api/files/getuploadurl", Some(body)).await.status, status);
+    }
+}
+
+#[tokio::test]
+async fn signed_addresses_end_and_who_asks_anew_gets_others() {
+    let scene = Scene::new().await;
+    let (path, key) = scene.announce().await;
+    assert_eq!(call_with(&scene.upstream, Method::PUT, &path, &png(), b"1234".to_vec()).await.status, 200);
+    scene.upstream.with_world(fake_upstream::World::expire_signed_urls);
+    for method in [Method::GET, Method::PUT] {
+        assert_eq!(call_with(&scene.upstream, method, &path, &png(), b"1234".to_vec()).await.status, 403);
+    }
+    let urls = format!("/api/files/getdownloadurl?fileKeys={key}");
+    let urls = call(&scene.upstream, &scene.bos, Method::GET, &urls, None).await.json();
+    let fresh =
+        urls["data"][0]["url"].as_str().expect("a string").strip_prefix(&scene.upstream.rest_url()).expect("here").to_owned();
+    assert_eq!(call_with(&scene.upstream, Method::GET, &fresh, &[], Vec::new()).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_file_beyond_the_limit_gets_no_address() {
+    let scene = Scene::new().await;
+    scene.upstream.set_limits(Limits { file_kib: 1, ..Limits::default() });
+    for (size, status) in [(1024, 200), (1025, 400)] {
+        let body = json!({"files": [{"Content-Type": "image/png", "Content-Length": size}], "topicId": scene.ops.id});
+        assert_eq!(call(&scene.upstream, &scene.anas, Method::POST, "/api/files/getuploadurl", Some(body)).await.status, status);
     }
 }
