@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::check::CheckKind;
-use super::format::Recipe;
-use super::template::Template;
+use super::format::Format;
 use crate::domain::{AccountId, HookId, RateLimit, Sealed, Secret, Seed, SpaceId, Timestamp};
 use crate::seal::{Keyring, Purpose};
 
@@ -27,8 +26,8 @@ pub struct IncomingHook {
     pub space: SpaceId,
     /// Whom that space is with, if its owner named a person.
     pub direct: Option<Peer>,
-    /// What it takes, and how messages are made of it.
-    pub recipe: Recipe,
+    /// What it takes.
+    pub format: Format,
     /// How its senders prove themselves, beside knowing the address.
     pub check: Option<HookCheck>,
     /// How often it may be called.
@@ -99,8 +98,7 @@ impl IncomingHook {
             name: self.name.clone(),
             space: self.space.clone(),
             direct: self.direct.clone(),
-            format: self.recipe.format.as_str().to_owned(),
-            template: self.recipe.template.clone(),
+            format: self.format.as_str().to_owned(),
             check: self
                 .check
                 .as_ref()
@@ -130,7 +128,7 @@ impl IncomingHook {
             name: stored.name,
             space: stored.space,
             direct: stored.direct,
-            recipe: Recipe { format: stored.format.parse()?, template: stored.template },
+            format: stored.format.parse()?,
             check,
             rate: stored.rate,
             expires_at: stored.expires_at,
@@ -151,8 +149,6 @@ struct StoredHook {
     #[serde(default)]
     direct: Option<Peer>,
     format: String,
-    #[serde(default)]
-    template: Option<Template>,
     check: Option<StoredCheck>,
     rate: RateLimit,
     expires_at: Option<Timestamp>,

@@ -3,7 +3,6 @@
 mod calling;
 mod checking;
 mod owning;
-mod templating;
 
 use fake_upstream::Space;
 use reqwest::{Method, RequestBuilder};

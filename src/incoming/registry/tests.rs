@@ -11,7 +11,7 @@ fn new_hook() -> NewHook {
         name: None,
         space,
         direct: None,
-        recipe: Recipe::default(),
+        format: Format::Auto,
         check: None,
         rate: DEFAULT_RATE,
         expires_at: None,
