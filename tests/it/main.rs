@@ -2,6 +2,7 @@
 
 mod accounts;
 mod bad_input;
+mod categories;
 mod chaos;
 mod command_line;
 mod delivery;

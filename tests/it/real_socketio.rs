@@ -134,6 +134,29 @@ async fn a_send_is_confirmed_by_the_real_server() {
 }
 
 #[tokio::test]
+async fn posts_tasks_comments_and_mentions_are_confirmed_by_the_real_server() {
+    let scene = Scene::new().await;
+    let Some(server) = NodeServer::start(json!({})).await else { return };
+    let bridge = server.bridge(&scene).await;
+    let path = format!("/spaces/{}/messages", scene.space.as_ref());
+    let send = async |body: Value| {
+        let answer = bridge.post(&path, &scene.token, &body).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{body}: {}", answer.text);
+        answer.json()
+    };
+    let post = send(json!({"category": "post", "title": "Release 41", "text": "faster\nsmaller"})).await;
+    assert_eq!((&post["category"], &post["message"]["category"]), (&json!("post"), &json!("idea")));
+    assert_eq!(post["message"]["content"]["description"], "faster<br>smaller");
+    let task = send(json!({"category": "task", "title": "Rotate keys", "assignees": [scene.bo.id]})).await;
+    assert_eq!(task["message"]["content"]["assignees"], json!([{"_id": scene.bo.id}]));
+    let comment = send(json!({"text": "done", "replyTo": task["id"]})).await;
+    assert_eq!(comment["message"]["parentMsg"]["_id"], task["id"]);
+    let mention = send(json!({"text": format!("ask @[Bo]({})", scene.bo.id)})).await;
+    assert_eq!(mention["message"]["mentions"], json!([{"id": scene.bo.id, "type": "user", "title": "Bo"}]));
+    bridge.stop().await;
+}
+
+#[tokio::test]
 async fn a_message_of_someone_else_reaches_the_webhook() {
     let scene = Scene::new().await;
     let Some(server) = NodeServer::start(json!({})).await else { return };
