@@ -82,7 +82,7 @@ impl SessionActor {
             match command {
                 Command::Send { reply, .. } => drop(reply.send(Err(error()))),
                 Command::Subscribe { reply, .. } | Command::Explain { reply, .. } | Command::Typing { reply, .. } => {
-                    drop(reply.send(Err(error())))
+                    drop(reply.send(Err(error())));
                 }
                 Command::StopWaiting { reference, reply } => drop(reply.send(self.stop_waiting(&reference))),
                 Command::InterestChanged
