@@ -22,7 +22,6 @@ const MARGIN: Duration = Duration::from_secs(35);
 /// What to send, and where.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("target").required(true))]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own on the command line")]
 pub(super) struct SendArgs {
     /// What to say; `-`, or nothing where standard input is no terminal, reads it from there.
     #[arg(value_name = "TEXT")]
@@ -57,9 +56,6 @@ pub(super) struct SendArgs {
     /// Comment on this post or task.
     #[arg(long, value_name = "ID")]
     reply_to: Option<String>,
-    /// Cut a text that is too long for one message into several.
-    #[arg(long)]
-    split: bool,
     /// Send this file too; may be given several times.
     #[arg(long = "file", value_name = "PATH")]
     files: Vec<PathBuf>,
@@ -163,9 +159,6 @@ impl SendArgs {
         message.extend(others.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))));
         if !self.assignees.is_empty() {
             message.insert("assignees".to_owned(), self.assignees.clone().into());
-        }
-        if self.split {
-            message.insert("split".to_owned(), true.into());
         }
         Ok(Value::Object(message))
     }

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use fake_upstream::EchoFault;
+use fake_upstream::{EchoFault, FileContent};
 use serde_json::{Value, json};
 
 use crate::support::bridge::{Bridge, Scene};
@@ -267,4 +267,44 @@ fn split(bytes: &[u8], at: &[u8]) -> Vec<Vec<u8>> {
     }
     pieces.push(piece);
     pieces
+}
+
+#[tokio::test]
+async fn files_reach_the_space_with_their_message_and_once() {
+    let (scene, _bridge, cli) = scene().await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let report = directory.path().join("report.csv");
+    let content: Vec<u8> = (0..1_500_000_u32).map(|number| (number % 251) as u8).collect();
+    std::fs::write(&report, &content).expect("written");
+    let path = report.to_str().expect("a path");
+    let send =
+        ["send", "--space", scene.space.as_ref(), "--idempotency-key", "report-41", "--json", "--file", path, "the report"];
+    let first = cli.run(&send).await.assert_code(0).json_lines().remove(0);
+    let file = &first["message"]["content"]["data"][0];
+    assert_eq!((file["name"].as_str(), file["fileSize"].as_u64()), (Some("report.csv"), Some(content.len() as u64)));
+    let id = file["fileId"].as_str().expect("an id").to_owned();
+    let stored = scene.upstream.with_world(|world| world.uploaded(&id).cloned());
+    assert_eq!(stored, Some(FileContent::of(&content)));
+    let second = cli.run(&send).await.assert_code(0).json_lines().remove(0);
+    assert_eq!(second["id"], first["id"]);
+    assert_eq!(scene.texts(), ["the report"]);
+    std::fs::write(&report, "another").expect("written");
+    let other = cli.run(&send).await;
+    assert_eq!(other.assert_code(3).failure()["code"], "idempotency_key_reused");
+}
+
+#[tokio::test]
+async fn posts_and_tasks_are_sent_too() {
+    let (scene, _bridge, cli) = scene().await;
+    let space = scene.space.as_ref();
+    let post = ["send", "--space", space, "--json", "--category", "post", "--title", "Release 41", "it is out"];
+    let post = cli.run(&post).await.assert_code(0).json_lines().remove(0);
+    assert_eq!(post["message"]["content"]["bodyText"], "Release 41");
+    let task =
+        ["send", "--space", space, "--json", "--category", "task", "--title", "Rotate keys", "--assignee", scene.bo.as_ref()];
+    let due = ["--due", "2031-03-14T17:00:00Z"];
+    let task = cli.run(&[&task[..], &due[..]].concat()).await.assert_code(0).json_lines().remove(0);
+    assert_eq!(task["category"], "task");
+    let refused = cli.run(&["send", "--space", space, "--category", "post", "no title"]).await;
+    assert!(refused.assert_code(3).errors.contains("/title"), "{refused:?}");
 }

@@ -7,7 +7,7 @@ use crate::support::receiver::{Receiver, Reply};
 use crate::support::tools::Tool;
 
 /// The recipes that this file runs.
-pub(super) const RUN: &[&str] = &["cli", "curl", "curl-jq", "python", "node", "powershell"];
+pub(super) const RUN: &[&str] = &["cli", "curl", "curl-jq", "curl-file", "python", "node", "powershell"];
 
 /// What all of them say that do not ask anyone else what to say.
 const WORDS: &str = "build 41 is green";
@@ -67,6 +67,7 @@ async fn the_recipe_for_curl_works() {
     if Tool::Curl.is_here("the recipe for curl") {
         is_a_good_recipe("curl").await;
         sends(&block("curl-jq"), |text| text.starts_with("running Linux")).await;
+        sends(&block("curl-file"), |text| text == "the disks").await;
     }
 }
 
