@@ -4,6 +4,7 @@ mod accounts;
 mod bad_input;
 mod chaos;
 mod command_line;
+mod contract_rows;
 mod delivery;
 mod demo;
 mod dialect;
