@@ -97,7 +97,7 @@ pub struct Metrics {
     /// `spaces_bridge_event_listeners`: open event streams and long polls.
     pub listeners: IntGauge,
     /// `spaces_bridge_incoming_hook_calls_total{outcome}`: calls of incoming hooks (`taken`, `repeated`, `not_understood`, `not_readable`,
-    /// `rate_limited`, `unproven`, `unknown`, `refused`).
+    /// `template_failed`, `rate_limited`, `unproven`, `unknown`, `refused`).
     pub hook_calls: IntCounterVec,
     /// `spaces_bridge_accounts{state}`: managed accounts by state, refreshed at each scrape.
     pub accounts: IntGaugeVec,

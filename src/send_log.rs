@@ -32,6 +32,8 @@ pub struct SendLog {
     clock: Arc<dyn Clock>,
     resolved: broadcast::Sender<MessageRef>,
     own: OwnMessages,
+    /// Those that are on record, also of earlier processes.
+    recalled: OwnMessages,
     own_changes: OwnChanges,
 }
 
@@ -49,6 +51,7 @@ impl SendLog {
             clock,
             resolved: broadcast::Sender::new(TOLD),
             own: OwnMessages::default(),
+            recalled: OwnMessages::default(),
             own_changes: OwnChanges::default(),
         }
     }
@@ -155,6 +158,34 @@ impl SendLog {
     /// Whether the message `id` is one of those that [`Self::note_own`] was told of.
     pub fn is_own(&self, account: &AccountId, id: &str) -> bool {
         self.own.contains(account, id)
+    }
+
+    /// Whether the message `id` is one of those that [`Self::recall`] found.
+    pub fn was_sent(&self, account: &AccountId, id: &str) -> bool {
+        self.recalled.contains(account, id)
+    }
+
+    /// Whether [`Self::recall`] has been done for `account`.
+    pub fn has_recalled(&self, account: &AccountId) -> bool {
+        self.recalled.is_complete(account)
+    }
+
+    /// Remembers which messages are on record as sends of `account`, also those of an earlier process.
+    pub async fn recall(&self, account: &AccountId) -> Result<(), StoreError> {
+        let mut after = None;
+        loop {
+            let list = DocList { kind: DocKind::Send, account: Some(account.clone()), after: after.take(), limit: PAGE };
+            let documents = self.engine.doc_list(list).await?;
+            for document in &documents {
+                if let Some(id) = read_record(&document.body)?.status.confirmed_id() {
+                    self.recalled.insert(account, id);
+                }
+            }
+            let Some(newest) = documents.last().filter(|_| documents.len() == PAGE) else { break };
+            after = Some(newest.id.clone());
+        }
+        self.recalled.complete(account);
+        Ok(())
     }
 
     /// Notes that `account` is about to change the message `id` over REST.
@@ -268,6 +299,22 @@ mod tests {
         let stages: Vec<_> = known.steps.iter().map(|step| step.status).collect();
         assert_eq!(stages, [SendStage::Unconfirmed, SendStage::Failed]);
         assert_eq!(resolved.try_recv(), Ok(unconfirmed.reference));
+    }
+
+    #[tokio::test]
+    async fn what_is_on_record_as_sent_is_known_as_own_after_a_restart() {
+        let log = log();
+        for number in 0..=PAGE {
+            let record = record(&format!("ref_{number}"), confirmed(&format!("m{number}")));
+            log.create(&record, Vec::new()).await.expect("stored");
+        }
+        log.create(&record("ref_x", unconfirmed()), Vec::new()).await.expect("stored");
+        let log = SendLog::new(Arc::clone(&log.engine), Arc::clone(&log.clock));
+        let (account, other): (AccountId, AccountId) = ("acc_1".parse().expect("an id"), "acc_2".parse().expect("an id"));
+        assert!(!log.was_sent(&account, "m1") && !log.has_recalled(&account));
+        log.recall(&account).await.expect("read");
+        assert!((0..=PAGE).all(|number| log.was_sent(&account, &format!("m{number}"))));
+        assert!(log.has_recalled(&account) && !log.has_recalled(&other) && !log.was_sent(&other, "m1"));
     }
 
     #[tokio::test]

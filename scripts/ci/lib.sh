@@ -120,7 +120,8 @@ node_tools() {
   have npm || debian_packages npm
 }
 
-# Makes Debian's Alertmanager available, unpacked and not installed: its package would start it as a service.
+# Makes Debian's Alertmanager available, unpacked and not installed: its package would start it as a service. Only its templates have
+# to lie where it looks for them.
 alertmanager_tool() {
   local package=prometheus-alertmanager dir=$CI_DIR/alertmanager
   have "$package" && return
@@ -138,6 +139,10 @@ alertmanager_tool() {
       dpkg-deb --extract ./"$package"_*.deb .
       rm -f ./"$package"_*.deb
     )
+  fi
+  if [[ ! -e /usr/share/prometheus/alertmanager ]]; then
+    as_root mkdir -p /usr/share/prometheus
+    as_root cp -r "$dir/usr/share/prometheus/alertmanager" /usr/share/prometheus/
   fi
   PATH=$dir/usr/bin:$PATH
 }

@@ -91,10 +91,9 @@ impl CommandError {
 fn exit_of(error: &ClientError) -> Exit {
     match error {
         ClientError::Problem(problem) => exit_of_problem(problem),
-        ClientError::InDoubt(_)
-        | ClientError::Broken(_)
-        | ClientError::Silent
-        | ClientError::NoBridge { status: 502 | 504 } => Exit::Unconfirmed,
+        ClientError::InDoubt(_) | ClientError::Broken(_) | ClientError::Silent | ClientError::NoBridge { status: 502 | 504 } => {
+            Exit::Unconfirmed
+        }
         ClientError::Unreachable(_) | ClientError::NoBridge { status: 503 } => Exit::Unreachable,
         ClientError::Address(_) => Exit::Usage,
         ClientError::Token(_) => Exit::NotAllowed,

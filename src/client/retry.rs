@@ -63,6 +63,6 @@ mod tests {
             assert_eq!(pause(&error, 0, left), expected, "{error:?}");
         }
         assert_eq!(pause(&ClientError::Silent, 1, second), Some(FIRST * 2));
-        assert_eq!(pause(&ClientError::Silent, 40, Duration::from_secs(60)), Some(LONGEST));
+        assert_eq!(pause(&ClientError::Silent, 40, Duration::from_mins(1)), Some(LONGEST));
     }
 }

@@ -138,10 +138,13 @@ impl PeerType {
 pub(super) async fn named_space(
     app: &AppState,
     caller: &AccountCaller,
-    (kind, id): (PeerType, &str),
+    (kind, text): (PeerType, &str),
     pointer: &str,
 ) -> Result<SpaceId, ApiError> {
-    let peer = Peer::read(kind, id.to_owned()).map_err(|_| ApiError::field(pointer, "this is nobody's id or address"))?;
+    let peer = Peer::read(kind, text.to_owned()).map_err(|error| match error {
+        ApiError::InvalidPath { detail } => ApiError::field(pointer, detail),
+        other => other,
+    })?;
     direct_space(app, caller, &peer).await
 }
 

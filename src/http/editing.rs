@@ -3,12 +3,10 @@
 //! Spaces changes a message by its id alone. That it is one of the space in the path is known from the space's history, which also
 //! tells what an edit leaves as it is.
 
-use std::borrow::Cow;
-
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -19,18 +17,18 @@ use super::error::ApiError;
 use super::extract::{ApiJson, ApiPath};
 use super::history::{self, SpaceMessage};
 use super::limits;
+use super::message_body::{TaskStatus, Words, words_to_html};
 use super::space_password::{SpacePassword, SpacePasswordHeader};
 use crate::domain::{AccountId, Secret, SpaceId, Timestamp};
-use crate::markup::{markdown_to_html, text_to_html};
 use crate::session::SessionHandle;
-use crate::upstream::{Deletion, InSpace, Reason, RestError, escape, plain_text};
+use crate::upstream::{Deletion, InSpace, Reason, RestError, escape};
 
 /// What to change of a message; what is left out stays.
 #[derive(Debug, Default, PartialEq, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(example = json!({"text": "build 41 is green after all"}))]
 pub(super) struct MessageEdit {
-    /// What it says from now on, as plain text; of a post or task, what stands below the title.
+    /// What it says from now on, as plain text; of a post or task, what stands below the title. `@[Name](userId)` mentions somebody.
     #[serde(default)]
     #[schema(min_length = 1, nullable = false, example = "build 41 is green after all")]
     text: Option<String>,
@@ -42,6 +40,10 @@ pub(super) struct MessageEdit {
     #[serde(default)]
     #[schema(min_length = 1, nullable = false)]
     html: Option<String>,
+    /// The same as `text`, of a post or task.
+    #[serde(default)]
+    #[schema(min_length = 1, nullable = false)]
+    description: Option<String>,
     /// The title of a post or task, as plain text.
     #[serde(default)]
     #[schema(min_length = 1, nullable = false)]
@@ -49,21 +51,11 @@ pub(super) struct MessageEdit {
     /// Whether a task is done. Spaces does not document that edits may change it; the answer shows what came of it.
     #[serde(default)]
     #[schema(inline, nullable = false)]
-    status: Option<EditedStatus>,
+    status: Option<TaskStatus>,
     /// When a task is due. As for `status`.
     #[serde(default)]
     #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
     due_date: Option<Timestamp>,
-}
-
-/// How far a task is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum EditedStatus {
-    /// It is to be done.
-    Pending,
-    /// It is done.
-    Completed,
 }
 
 /// Edit a message
@@ -102,12 +94,12 @@ pub(super) async fn edit_message(
     ApiJson(edit): ApiJson<MessageEdit>,
 ) -> Result<Json<SpaceMessage>, ApiError> {
     caller.check_space(&space)?;
-    edit.check()?;
+    let (words, limit) = (edit.words()?, limits::payload_limit(&app, &caller));
+    let html = words.as_ref().map(|words| words_to_html(words, &app, limit)).transpose()?;
     let change = Change::begin(&app, caller, (space, id), password).await?;
     let found = change.find().await?;
-    let content = edit.apply(&app, &found)?;
+    let content = edit.apply(html, &found)?;
     let size = content.to_string().len();
-    let limit = limits::payload_limit(&app, &change.caller);
     if size > limit {
         return Err(ApiError::MessageTooLarge { size, limit });
     }
@@ -152,70 +144,60 @@ pub(super) async fn delete_message(
 }
 
 impl MessageEdit {
-    /// Checks what can be checked without the message.
-    fn check(&self) -> Result<(), ApiError> {
+    /// Checks what can be checked without the message, and tells its words.
+    fn words(&self) -> Result<Option<Words>, ApiError> {
         if *self == Self::default() {
-            return Err(ApiError::field(
-                "",
-                "an edit changes at least one of `text`, `markdown`, `html`, `title`, `status` and `dueDate`",
-            ));
+            let detail =
+                "an edit changes at least one of `text`, `markdown`, `html`, `description`, `title`, `status` and `dueDate`";
+            return Err(ApiError::field("", detail));
         }
-        let forms = [("/text", &self.text), ("/markdown", &self.markdown), ("/html", &self.html)];
-        let mut given = forms.iter().filter(|(_, words)| words.is_some());
-        if let (Some(_), Some((pointer, _))) = (given.next(), given.next()) {
-            return Err(ApiError::field(*pointer, "an edit has one of `text`, `markdown` and `html`"));
+        if self.title.as_ref().is_some_and(|title| title.trim().is_empty()) {
+            return Err(ApiError::field("/title", "the title is empty"));
         }
-        match &self.title {
-            Some(title) if title.trim().is_empty() => Err(ApiError::field("/title", "the title is empty")),
-            Some(_) | None => Ok(()),
+        let given = [
+            self.text.clone().map(Words::Text),
+            self.markdown.clone().map(Words::Markdown),
+            self.html.clone().map(Words::Html),
+            self.description.clone().map(Words::Description),
+        ];
+        let mut given = given.into_iter().flatten();
+        let words = given.next();
+        match given.next() {
+            Some(more) => Err(ApiError::field(more.pointer(), "an edit has one of `text`, `markdown`, `html` and `description`")),
+            None => Ok(words),
         }
     }
 
-    /// The content that the message has from now on: what it has and what Spaces takes back, with what changes.
-    fn apply(&self, app: &AppState, found: &SpaceMessage) -> Result<Value, ApiError> {
+    /// The content that `found` has from now on: what it has and what Spaces takes back, with what changes.
+    fn apply(&self, html: Option<String>, found: &SpaceMessage) -> Result<Value, ApiError> {
         let category = found.category();
-        let of_tasks = [("/status", self.status.is_some()), ("/dueDate", self.due_date.is_some())];
-        let of_titled = [("/title", self.title.is_some())];
-        let refuse = |fields: &[(&str, bool)], whose| match fields.iter().find(|(_, given)| *given) {
-            Some((pointer, _)) => Err(ApiError::field(*pointer, format!("only {whose} have it"))),
-            None => Ok(()),
-        };
-        let is_titled = matches!(category, Some("post" | "task"));
-        if !is_titled {
-            refuse(&of_titled, "posts and tasks")?;
-        }
-        if category != Some("task") {
-            refuse(&of_tasks, "tasks")?;
+        let is_task = category == Some("task");
+        let is_titled = is_task || category == Some("post");
+        for (pointer, is_wrong, whose) in [
+            ("/title", self.title.is_some() && !is_titled, "posts and tasks have a title"),
+            ("/description", self.description.is_some() && !is_titled, "posts and tasks have a description"),
+            ("/status", self.status.is_some() && !is_task, "tasks have a status"),
+            ("/dueDate", self.due_date.is_some() && !is_task, "tasks have a due date"),
+        ] {
+            if is_wrong {
+                return Err(ApiError::field(pointer, format!("only {whose}")));
+            }
         }
         let mut content = found.content(KEPT);
-        if let Some(html) = self.html(app)? {
+        if let Some(html) = html {
             content.insert((if is_titled { "description" } else { "bodyText" }).to_owned(), html.into());
         }
         if let Some(title) = &self.title {
-            content.insert("bodyText".to_owned(), escape(title.trim()).into());
+            let title = title.split_whitespace().collect::<Vec<_>>().join(" ");
+            content.insert("bodyText".to_owned(), escape(&title).into());
         }
         if let Some(status) = self.status {
-            content.insert("status".to_owned(), serde_json::json!(status));
+            content.insert("status".to_owned(), status.as_upstream().into());
         }
         if let Some(due_date) = self.due_date {
             content.insert("dueDate".to_owned(), due_date.to_string().into());
         }
         Ok(content.into())
-    }
-
-    /// The new words as HTML, if there are any.
-    fn html(&self, app: &AppState) -> Result<Option<String>, ApiError> {
-        let sanitizer = &app.internals().sanitizer;
-        let (pointer, html) = match (&self.text, &self.markdown, &self.html) {
-            (Some(text), _, _) => ("/text", text_to_html(text)),
-            (_, Some(markdown), _) => ("/markdown", Cow::Owned(markdown_to_html(markdown, sanitizer))),
-            (_, _, Some(html)) => ("/html", sanitizer.clean(html)),
-            (None, None, None) => return Ok(None),
-        };
-        if plain_text(&html).is_empty() {
-            return Err(ApiError::field(pointer, "the message would be empty"));
-        }
-        Ok(Some(html.into_owned()))
     }
 }
 
@@ -346,10 +328,10 @@ mod tests {
     fn an_edit_says_one_thing_at_least_and_its_words_once() {
         let check = |edit: &str| {
             let edit: MessageEdit = serde_json::from_str(edit).expect("an edit");
-            edit.check().err().map(|error| error.code())
+            edit.words().err().map(|error| error.code())
         };
         for wrong in
-            ["{}", r#"{"text":null}"#, r#"{"text":"a","html":"b"}"#, r#"{"markdown":"a","html":"b"}"#, r#"{"title":" "}"#]
+            ["{}", r#"{"text":null}"#, r#"{"text":"a","html":"b"}"#, r#"{"html":"a","description":"b"}"#, r#"{"title":" "}"#]
         {
             assert_eq!(check(wrong), Some("invalid_body"), "{wrong}");
         }

@@ -640,6 +640,9 @@ fn hook_kind(error: &HookError) -> Kind {
     match error {
         HookError::NotFound => HOOK_NOT_FOUND,
         HookError::TooMany => (StatusCode::CONFLICT, "incoming_hook_limit_reached", "Too many incoming hooks"),
+        HookError::TemplateMismatch => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "incoming_hook_template_mismatch", "Template or format is missing")
+        }
         HookError::TooManySecrets => (StatusCode::CONFLICT, "incoming_hook_secret_limit_reached", "Too many secrets"),
         HookError::Changed => (StatusCode::CONFLICT, "incoming_hook_changed", "The incoming hook changed meanwhile"),
         HookError::Store(_) => STORE,

@@ -42,6 +42,8 @@ pub(super) struct UploadQuery {
 
 /// Files that are in Spaces now.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({"attachments": [{"fileId": "0b7f3c7e-1d2e-4f30-8a41-5b6c7d8e9f00", "name": "report.pdf", "fileSize": 20480,
+    "fileType": "document", "providerFileType": "application/pdf"}]}))]
 pub(super) struct UploadedFiles {
     /// The files in their order, as a message takes them in its own `attachments`.
     attachments: Vec<Attachment>,
@@ -317,9 +319,7 @@ pub(super) async fn get_file(
     ApiPath(file): ApiPath<FileId>,
     ApiQuery(query): ApiQuery<DownloadQuery>,
 ) -> Result<Response, ApiError> {
-    if caller.is_limited_to_spaces() {
-        return Err(ApiError::SpaceNotInKey);
-    }
+    caller.check_all_spaces()?;
     let (session, _) = caller.identity(&app).await?;
     let url = app.rest.download_url(session.credential(), &file.0).await.map_err(|error| caller.told(error))?;
     let url = url.ok_or(ApiError::NotFound(Resource::File))?;

@@ -22,7 +22,7 @@ const WHOLE: &str = "message";
 
 /// The fields that are texts, also where their text could be read as JSON.
 const TEXTS: [&str; 10] =
-    ["text", "markdown", "html", "title", "description", "replyTo", "category", "kind", "topicId", "dueDate"];
+    ["text", "markdown", "html", "title", "description", "category", "replyTo", "dueDate", "status", "topicId"];
 
 /// A file that a caller sent.
 #[derive(Debug)]

@@ -22,11 +22,11 @@ use super::incoming_hook_body::FormatWord;
 use super::messages::failure;
 use crate::domain::{MessageRef, SessionId, SpaceId};
 use crate::event_log::SystemEvent;
-use crate::incoming::{self, Activity, CallError, HookFailure, IncomingHook, Rendered};
+use crate::incoming::{self, Activity, CallError, HookFailure, IncomingHook, Recipe, Rendered};
 use crate::outbox::{Sender, Ticket};
 use crate::send_log::{SendRecord, SendStatus};
 
-/// Bodies up to this size become messages at once; larger ones apart from what serves other requests.
+/// Bodies up to this size become messages at once; larger ones, and those with a template, apart from what serves other requests.
 const SMALL: usize = 16 << 10;
 
 /// Most messages of one call, if those before failed.
@@ -164,12 +164,24 @@ async fn take(app: &AppState, (hook, activity): (&IncomingHook, &Activity), requ
 
 /// What the body becomes.
 async fn render(app: &AppState, hook: &IncomingHook, headers: &HeaderMap, body: &bytes::Bytes) -> Result<Rendered, ApiError> {
-    if body.len() <= SMALL {
-        return Ok(incoming::render(hook.format, headers, body, &app.internals().sanitizer)?);
+    if body.len() <= SMALL && hook.recipe.template.is_none() {
+        return Ok(incoming::render(&hook.recipe, headers, body, &app.internals().sanitizer)?);
     }
-    let (app, format, headers, body) = (app.clone(), hook.format, headers.clone(), body.clone());
-    let rendered = AppState::apart(move || incoming::render(format, &headers, &body, &app.internals().sanitizer)).await?;
-    Ok(rendered?)
+    render_apart(app, hook.recipe.clone(), headers.clone(), body.clone()).await
+}
+
+/// What a body becomes, worked out apart from what serves other requests, a few at a time.
+pub(super) async fn render_apart(
+    app: &AppState,
+    recipe: Recipe,
+    headers: HeaderMap,
+    body: bytes::Bytes,
+) -> Result<Rendered, ApiError> {
+    let turn = app.internals().renderings.acquire().await.map_err(|error| ApiError::Internal(error.to_string()))?;
+    let app = app.clone();
+    let rendered = AppState::apart(move || incoming::render(&recipe, &headers, &body, &app.internals().sanitizer)).await;
+    drop(turn);
+    Ok(rendered??)
 }
 
 async fn submit(

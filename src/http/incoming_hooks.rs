@@ -60,9 +60,9 @@ impl HookRotation {
     responses(
         (status = 201, description = "The incoming hook, with its address this once.", body = ShownHook, headers(("Location" = String, description = "Where to read it again, without the address."))),
         (status = 403, description = "`upstream_forbidden`: Spaces makes no direct space with this person. `account_required`: the admin key stands for no user."),
-        (status = 404, description = "`upstream_not_found`: Spaces does not know this person."),
+        (status = 404, description = "`upstream_not_found`, `person_not_found`: Spaces does not know this person."),
         (status = 409, description = "`incoming_hook_limit_reached`: the account has as many as it may have. `upstream_conflict`."),
-        (status = 422, description = "`invalid_body`: `errors` says which field is wrong. `upstream_refused`: Spaces does not take this id."),
+        (status = 422, description = "`invalid_body`: `errors` says which field is wrong, for a template also why. `incoming_hook_template_mismatch`: the format needs a template, or takes none. `upstream_refused`: Spaces does not take this id."),
         (status = 502, description = "`upstream_error`: Spaces failed."),
     ),
     security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
@@ -97,8 +97,8 @@ async fn create(
             (space, Some(Peer { kind: person.kind.as_str().to_owned(), id: person.id }))
         }
     };
-    let CheckedHook { name, format, check, rate, expires_at, enabled, .. } = new;
-    let new = NewHook { name, space, direct, format, check, rate, expires_at, enabled };
+    let CheckedHook { name, recipe, check, rate, expires_at, enabled, .. } = new;
+    let new = NewHook { name, space, direct, recipe, check, rate, expires_at, enabled };
     let work = {
         let app = app.clone();
         async move {
@@ -173,6 +173,7 @@ pub(super) async fn get_incoming_hook(
         (status = 200, description = "The incoming hook as it is now.", body = ShownHook),
         (status = 404, description = "`incoming_hook_not_found`: there is none, or not of this account."),
         (status = 409, description = "`incoming_hook_changed`: others changed it at the same time; try again."),
+        (status = 422, description = "`invalid_body`: `errors` says which field is wrong, for a template also why. `incoming_hook_template_mismatch`: the format needs a template, or takes none."),
     ),
     security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]

@@ -44,19 +44,44 @@ pub(super) struct MessageForm {
     /// The whole message as JSON, in place of fields.
     #[schema(nullable = false, example = r#"{"text": "see the report"}"#)]
     message: Option<String>,
-    /// As in the JSON form.
+    /// `chat`, `post` or `task`.
+    #[schema(nullable = false, example = "chat")]
+    category: Option<String>,
+    /// What to say, as it is.
     #[schema(nullable = false, example = "see the report")]
     text: Option<String>,
-    /// As in the JSON form.
+    /// What to say, as Markdown.
     #[schema(nullable = false)]
     markdown: Option<String>,
-    /// As in the JSON form.
+    /// What to say, as HTML.
     #[schema(nullable = false)]
     html: Option<String>,
-    /// As in the JSON form.
+    /// The title of a post or task.
+    #[schema(nullable = false)]
+    title: Option<String>,
+    /// What a post or task says, as the upstream calls it.
+    #[schema(nullable = false)]
+    description: Option<String>,
+    /// The post or task to comment on.
     #[serde(rename = "replyTo")]
     #[schema(nullable = false)]
     reply_to: Option<String>,
+    /// Whom to mention, as JSON.
+    #[schema(nullable = false, example = r#"["5a0b1c2d3e4f506172839405"]"#)]
+    mentions: Option<String>,
+    /// Files that were uploaded before, as JSON.
+    #[schema(nullable = false)]
+    attachments: Option<String>,
+    /// Who is to do a task, as JSON.
+    #[schema(nullable = false, example = r#"["bo@corp.example"]"#)]
+    assignees: Option<String>,
+    /// When a task is due.
+    #[serde(rename = "dueDate")]
+    #[schema(nullable = false)]
+    due_date: Option<String>,
+    /// How far a task is.
+    #[schema(nullable = false)]
+    status: Option<String>,
     /// Files to upload and attach, in their order. Any field with a file name is one, whatever the field is called.
     #[schema(nullable = false, value_type = Option<Vec<String>>, format = Binary, content_media_type = "application/octet-stream")]
     file: Option<Vec<u8>>,
@@ -137,9 +162,7 @@ impl Draft {
 
     fn with(&self, files: Vec<Attachment>) -> Result<MessageBody, ApiError> {
         let mut body = MessageBody::parse(&self.json)?;
-        if !files.is_empty() {
-            body.attach(files)?;
-        }
+        body.attach(files)?;
         Ok(body)
     }
 }

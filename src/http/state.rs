@@ -37,6 +37,9 @@ use crate::subscriptions::SubscriptionRegistry;
 use crate::upstream::{RestClient, StorageClient};
 use crate::webhooks::WebhookRegistry;
 
+/// Most bodies of incoming hooks that are worked on at a time, of those that take a while.
+const RENDERINGS: usize = 4;
+
 /// How the HTTP API behaves.
 #[derive(Debug, Clone)]
 pub struct HttpSettings {
@@ -173,6 +176,8 @@ pub(super) struct Internals {
     /// Bounds the calls that send or get files.
     pub(super) transfers: Arc<Semaphore>,
     pub(super) listeners: Arc<Listeners>,
+    /// How many bodies of incoming hooks are worked on at a time, of those that take a while.
+    pub(super) renderings: Semaphore,
     /// The `OpenAPI` document.
     pub(super) openapi: Bytes,
 }
@@ -194,6 +199,7 @@ impl AppState {
             request_ids: RequestIds::random(),
             transfers: Arc::new(Semaphore::new(parts.settings.files.max_transfers.min(Semaphore::MAX_PERMITS))),
             in_flight: Semaphore::new(parts.settings.max_in_flight.min(Semaphore::MAX_PERMITS)),
+            renderings: Semaphore::new(RENDERINGS),
             listeners: Arc::new(Listeners::new(parts.metrics.listeners.clone())),
             openapi: super::openapi_json().into(),
         };

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::payload::{Payload, PayloadError};
 use super::presets::{Posted, Preset};
 use super::slack::{self, Dialect};
+use super::template::{Template, TemplateError};
 use crate::markup::{Html, Sanitizer, text_to_html};
 use crate::upstream::plain_text;
 
@@ -25,10 +26,42 @@ pub enum Format {
     Mattermost,
     /// What a product posts.
     Preset(Preset),
+    /// Any JSON, by a template.
+    Template,
+}
+
+/// How a hook makes messages of what it is posted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recipe {
+    /// What it takes.
+    pub format: Format,
+    /// Its template; there is one if that is the format.
+    pub template: Option<Template>,
+}
+
+impl Recipe {
+    /// A recipe, if it has a template just where it needs one.
+    pub fn new(format: Format, template: Option<Template>) -> Option<Self> {
+        ((format == Format::Template) == template.is_some()).then_some(Self { format, template })
+    }
+
+    /// The recipe with another format or template; `None` if that is none. A template that comes or goes alone brings the format that
+    /// it needs.
+    pub fn changed(&self, format: Option<Format>, template: Option<Option<Template>>) -> Option<Self> {
+        let format = format.or_else(|| match &template {
+            Some(Some(_)) => Some(Format::Template),
+            Some(None) if self.format == Format::Template => Some(Format::Auto),
+            Some(None) | None => None,
+        });
+        let format = format.unwrap_or(self.format);
+        // Another format needs no word on the template that it does not use.
+        let kept = || self.template.clone().filter(|_| format == Format::Template);
+        Self::new(format, template.unwrap_or_else(kept))
+    }
 }
 
 /// The formats by their names in the API and the store.
-const NAMES: [(&str, Format); 11] = [
+const NAMES: [(&str, Format); 12] = [
     ("auto", Format::Auto),
     ("text", Format::Text),
     ("slack", Format::Slack),
@@ -40,12 +73,13 @@ const NAMES: [(&str, Format); 11] = [
     ("jenkins", Format::Preset(Preset::Jenkins)),
     ("sentry", Format::Preset(Preset::Sentry)),
     ("uptime_kuma", Format::Preset(Preset::UptimeKuma)),
+    ("template", Format::Template),
 ];
 
 /// A word that names no format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "unknown format; it is one of `auto`, `text`, `slack`, `mattermost`, `grafana`, `alertmanager`, `github`, `gitlab`, `jenkins`, `sentry` and `uptime_kuma`"
+    "unknown format; it is one of `auto`, `text`, `slack`, `mattermost`, `grafana`, `alertmanager`, `github`, `gitlab`, `jenkins`, `sentry`, `uptime_kuma` and `template`"
 )]
 pub struct UnknownFormat;
 
@@ -91,6 +125,9 @@ pub enum Trouble {
     /// It cannot be read as what it says that it is.
     #[error(transparent)]
     Unreadable(#[from] PayloadError),
+    /// The hook's template makes nothing of it.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
 }
 
 impl Trouble {
@@ -99,6 +136,17 @@ impl Trouble {
         match self {
             Self::NotUnderstood(_) => "not_understood",
             Self::Unreadable(_) => "not_readable",
+            Self::Template(_) => "template_failed",
+        }
+    }
+
+    /// What the message says of it before it quotes what came.
+    fn headline(&self, format: Format) -> String {
+        match self {
+            Self::NotUnderstood(_) | Self::Unreadable(_) => {
+                format!("Something came that could not be read as `{}`:", format.as_str())
+            }
+            Self::Template(error) => format!("Something came and {error}. It begins:"),
         }
     }
 }
@@ -107,20 +155,27 @@ impl Trouble {
 const MAX_QUOTE: usize = 500;
 
 /// Makes a message of what was posted. There is one of everything that is text: what is not understood is quoted.
-pub fn render(format: Format, headers: &HeaderMap, body: &[u8], sanitizer: &Sanitizer) -> Result<Rendered, PayloadError> {
+pub fn render(recipe: &Recipe, headers: &HeaderMap, body: &[u8], sanitizer: &Sanitizer) -> Result<Rendered, PayloadError> {
     let media_type = headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     match Payload::read(media_type, body) {
-        Ok(payload) => Ok(turn(format, headers, &payload, sanitizer)),
+        Ok(payload) => Ok(turn(recipe, headers, &payload, sanitizer)),
         Err(error) => {
             let text = error.is_text().then(|| String::from_utf8_lossy(body)).ok_or_else(|| error.clone())?;
-            Ok(Rendered::quoted(format, &text, error.into()))
+            Ok(Rendered::quoted(recipe.format, &text, error.into()))
         }
     }
 }
 
-fn turn(format: Format, headers: &HeaderMap, payload: &Payload, sanitizer: &Sanitizer) -> Rendered {
-    let used = if format == Format::Auto { detect(headers, payload) } else { format };
+fn turn(recipe: &Recipe, headers: &HeaderMap, payload: &Payload, sanitizer: &Sanitizer) -> Rendered {
+    let used = if recipe.format == Format::Auto { detect(headers, payload) } else { recipe.format };
+    if let (Format::Template, Some(template)) = (used, &recipe.template) {
+        return match template.render(payload, event(headers), sanitizer) {
+            Ok(html) => Rendered { text: plain_text(&html), html, format: used, trouble: None },
+            Err(error) => Rendered::quoted(used, &payload.to_text(), error.into()),
+        };
+    }
     let html = match (used, payload) {
+        (Format::Template, _) => None,
         (_, Payload::Text(text)) if !matches!(used, Format::Preset(_)) => Some(text_to_html(text).into_owned()),
         (Format::Slack, Payload::Json(body)) => slack::render(body, Dialect::Slack, sanitizer),
         (Format::Mattermost, Payload::Json(body)) => slack::render(body, Dialect::Markdown, sanitizer),
@@ -159,6 +214,12 @@ fn detect(headers: &HeaderMap, payload: &Payload) -> Format {
     }
 }
 
+/// What the sender calls the event, where products say so in a header.
+fn event(headers: &HeaderMap) -> Option<&str> {
+    let names = ["x-github-event", "x-gitlab-event", "sentry-hook-resource"];
+    names.into_iter().find_map(|name| headers.get(name)?.to_str().ok())
+}
+
 /// The words in JSON of no known shape: the field that usually holds them.
 fn words(body: &Value) -> Option<&str> {
     ["text", "message", "msg", "content", "summary", "title", "description", "body"]
@@ -173,20 +234,25 @@ impl Rendered {
         if shown.len() < body.len() {
             shown.push('…');
         }
-        let what = format!("Something came that could not be read as `{}`:", format.as_str());
-        let html = Html::new().italic(&what).line().code(&shown).into_string();
+        let html = Html::new().italic(&trouble.headline(format)).line().code(&shown).into_string();
         Self { text: plain_text(&html), html, format, trouble: Some(trouble) }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+    use crate::markup::ELEMENTS;
+
+    fn recipe(format: Format) -> Recipe {
+        Recipe { format, template: None }
+    }
 
     fn rendered(format: Format, payload: &Payload) -> Rendered {
-        turn(format, &HeaderMap::new(), payload, &Sanitizer::new())
+        turn(&recipe(format), &HeaderMap::new(), payload, &Sanitizer::new())
     }
 
     #[test]
@@ -213,7 +279,7 @@ mod tests {
         }
         let mut headers = HeaderMap::new();
         headers.insert("x-github-event", http::HeaderValue::from_static("ping"));
-        let github = turn(Format::Auto, &headers, &Payload::Json(json!({"zen": "z"})), &Sanitizer::new());
+        let github = turn(&recipe(Format::Auto), &headers, &Payload::Json(json!({"zen": "z"})), &Sanitizer::new());
         assert_eq!((github.format.as_str(), github.text.as_str()), ("github", "[GitHub] is connected: z"));
         assert_eq!(
             rendered(Format::Auto, &Payload::Text("see https://e.example/".to_owned())).html,
@@ -235,12 +301,43 @@ mod tests {
         assert!(rendered(Format::Auto, &Payload::Json(json!({"title": "up"}))).trouble.is_none());
         let broken = |body: &[u8]| {
             let json = [(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"))];
-            render(Format::Slack, &json.into_iter().collect(), body, &Sanitizer::new())
+            render(&recipe(Format::Slack), &json.into_iter().collect(), body, &Sanitizer::new())
         };
         let shown = broken(b"{\"text\": \"<disk> full").expect("a quotation");
         assert!(shown.text.ends_with("as `slack`: {\"text\": \"<disk> full"), "{}", shown.text);
         assert_eq!(shown.trouble.map(|trouble| trouble.reason()), Some("not_readable"));
         assert_eq!(broken(b"\xff"), Err(PayloadError::NotText));
         assert_eq!(broken(b" "), Err(PayloadError::Empty));
+    }
+
+    #[test]
+    fn a_template_that_fails_says_so_and_quotes_what_came() {
+        let template = Template { source: "{{ payload.a / 0 }}".to_owned(), output: super::super::TemplateOutput::Text };
+        let recipe = Recipe { format: Format::Template, template: Some(template) };
+        let shown = turn(&recipe, &HeaderMap::new(), &Payload::Json(json!({"a": 1})), &Sanitizer::new());
+        assert!(shown.text.starts_with("Something came and the template fails: "), "{}", shown.text);
+        assert!(shown.text.ends_with(". It begins: {\"a\":1}"), "{}", shown.text);
+        assert_eq!(shown.trouble.map(|trouble| trouble.reason()), Some("template_failed"));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_posted_becomes_something_safe_or_is_refused(
+            body in prop_oneof![
+                proptest::collection::vec(any::<u8>(), 0..80),
+                "(payload=|text=|\\{\"text\":\"|[a-z<>&*_`~|@#!%\"{}\\[\\]:,=+ \\n]{0,12}){0,8}".prop_map(String::into_bytes),
+            ],
+            media_type in proptest::sample::select(vec!["", "application/json", "application/x-www-form-urlencoded", "text/plain"]),
+            format in proptest::sample::select(NAMES.to_vec()),
+        ) {
+            let headers = [(http::header::CONTENT_TYPE, http::HeaderValue::from_static(media_type))].into_iter().collect();
+            if let Ok(rendered) = render(&recipe(format.1), &headers, &body, &Sanitizer::new()) {
+                prop_assert!(!rendered.text.is_empty(), "{}", rendered.html);
+                for tag in rendered.html.split('<').skip(1) {
+                    let name: String = tag.trim_start_matches('/').chars().take_while(char::is_ascii_alphanumeric).collect();
+                    prop_assert!(ELEMENTS.contains(&name.as_str()), "`{}` in {}", name, rendered.html);
+                }
+            }
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! Messages, and changes of messages, that are the account's own although no echo says so: those that went over REST.
+//! Messages, and changes of messages, that are the account's own although no echo says so: those that went over REST, and messages of
+//! an earlier process.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -21,6 +22,8 @@ pub(super) struct OwnMessages(Mutex<Remembered>);
 struct Remembered {
     known: HashSet<Known>,
     order: VecDeque<Known>,
+    /// Accounts of which all that is on record is among them.
+    complete: HashSet<AccountId>,
 }
 
 impl OwnMessages {
@@ -35,6 +38,15 @@ impl OwnMessages {
                 remembered.known.remove(&oldest);
             }
         }
+    }
+
+    /// Notes that all that is on record of `account` has been [inserted](Self::insert).
+    pub(super) fn complete(&self, account: &AccountId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).complete.insert(account.clone());
+    }
+
+    pub(super) fn is_complete(&self, account: &AccountId) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).complete.contains(account)
     }
 
     pub(super) fn contains(&self, account: &AccountId, id: &str) -> bool {

@@ -10,7 +10,9 @@ mod handover;
 mod identity;
 mod limits;
 mod liveness;
+mod marks;
 mod news;
+mod recovered;
 mod recovery;
 mod renewal;
 mod sends;
@@ -93,7 +95,7 @@ enum Job {
     Disconnected,
     Renewed(Result<SessionHandle, RenewalError>),
     Verified(Result<Profile, RestError>),
-    Marks(recovery::MarksJob),
+    Marks(marks::MarksJob),
     LookedUp(SpaceId, Result<Option<TopicType>, RestError>),
     Compared(Box<liveness::HistoryRead>),
 }
@@ -111,7 +113,7 @@ enum Step {
     Append(AppendStep),
     Job(Job),
     Handover,
-    Page(recovery::PageRead),
+    History(Box<recovery::HistoryRead>),
     Timer,
 }
 
@@ -177,6 +179,7 @@ impl SessionActor {
             hold: settings.recovery_hold,
             tell_after: settings.gap_after,
             longest_wait: settings.longest_wait,
+            second_look: settings.second_look,
         });
         let (probe, compare) = (settings.probe, settings.compare);
         let liveness = Liveness::new(LivenessSettings { probe, compare, spread: draw() }, now);
@@ -248,7 +251,7 @@ impl SessionActor {
                 step = self.inbox.next(), if self.inbox.is_appending() => Step::Append(step),
                 Some(job) = self.jobs.next(), if !self.jobs.is_empty() => Step::Job(job),
                 () = Handover::changed(&mut self.handover) => Step::Handover,
-                Some(page) = self.history.reads.next(), if !self.history.reads.is_empty() => Step::Page(page),
+                Some(read) = self.history.reads.next(), if !self.history.reads.is_empty() => Step::History(Box::new(read)),
                 () = &mut self.timer, if self.timer_at.is_some() => Step::Timer,
             };
             match step {
@@ -258,7 +261,7 @@ impl SessionActor {
                 Step::Append(step) => self.on_append(step),
                 Step::Job(job) => self.on_job(job),
                 Step::Handover => self.on_handover(),
-                Step::Page(page) => self.on_page(page),
+                Step::History(read) => self.on_history(*read),
                 Step::Timer => self.on_timer(),
             }
             self.pump();

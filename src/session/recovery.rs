@@ -6,13 +6,22 @@
 //!
 //! This is the decision only: the session's task reads, appends and tells the time.
 
+mod run;
+mod second;
 #[cfg(test)]
 mod tests;
+mod together;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+pub(super) use self::run::{After, Ended, Failure, Outcome, Read, Source};
+use self::run::{Hold, Purpose, Run, Stage};
+use self::second::SecondLooks;
+use self::together::Trust;
+pub(super) use self::together::{Changes, Together};
 
 use super::gaps::{Gap, GapReason, RecoveryState, RecoveryStatus};
 use super::watermarks::{Reach, Watermarks};
@@ -48,152 +57,8 @@ pub(super) struct RecoverySettings {
     pub(super) tell_after: Duration,
     /// The longest wait between tries while the history cannot be read.
     pub(super) longest_wait: Duration,
-}
-
-/// Which of the two histories of Spaces is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source {
-    /// The record of activity, which knows changes and deletions.
-    Activity,
-    /// The query of messages.
-    Messages,
-}
-
-impl Source {
-    fn other(self) -> Self {
-        match self {
-            Self::Activity => Self::Messages,
-            Self::Messages => Self::Activity,
-        }
-    }
-}
-
-/// A page to be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Read {
-    /// Of this space.
-    pub(super) space: SpaceId,
-    /// For this recovery; a later one of the same space has another number.
-    pub(super) run: u64,
-    /// In this history.
-    pub(super) source: Source,
-    /// From when on.
-    pub(super) from: Timestamp,
-    /// Where the page before said that this one is.
-    pub(super) next: Option<String>,
-}
-
-/// Why a page could not be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// Spaces will not give it.
-    Refused,
-    /// Spaces does not take the token.
-    TokenRefused,
-    /// It may work another time, the other history perhaps now.
-    Failing(Option<Duration>),
-    /// Too much was asked for.
-    Limited(Option<Duration>),
-}
-
-/// What became of a space's gap.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// Everything since the watermark is durable.
-    Closed,
-    /// Nothing can be done for it.
-    GivenUp,
-}
-
-/// What follows a page or a failure.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum After<T> {
-    /// It goes on by itself.
-    More,
-    /// That was the last page. What was held comes next, and then [`Recovery::settle`].
-    Complete(Vec<T>),
-    /// The gap stays: tell of it; then as above.
-    Gap(Gap, Vec<T>),
-}
-
-/// A recovery that has ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Ended {
-    pub(super) outcome: Outcome,
-    pub(super) took: Duration,
-}
-
-/// What is held of a space.
-#[derive(Debug)]
-struct Hold<T> {
-    items: VecDeque<(T, usize)>,
-    since: Option<Instant>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Stage {
-    /// Until the subscription is confirmed.
-    Awaiting,
-    /// A page is to be read, not before this time.
-    Due(Instant),
-    /// A page is being read.
-    Reading,
-    /// All is read; so many events of the session have to be durable.
-    Settling(u64, Outcome),
-}
-
-#[derive(Debug)]
-struct Run<T> {
-    number: u64,
-    stage: Stage,
-    /// `None` once nothing is held any more.
-    hold: Option<Hold<T>>,
-    since: Instant,
-    from: Timestamp,
-    /// When the subscription was confirmed.
-    confirmed_at: Timestamp,
-    source: Source,
-    next: Option<String>,
-    pages: u32,
-    refused: [bool; 2],
-    /// Whether the other history was tried as well since the last page.
-    tried_other: bool,
-    failures: u32,
-    failing_since: Option<(Instant, GapReason)>,
-    told: bool,
-}
-
-impl<T> Run<T> {
-    fn new(number: u64, now: Instant) -> Self {
-        Self {
-            number,
-            stage: Stage::Awaiting,
-            hold: Some(Hold { items: VecDeque::new(), since: None }),
-            since: now,
-            from: Timestamp::from_millis(0),
-            confirmed_at: Timestamp::from_millis(0),
-            source: Source::Activity,
-            next: None,
-            pages: 0,
-            refused: [false; 2],
-            tried_other: false,
-            failures: 0,
-            failing_since: None,
-            told: false,
-        }
-    }
-
-    fn is_left(&self) -> bool {
-        !matches!(self.stage, Stage::Awaiting)
-    }
-
-    fn release_at(&self, hold: Duration) -> Option<Instant> {
-        Some(self.hold.as_ref()?.since? + hold)
-    }
-
-    fn tell_at(&self, tell_after: Duration) -> Option<Instant> {
-        self.failing_since.filter(|_| !self.told).map(|(since, _)| since + tell_after)
-    }
+    /// How long after a gap was closed the end of its history is read again; zero for not at all.
+    pub(super) second_look: Duration,
 }
 
 /// The recoveries of a session. `T` is an event as the session holds it.
@@ -210,6 +75,9 @@ pub(super) struct Recovery<T> {
     preferred: Source,
     /// Whether the record of activity was refused where the query worked.
     activity_barred: bool,
+    /// Whether the changes of many spaces are asked for at once.
+    trust: Trust,
+    second_looks: SecondLooks,
     gaps: VecDeque<Gap>,
     recovered: u64,
     last_at: Option<Timestamp>,
@@ -227,6 +95,8 @@ impl<T> Recovery<T> {
             held_bytes: 0,
             preferred: Source::Activity,
             activity_barred: false,
+            trust: Trust::default(),
+            second_looks: SecondLooks::default(),
             gaps: VecDeque::new(),
             recovered: 0,
             last_at: None,
@@ -279,6 +149,8 @@ impl<T> Recovery<T> {
         if !self.activity_barred {
             self.preferred = Source::Activity;
         }
+        self.trust.new_connection();
+        self.second_looks.clear();
         self.expect_gaps(now);
     }
 
@@ -295,6 +167,7 @@ impl<T> Recovery<T> {
         let number = self.next_number();
         let run = self.runs.entry(space.clone()).or_insert_with(|| Run::new(number, now));
         run.stage = Stage::Awaiting;
+        run.purpose = Purpose::Gap;
         run.number = number;
         run.hold.get_or_insert_with(|| Hold { items: VecDeque::new(), since: None });
     }
@@ -377,8 +250,10 @@ impl<T> Recovery<T> {
         }
         let due = |run: &Run<T>| matches!(run.stage, Stage::Due(at) if at <= now);
         let waited_for = |run: &Run<T>| run.hold.as_ref().is_some_and(|hold| hold.since.is_some());
-        let mut runs = self.runs.iter().filter(|(_, run)| due(run));
-        let first = runs.clone().find(|(_, run)| waited_for(run)).or_else(|| runs.next());
+        self.begin_second_looks(now);
+        let runs = || self.runs.iter().filter(|(_, run)| due(run));
+        let first = runs().find(|(_, run)| waited_for(run));
+        let first = first.or_else(|| runs().find(|(_, run)| !run.is_second())).or_else(|| runs().next());
         let space = first.map(|(space, _)| space.clone())?;
         let run = self.runs.get_mut(&space)?;
         run.stage = Stage::Reading;
@@ -403,6 +278,10 @@ impl<T> Recovery<T> {
         run.failures = 0;
         run.tried_other = false;
         run.failing_since = None;
+        if run.is_second() && (next.is_none() || run.pages >= MAX_PAGES) {
+            self.runs.remove(space);
+            return After::More;
+        }
         if next.is_some() && run.pages >= MAX_PAGES {
             return self.give_up(space, GapReason::TooLong);
         }
@@ -422,6 +301,11 @@ impl<T> Recovery<T> {
     /// A page could not be read.
     pub(super) fn failed(&mut self, space: &SpaceId, failure: Failure, now: Instant) -> After<T> {
         let Some(run) = self.runs.get_mut(space) else { return After::More };
+        if run.is_second() && !matches!(failure, Failure::Limited(_)) {
+            // What was to be told of the gap has been told.
+            self.runs.remove(space);
+            return After::More;
+        }
         let reason = if failure == Failure::TokenRefused { GapReason::TokenRefused } else { GapReason::HistoryUnavailable };
         let failing_since = run.failing_since.map_or(now, |(since, _)| since);
         run.failing_since = Some((failing_since, reason));
@@ -473,6 +357,9 @@ impl<T> Recovery<T> {
             let Some(run) = self.runs.remove(&space) else { continue };
             self.marks.closed(&space, run.confirmed_at);
             if outcome == Outcome::Closed {
+                self.look_again(&space, &run, now);
+            }
+            if outcome == Outcome::Closed {
                 self.gaps.retain(|gap| gap.space != space || !gap.reason.may_pass());
                 self.last_at = Some(at);
             }
@@ -493,7 +380,8 @@ impl<T> Recovery<T> {
     pub(super) fn untold_gaps(&mut self, now: Instant) -> Vec<Gap> {
         let mut gaps = Vec::new();
         for (space, run) in &mut self.runs {
-            if run.tell_at(self.settings.tell_after).is_some_and(|at| at <= now)
+            if !run.is_second()
+                && run.tell_at(self.settings.tell_after).is_some_and(|at| at <= now)
                 && let Some((_, reason)) = run.failing_since
             {
                 run.told = true;
@@ -522,9 +410,9 @@ impl<T> Recovery<T> {
                 Stage::Due(at) if may_read => Some(at),
                 _ => None,
             };
-            [due, run.release_at(hold), run.tell_at(tell_after)]
+            [due, run.release_at(hold), run.tell_at(tell_after).filter(|_| !run.is_second())]
         });
-        times.flatten().min()
+        times.flatten().chain(self.second_looks.next_at().filter(|_| may_read)).min()
     }
 
     /// Spaces whose history is still to be read.
@@ -535,6 +423,11 @@ impl<T> Recovery<T> {
     /// Notes that an event of the history was new.
     pub(super) fn recovered(&mut self) {
         self.recovered += 1;
+    }
+
+    /// Whether events wait for the history before them.
+    pub(super) fn is_holding(&self) -> bool {
+        self.held > 0
     }
 
     /// Whether no gap is being closed.
@@ -581,6 +474,7 @@ impl<T> Recovery<T> {
 
     fn dissolve(&mut self, space: &SpaceId) -> Vec<T> {
         let held = self.release(space);
+        self.second_looks.forget(space);
         self.runs.remove(space);
         held
     }
@@ -588,14 +482,5 @@ impl<T> Recovery<T> {
     fn next_number(&mut self) -> u64 {
         self.next_number += 1;
         self.next_number
-    }
-}
-
-impl<T> Run<T> {
-    /// Reads the other history, from the beginning: its pages are others.
-    fn turn_to(&mut self, source: Source, now: Instant) {
-        self.source = source;
-        self.next = None;
-        self.stage = Stage::Due(now);
     }
 }

@@ -5,6 +5,9 @@
 //! is closed. One that is older than it could be is harmless, since reading again what is known changes nothing. So it is stored
 //! lazily, one small document per space, and costs the way of an event nothing but a comparison.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -39,6 +42,8 @@ struct Mark {
     floor: Timestamp,
     /// Everything from the floor to here is durable.
     heard: Timestamp,
+    /// Whether an event of this very time is durable: a history from before then on is not empty.
+    by_event: bool,
     /// Whether there is no gap between here and what comes in now.
     live: bool,
     /// The latest time of an event that became durable while there was a gap.
@@ -50,10 +55,12 @@ struct Mark {
     dirty: bool,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct StoredMark {
     floor: i64,
     heard: i64,
+    #[serde(default)]
+    by_event: bool,
 }
 
 /// What is known of the account as a whole.
@@ -95,7 +102,7 @@ pub(super) struct Reach {
 /// What the store knows of an account's watermarks.
 #[derive(Debug, Default)]
 pub(super) struct Stored {
-    spaces: BTreeMap<SpaceId, (Timestamp, Timestamp)>,
+    spaces: BTreeMap<SpaceId, StoredMark>,
     account: AccountMark,
     wishes: Vec<(String, Wish)>,
 }
@@ -104,7 +111,11 @@ pub(super) struct Stored {
 impl Stored {
     /// Adds what was stored of a space, if anything was.
     pub(super) fn insert(&mut self, space: SpaceId, snapshot: Option<(Timestamp, Timestamp)>) {
-        self.spaces.extend(snapshot.map(|snapshot| (space, snapshot)));
+        self.spaces.extend(
+            snapshot.map(|(floor, heard)| {
+                (space, StoredMark { floor: floor.as_millis(), heard: heard.as_millis(), by_event: false })
+            }),
+        );
     }
 }
 
@@ -151,7 +162,16 @@ impl Watermarks {
     /// Hears a space that is not known from `at` on: without a gap if it is `live`, else after its history from then on is read.
     pub(super) fn start(&mut self, space: &SpaceId, at: Timestamp, live: bool) {
         if !self.spaces.contains_key(space) {
-            let mark = Mark { floor: at, heard: at, live, beyond_gap: None, missing_since: None, stored_at: None, dirty: false };
+            let mark = Mark {
+                floor: at,
+                heard: at,
+                by_event: false,
+                live,
+                beyond_gap: None,
+                missing_since: None,
+                stored_at: None,
+                dirty: false,
+            };
             self.spaces.insert(space.clone(), mark);
             self.has_new = true;
             self.touch(space);
@@ -165,6 +185,7 @@ impl Watermarks {
             mark.beyond_gap = mark.beyond_gap.max(Some(at));
         } else if at > mark.heard {
             mark.heard = at;
+            mark.by_event = true;
             self.touch(space);
         }
     }
@@ -187,7 +208,10 @@ impl Watermarks {
     pub(super) fn closed(&mut self, space: &SpaceId, at: Timestamp) {
         let Some(mark) = self.spaces.get_mut(space) else { return };
         mark.live = true;
-        mark.heard = mark.heard.max(at).max(mark.beyond_gap.take().unwrap_or(at));
+        let last = mark.beyond_gap.take();
+        let heard = mark.heard.max(at).max(last.unwrap_or(at));
+        mark.by_event = last == Some(heard) || (mark.by_event && mark.heard == heard);
+        mark.heard = heard;
         self.touch(space);
     }
 
@@ -197,10 +221,16 @@ impl Watermarks {
         if let Some(mark) = self.spaces.get_mut(space) {
             mark.live = false;
             mark.floor = mark.floor.min(since);
+            mark.by_event &= mark.heard <= since;
             mark.heard = mark.heard.min(since);
         }
         self.has_new = true;
         self.touch(space);
+    }
+
+    /// Whether the history of the space, read from its watermark on, tells of one event at least.
+    pub(super) fn ends_with_event(&self, space: &SpaceId) -> bool {
+        self.spaces.get(space).is_some_and(|mark| mark.by_event)
     }
 
     /// Where to read the history of the space from, to close its gap.
@@ -273,13 +303,15 @@ impl Watermarks {
 
     /// Adds what the store knows. Where both know a space the older knowledge counts, since what lies between may be a gap.
     pub(super) fn merge(&mut self, stored: Stored, now: Timestamp) {
-        for (space, (floor, heard)) in stored.spaces {
+        for (space, StoredMark { floor, heard, by_event }) in stored.spaces {
+            let (floor, heard) = (Timestamp::from_millis(floor), Timestamp::from_millis(heard));
             match self.spaces.get_mut(&space) {
                 Some(mark) => {
                     if heard < mark.floor {
                         mark.live = false;
                     }
                     mark.floor = mark.floor.min(floor);
+                    mark.by_event = if heard <= mark.heard { by_event } else { mark.by_event };
                     mark.heard = mark.heard.min(heard);
                     mark.stored_at = Some(now);
                 }
@@ -287,6 +319,7 @@ impl Watermarks {
                     let mark = Mark {
                         floor,
                         heard,
+                        by_event,
                         live: false,
                         beyond_gap: None,
                         missing_since: None,
@@ -359,7 +392,8 @@ impl Watermarks {
             let Some(mark) = self.spaces.get_mut(&space) else { continue };
             mark.dirty = false;
             mark.stored_at = Some(now);
-            let stored = StoredMark { floor: mark.floor.as_millis(), heard: mark.heard.as_millis() };
+            let (floor, heard) = (mark.floor.as_millis(), mark.heard.as_millis());
+            let stored = StoredMark { floor, heard, by_event: mark.by_event };
             writes.push(write(account, space.as_str(), Some(&stored), expires_at));
         }
         for id in std::mem::take(&mut self.removed) {
@@ -414,7 +448,7 @@ pub(super) async fn load(engine: &dyn Engine, account: &AccountId) -> StoreResul
         } else if name.starts_with(WISH) {
             stored.wishes.extend(serde_json::from_slice(&document.body).ok().map(|wish| (name.to_owned(), wish)));
         } else if let (Ok(space), Ok(mark)) = (name.parse(), serde_json::from_slice::<StoredMark>(&document.body)) {
-            stored.spaces.insert(space, (Timestamp::from_millis(mark.floor), Timestamp::from_millis(mark.heard)));
+            stored.spaces.insert(space, mark);
         }
     }
     Ok(stored)
@@ -465,115 +499,5 @@ async fn documents(engine: &dyn Engine, account: &AccountId) -> StoreResult<Vec<
             Some(newest) if !is_last => after = newest.id.clone(),
             _ => return Ok(found),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::domain::{Clock as _, SystemClock};
-    use crate::store::MemoryStore;
-
-    const REACH: Reach = Reach { overlap: Duration::from_millis(100), limit: Duration::from_secs(1) };
-
-    fn at(millis: i64) -> Timestamp {
-        Timestamp::from_millis(millis)
-    }
-
-    fn space(id: &str) -> SpaceId {
-        id.parse().expect("an id")
-    }
-
-    fn from(marks: &Watermarks, now: i64) -> i64 {
-        marks.read_from(&space("s1"), REACH, at(now)).expect("it is known").from.as_millis()
-    }
-
-    #[test]
-    fn a_watermark_moves_with_what_is_durable_and_stands_still_in_a_gap() {
-        let (mut marks, s1) = (Watermarks::default(), space("s1"));
-        marks.start(&s1, at(5_000), true);
-        marks.durable(&s1, at(5_300));
-        marks.durable(&s1, at(5_200));
-        assert_eq!(from(&marks, 5_300), 5_200, "the overlap is read again");
-        marks.connection_lost();
-        marks.durable(&s1, at(5_900));
-        assert_eq!(marks.heard(&s1), Some(at(5_300)), "what came after the gap does not close it");
-        marks.closed(&s1, at(5_800));
-        assert_eq!((marks.heard(&s1), marks.has_gap(&s1)), (Some(at(5_900)), false));
-    }
-
-    #[test]
-    fn nothing_before_the_first_sight_is_read() {
-        let (mut marks, s1) = (Watermarks::default(), space("s1"));
-        marks.start(&s1, at(5_000), true);
-        marks.durable(&s1, at(5_050));
-        assert_eq!(from(&marks, 5_060), 5_000);
-        marks.reach_back(&s1, at(4_500));
-        assert_eq!((from(&marks, 5_060), marks.has_gap(&s1)), (4_500, true));
-    }
-
-    #[test]
-    fn a_gap_that_is_too_old_is_known_from_a_space_that_was_only_quiet() {
-        let (mut marks, s1) = (Watermarks::default(), space("s1"));
-        marks.start(&s1, at(5_000), true);
-        let read = |marks: &Watermarks, now| marks.read_from(&s1, REACH, at(now)).expect("it is known");
-        assert_eq!(read(&marks, 9_000), ReadFrom { from: at(8_000), too_old: Some((at(5_000), at(8_000))) });
-        marks.online(at(8_500));
-        assert_eq!(read(&marks, 9_000), ReadFrom { from: at(8_000), too_old: None });
-        assert_eq!(read(&marks, 9_700), ReadFrom { from: at(8_700), too_old: Some((at(8_500), at(8_700))) });
-    }
-
-    #[test]
-    fn a_space_that_is_missing_in_one_list_only_goes_on_where_it_was() {
-        let (mut marks, s1) = (Watermarks::default(), space("s1"));
-        marks.start(&s1, at(5_000), true);
-        marks.missing(&s1, at(6_000));
-        marks.returned(&s1, at(7_000));
-        assert!(marks.has_gap(&s1));
-        marks.missing(&s1, at(7_000));
-        marks.returned(&s1, at(7_000).saturating_add(MISSING));
-        assert!(!marks.is_known(&s1), "that long it was really gone");
-    }
-
-    #[tokio::test]
-    async fn what_is_stored_comes_back_and_what_is_removed_does_not() {
-        let engine = MemoryStore::new(Arc::new(SystemClock));
-        let account: AccountId = "acc_1".parse().expect("an id");
-        let others: [AccountId; 3] = ["acc_1-a", "acc_10", "acc_1_"].map(|id| id.parse().expect("an id"));
-        let now = SystemClock.now();
-        for other in &others {
-            let mut marks = Watermarks::default();
-            marks.start(&space("foreign"), now, true);
-            store(&engine, &marks.take_writes(other, now)).await.expect("stored");
-        }
-        let mut marks = Watermarks::default();
-        for id in ["s1", "s2"] {
-            marks.start(&space(id), now, true);
-        }
-        marks.online(now);
-        let writes = marks.take_writes(&account, now);
-        marks.not_written(&writes);
-        let again = marks.take_writes(&account, now);
-        assert_eq!(again.len(), writes.len(), "what was not written is written later");
-        store(&engine, &again).await.expect("stored");
-        let wish = Wish { spaces: vec![SpaceSelector::All], since: now };
-        store_wish(&engine, &account, &wish, now).await.expect("stored");
-        marks.remove(&space("s2"));
-        store(&engine, &marks.take_writes(&account, now)).await.expect("stored");
-        assert!(!marks.is_dirty());
-
-        let mut loaded = Watermarks::default();
-        loaded.merge(load(&engine, &account).await.expect("read"), now);
-        assert_eq!(loaded.spaces().collect::<Vec<_>>(), [&space("s1")]);
-        assert!(loaded.has_gap(&space("s1")), "nobody knows what happened meanwhile");
-        assert!(loaded.take_wishes(false).is_empty() && loaded.wants_list());
-        assert_eq!(loaded.take_wishes(true), [wish]);
-        store(&engine, &loaded.take_writes(&account, now)).await.expect("stored");
-        assert!(load(&engine, &account).await.expect("read").wishes.is_empty());
-        forget(&engine, &account).await.expect("forgotten");
-        assert!(load(&engine, &account).await.expect("read").spaces.is_empty());
-        assert_eq!(load(&engine, &others[0]).await.expect("read").spaces.len(), 1);
     }
 }

@@ -28,7 +28,7 @@ pub use escape::escape;
 pub use event::{Circumstances, MessageView, NoSpace, NormalisedEvent, api_category, is_change, normalise, upstream_category};
 pub(crate) use files::is_file_id;
 pub use files::{AnnouncedFile, UploadTarget};
-pub use history::HistoryPage;
+pub use history::{ChangesPage, HistoryPage};
 pub use message::{
     CHAT_CATEGORY, Content, LOOPBACK_BRIDGE, Loopback, OutgoingContent, OutgoingMention, OutgoingPayload, Parent,
     ReceivedLoopback, ReceivedMessage, ReceivedParent, Sender, TopicType, UserRef,

@@ -134,8 +134,12 @@ async fn posts_and_tasks_keep_what_an_edit_leaves_alone() {
     let now = content(&post);
     assert_eq!((&now["bodyText"], &now["description"]), (&json!("Release &lt;42&gt;"), &json!("<p>What is new</p>")));
     assert_eq!(now["data"], data);
-    assert_eq!(edit(&post, json!({"text": "Less is new"})).await.status, StatusCode::OK);
-    assert_eq!(content(&post)["description"], "Less is new");
+    for words in ["text", "description"] {
+        let said = format!("Less is new, @[Bo]({}), in the {words}", scene.bo.id);
+        assert_eq!(edit(&post, json!({ words: said })).await.status, StatusCode::OK);
+        let described = content(&post)["description"].as_str().expect("a text").to_owned();
+        assert!(described.contains(&format!("<mention id=\"{}\"", scene.bo.id)) && described.ends_with(words), "{described}");
+    }
 
     let edited = edit(&task, json!({"status": "completed", "dueDate": "2031-04-01T00:00:00Z"})).await;
     assert_eq!(edited.status, StatusCode::OK, "{}", edited.text);
@@ -147,6 +151,7 @@ async fn posts_and_tasks_keep_what_an_edit_leaves_alone() {
     for (id, body, pointer) in [
         (&chat, json!({"title": "x"}), "/title"),
         (&chat, json!({"status": "pending"}), "/status"),
+        (&chat, json!({"description": "x"}), "/description"),
         (&post, json!({"dueDate": "2031-04-01T00:00:00Z"}), "/dueDate"),
         (&post, json!({"html": "<script>x()</script>"}), "/html"),
         (&post, json!({"text": " "}), "/text"),

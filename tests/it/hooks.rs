@@ -3,6 +3,7 @@
 mod calling;
 mod checking;
 mod owning;
+mod templating;
 
 use fake_upstream::Space;
 use reqwest::{Method, RequestBuilder};

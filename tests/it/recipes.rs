@@ -1,5 +1,6 @@
 //! The recipes of `docs/recipes.md`: each block is taken from the page and run against a running bridge.
 
+mod hooks;
 mod programs;
 
 use std::path::Path;
@@ -93,12 +94,12 @@ fn path_with_the_program() -> std::ffi::OsString {
 }
 
 /// Which recipes there are; each is run by a test below.
-const RUN: &[&str] = programs::RUN;
+const RUN: [&[&str]; 2] = [programs::RUN, hooks::RUN];
 
 #[test]
 fn every_block_of_the_page_is_run() {
     let mut named: Vec<_> = blocks().into_iter().map(|block| block.name).collect();
-    let mut run: Vec<_> = RUN.iter().map(|name| (*name).to_owned()).collect();
+    let mut run: Vec<_> = RUN.concat().into_iter().map(str::to_owned).collect();
     named.sort_unstable();
     run.sort_unstable();
     assert_eq!(named, run);

@@ -4,6 +4,7 @@ mod cuts;
 mod direct;
 mod gaps;
 mod histories;
+mod many;
 mod since;
 
 use std::time::Duration;

@@ -68,6 +68,32 @@ async fn bridge_key(service: &Service, token: &str) -> String {
     key
 }
 
+/// The secret of an incoming hook of Ana's, that was called well and badly.
+async fn hook_secret(service: &Service, token: &str, space: &str, evidence: &mut Evidence) -> String {
+    let make = service.request(Method::POST, "/incoming-hooks", &format!("jwt {token}"));
+    let made =
+        send(make.json(&json!({"spaceId": space, "check": {"type": "gitlab", "secret": "hidden-hook-check"}}))).await.json();
+    let url = made["url"].as_str().expect("an address").to_owned();
+    let id = made["id"].as_str().expect("an id");
+    let call = |url: &str| service.client.post(url).header("x-gitlab-token", "hidden-hook-check");
+    assert_eq!(send(call(&url).body("hello")).await.status, 202);
+    for (what, request) in [
+        ("an unreadable body", call(&url).body(vec![0xff])),
+        ("another address", call(&format!("{url}x")).body("hello")),
+        ("a path below", call(&format!("{url}/x")).body("hello")),
+        ("another token", service.client.post(&url).header("x-gitlab-token", "hidden-hook-check-2").body("hello")),
+        ("another method", service.client.get(&url)),
+    ] {
+        let answer = send(request).await;
+        assert!(answer.status.is_client_error(), "{}", answer.text);
+        evidence.add(format!("the answer to an incoming hook with {what}"), format!("{} {:?}", answer.text, answer.headers));
+    }
+    for path in ["/incoming-hooks".to_owned(), format!("/incoming-hooks/{id}"), "/events?limit=200".to_owned()] {
+        evidence.add(format!("the answer to GET {path}"), service.get(&path, token).await.text);
+    }
+    url.rsplit('/').next().expect("a last segment").to_owned()
+}
+
 /// A new secret of `webhook`, by a call whose answer is kept for who makes it again.
 async fn rotated_secret(service: &Service, token: &str, webhook: &str) -> String {
     let rotation = service.request(Method::POST, &format!("/webhooks/{webhook}/rotate-secret"), &format!("jwt {token}"));
@@ -103,6 +129,7 @@ async fn no_secret_is_in_logs_metrics_answers_or_files() {
 
     let (key, rotated) = (bridge_key(&service, &token).await, rotated_secret(&service, &token, &webhook).await);
 
+    let hook = hook_secret(&service, &token, space.as_ref(), &mut evidence).await;
     let (odd, unknown) = ("an-odd-token-ö-that-nobody-should-see", "made.up.token-that-nobody-should-see");
     let authorizations = [
         ("own", format!("jwt {token}")),
@@ -172,6 +199,8 @@ async fn no_secret_is_in_logs_metrics_answers_or_files() {
         ("the signing secret", &secret),
         ("the next signing secret", &rotated),
         ("the bridge key", &key),
+        ("the secret of an incoming hook", &hook),
+        ("the check of an incoming hook", "hidden-hook-check"),
         ("the admin key", ADMIN_KEY),
         ("the password in a URL", "hidden-password"),
         ("a header's value", "hidden-header-value"),

@@ -173,7 +173,7 @@ impl OwnPrepared {
 }
 
 impl TaskStatus {
-    fn as_upstream(self) -> &'static str {
+    pub(in crate::http) fn as_upstream(self) -> &'static str {
         match self {
             Self::Pending => "pending",
             Self::Completed => "completed",
@@ -183,7 +183,7 @@ impl TaskStatus {
 
 impl Words {
     /// Where the words stand in the body.
-    fn pointer(&self) -> &'static str {
+    pub(in crate::http) fn pointer(&self) -> &'static str {
         match self {
             Self::Text(_) => "/text",
             Self::Markdown(_) => "/markdown",
@@ -191,6 +191,12 @@ impl Words {
             Self::Description(_) => "/description",
         }
     }
+}
+
+/// Words as HTML, for a message that has them in place of others: with mentions marked, and not empty.
+pub(in crate::http) fn words_to_html(words: &Words, app: &AppState, limit: usize) -> Result<String, ApiError> {
+    let Rendered { html, plain, .. } = Rendered::of(words, app, limit)?;
+    if plain.is_empty() { Err(ApiError::field(words.pointer(), "the message would be empty")) } else { Ok(html) }
 }
 
 /// Words as Spaces shows them.

@@ -42,7 +42,7 @@ pub(super) enum Kind {
 
 /// What a message says.
 #[derive(Debug)]
-pub(super) enum Words {
+pub(in crate::http) enum Words {
     Text(String),
     Markdown(String),
     Html(String),

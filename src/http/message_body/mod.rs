@@ -14,7 +14,9 @@ use utoipa::openapi::{OneOfBuilder, Ref, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 pub(super) use self::attachment::{Attachment, FileType};
+pub(super) use self::compose::words_to_html;
 use self::form::OwnMessage;
+pub(super) use self::form::{TaskStatus, Words};
 use self::shapes::{FileMessage, HtmlMessage, MarkdownMessage, PostMessage, TaskMessage, TextMessage};
 use self::upstream::UpstreamMessage;
 use super::error::ApiError;

@@ -15,6 +15,9 @@ use crate::session::types::SessionError;
 /// How long an ending session waits for what it still has under way.
 const LAST_JOBS: Duration = Duration::from_secs(1);
 
+/// How long an ending session goes on reading the history that its last events wait for.
+const LAST_READS: Duration = Duration::from_secs(3);
+
 /// How long an ending session goes on trying to make its last events durable.
 const LAST_APPENDS: Duration = Duration::from_secs(5);
 
@@ -41,6 +44,7 @@ impl SessionActor {
         self.answer_all(&end);
         self.lose_pending(Instant::now());
         self.end_look_ups();
+        self.read_to_the_end(&end).await;
         self.release_held();
         self.tell_end(&end);
         self.append_last().await;
@@ -87,6 +91,31 @@ impl SessionActor {
                 | Command::Restart
                 | Command::Wish(..)
                 | Command::Close(_) => {}
+            }
+        }
+    }
+
+    /// Goes on reading the histories that live events wait for, for a while, so that the order is kept. What waits even then goes into the
+    /// log before its history: the next session would find most of it there, and nobody knows whether all of it.
+    async fn read_to_the_end(&mut self, end: &End) {
+        if !matches!(end, End::Closed(_)) || self.fence.is_none() {
+            return;
+        }
+        let deadline = Instant::now() + LAST_READS;
+        while self.recovery.is_holding() && self.end.is_none() {
+            let now = Instant::now();
+            self.recover(now);
+            if let Some(fence) = &self.fence {
+                self.inbox.start(&self.shared.event_log, fence, now);
+            }
+            let again = self.recover_at(now).filter(|_| self.link.is_online()).unwrap_or(deadline);
+            if now >= deadline || (self.history.reads.is_empty() && again >= deadline) {
+                break;
+            }
+            tokio::select! {
+                Some(read) = self.history.reads.next(), if !self.history.reads.is_empty() => self.on_history(read),
+                step = self.inbox.next(), if self.inbox.is_appending() => self.on_append(step),
+                () = tokio::time::sleep_until(again.max(now + Duration::from_millis(1)).min(deadline)) => {}
             }
         }
     }

@@ -1,8 +1,7 @@
 //! Closing gaps: the watermarks of the account, the history, and what waits for it. What to do when is decided by
 //! [`crate::session::recovery`]; here it is done.
 
-use std::borrow::Cow;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,71 +9,40 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
-use super::{Job, SessionActor};
-use crate::domain::{SpaceId, SpaceSelector, Timestamp, TokenKind};
-use crate::event_log::{LoggedEvent, SystemEvent};
-use crate::session::channels::Readiness;
+use super::SessionActor;
+use super::marks::{Marks, NOTE_ONLINE};
+use super::recovered::RecentIds;
+use crate::domain::{SpaceId, Timestamp, TokenKind};
+use crate::event_log::SystemEvent;
 use crate::session::gaps::Gap;
 use crate::session::inbox::Entry;
-use crate::session::pending::Trace;
-use crate::session::recovery::{After, Failure, Outcome, Read, Source};
-use crate::session::watermarks::{self, Stored, Wish};
-use crate::store::{DocWrite, StoreError};
-use crate::upstream::{Circumstances, HistoryPage, ReceivedMessage, RestError, SpaceInfo, TopicType, normalise};
+use crate::session::recovery::{After, Changes, Failure, Outcome, Read, Source, Together};
+use crate::upstream::{ChangesPage, HistoryPage, ReceivedMessage, RestError};
 
-/// How long watermarks wait until they are stored together.
-const STORE_AFTER: Duration = Duration::from_secs(15);
+/// Pages that are read of what has changed in several spaces at once: 200 messages. Where there is more, they are read one by one.
+const TOGETHER_PAGES: usize = 4;
 
-/// When watermarks are read and stored again after a failure of the store.
-const STORE_AGAIN: Duration = Duration::from_secs(5);
-
-/// How often it is noted that the session is connected, though nothing happens.
-const NOTE_ONLINE: Duration = Duration::from_hours(1);
-
-/// How long an ending session waits for its watermarks to be stored.
-const LAST_STORE: Duration = Duration::from_secs(2);
-
-/// How old a message of the history may be that another session of the account is about to hear of.
-const OF_LATE: Duration = Duration::from_mins(1);
-
-/// Ids of messages of the session's user that are remembered.
-const OWN_IDS: usize = 512;
-
-/// A page of history, or why there is none.
-pub(super) type PageRead = (Read, Result<HistoryPage, RestError>);
-
-/// Something about watermarks that took time.
-pub(super) enum MarksJob {
-    Loaded(Result<Stored, StoreError>),
-    Stored(Vec<DocWrite>, Result<(), StoreError>),
-}
-
-/// Whether the account's watermarks have been read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Marks {
-    /// The session does not serve its account: what it has heard concerns nobody after its end.
-    Own,
-    /// They are to be read at this time.
-    Wanted(Instant),
-    /// They are being read.
-    Loading,
-    /// They are known.
-    Known,
+/// A piece of history, or why there is none.
+pub(super) enum HistoryRead {
+    /// A page of one space.
+    Page(Read, Result<HistoryPage, RestError>),
+    /// What has changed in several.
+    Together(Together, Result<ChangesPage, RestError>),
 }
 
 /// What the session needs to close gaps, beside what decides.
 pub(super) struct History {
-    pub(super) reads: FuturesUnordered<BoxFuture<'static, PageRead>>,
-    marks: Marks,
-    store_at: Option<Instant>,
-    storing: bool,
-    note_online_at: Instant,
-    has_listed: bool,
-    own_ids: RecentIds,
-    changed: bool,
-    shown_open: i64,
+    pub(super) reads: FuturesUnordered<BoxFuture<'static, HistoryRead>>,
+    pub(super) marks: Marks,
+    pub(super) store_at: Option<Instant>,
+    pub(super) storing: bool,
+    pub(super) note_online_at: Instant,
+    pub(super) has_listed: bool,
+    pub(super) own_ids: RecentIds,
+    pub(super) changed: bool,
+    pub(super) shown_open: i64,
 }
 
 impl History {
@@ -130,10 +98,14 @@ impl SessionActor {
         for gap in self.recovery.untold_gaps(now) {
             self.tell_gap(&gap);
         }
-        while self.may_read()
-            && let Some(read) = self.recovery.next_read(now)
-        {
-            self.read_page(read);
+        while self.may_read() {
+            if let Some(together) = self.recovery.next_together(now) {
+                self.read_together(together);
+            } else if let Some(read) = self.recovery.next_read(now) {
+                self.read_page(read);
+            } else {
+                break;
+            }
         }
         self.load_marks(now);
         self.store_marks(now);
@@ -159,6 +131,7 @@ impl SessionActor {
 
     fn read_page(&mut self, read: Read) {
         let (shared, credential) = (Arc::clone(&self.shared), self.credential.clone());
+        let own = self.own_on_record();
         self.history.reads.push(Box::pin(async move {
             // Spaces gives what is later than the time that it is asked for.
             let (after, next) = (read.from.saturating_sub(Duration::from_millis(1)), read.next.as_deref());
@@ -166,19 +139,85 @@ impl SessionActor {
                 Source::Activity => shared.rest.activity_page(&credential, &read.space, after, next).await,
                 Source::Messages => shared.rest.messages_page(&credential, &read.space, after, next).await,
             };
-            (read, page)
+            if let Ok(page) = &page {
+                own.recall_for(&page.messages).await;
+            }
+            HistoryRead::Page(read, page)
         }));
     }
 
-    pub(super) fn on_page(&mut self, (read, page): PageRead) {
-        if !self.recovery.read_ended(&read) {
+    fn read_together(&mut self, together: Together) {
+        let (shared, credential) = (Arc::clone(&self.shared), self.credential.clone());
+        let own = self.own_on_record();
+        self.history.reads.push(Box::pin(async move {
+            let after = together.from.saturating_sub(Duration::from_millis(1));
+            let spaces: Vec<SpaceId> = together.spaces.iter().map(|(space, ..)| space.clone()).collect();
+            let changes = shared.rest.changes(&credential, &spaces, after, TOGETHER_PAGES).await;
+            if let Ok(changes) = &changes {
+                own.recall_for(&changes.messages).await;
+            }
+            HistoryRead::Together(together, changes)
+        }));
+    }
+
+    pub(super) fn on_history(&mut self, read: HistoryRead) {
+        match read {
+            HistoryRead::Page(read, page) => self.on_page(&read, page),
+            HistoryRead::Together(together, changes) => self.on_together(&together, &changes),
+        }
+    }
+
+    /// What has changed in several spaces: where that is clear, their gaps are closed; the others are read by themselves.
+    fn on_together(&mut self, together: &Together, read: &Result<ChangesPage, RestError>) {
+        let meant = self.recovery.together_ended(together);
+        let now = Instant::now();
+        let (mut changes, unless_found) = match read {
+            Ok(page) if page.is_complete => match by_space(together, &page.messages) {
+                Some(changes) => {
+                    self.recovery.judge(Some(true));
+                    (changes, Changes::All { some: false })
+                }
+                None => {
+                    debug!("what Spaces tells of several spaces makes no sense");
+                    self.recovery.judge(Some(false));
+                    (HashMap::new(), Changes::Unclear)
+                }
+            },
+            Ok(_) => {
+                self.recovery.judge(Some(true));
+                (HashMap::new(), Changes::Unclear)
+            }
+            Err(error) => {
+                debug!(error = error as &dyn std::error::Error, "what has changed in several spaces could not be read");
+                let failure = failure(error, self.credential.kind);
+                match failure {
+                    Failure::Refused => self.recovery.judge(Some(false)),
+                    Failure::Failing(_) => self.recovery.judge(None),
+                    Failure::Limited(_) | Failure::TokenRefused => {}
+                }
+                (HashMap::new(), Changes::Failed(failure))
+            }
+        };
+        for (space, from) in meant {
+            let found = changes.remove(&space).unwrap_or_default();
+            for raw in &found {
+                self.take_recovered(&space, from, raw);
+            }
+            let seen = if found.is_empty() { unless_found } else { Changes::All { some: true } };
+            let after = self.recovery.seen_together(&space, seen, now);
+            self.after_reading(&space, after);
+        }
+    }
+
+    fn on_page(&mut self, read: &Read, page: Result<HistoryPage, RestError>) {
+        if !self.recovery.read_ended(read) {
             return;
         }
         let now = Instant::now();
         let after = match page {
             Ok(page) => {
                 for raw in &page.messages {
-                    self.take_recovered(&read, raw);
+                    self.take_recovered(&read.space, read.from, raw);
                 }
                 self.recovery.page(&read.space, page.next, now)
             }
@@ -191,6 +230,11 @@ impl SessionActor {
                 self.recovery.failed(&read.space, failure, now)
             }
         };
+        self.after_reading(&read.space, after);
+    }
+
+    /// Goes on after a piece of history: what was held follows the last one.
+    fn after_reading(&mut self, space: &SpaceId, after: After<Entry>) {
         self.history.changed = true;
         let (held, outcome) = match after {
             After::More => return,
@@ -201,87 +245,8 @@ impl SessionActor {
             }
         };
         self.push_all(held);
-        self.recovery.settle(&read.space, self.inbox.pushed(), outcome);
+        self.recovery.settle(space, self.inbox.pushed(), outcome);
         self.end_recoveries();
-    }
-
-    /// A message of the history: goes into the log, and settles a send whose echo never came.
-    fn take_recovered(&mut self, read: &Read, raw: &RawValue) {
-        let Ok(mut message) = serde_json::from_str::<ReceivedMessage<'_>>(raw.get()) else { return self.unreadable() };
-        let topic_id = message.topic_id.get_or_insert(Cow::Borrowed(read.space.as_str()));
-        if *topic_id != read.space.as_str() {
-            return self.unreadable();
-        }
-        if let Some(id) = message.id.as_deref() {
-            self.liveness.saw(id, self.shared.clock.now());
-        }
-        let time = message.modified.as_deref().or(message.created.as_deref()).and_then(Timestamp::parse);
-        if time.is_some_and(|time| time < read.from) {
-            return;
-        }
-        let Some(account) = self.account() else { return };
-        let own = self.settle_recovered(&message, raw) || self.is_known_own(&account, &message);
-        let (direct, received_at) = (self.is_direct(read.space.as_str()), self.shared.clock.now());
-        let circumstances = Circumstances { account: &account, own, recovered: true, direct, received_at };
-        let Ok(event) = normalise(&message, raw, circumstances) else { return self.unreadable() };
-        if self.leaves_out(&event.event_type) {
-            return;
-        }
-        // What a connection saw as well is no recovered event; only its place is that in the history.
-        if let Some(held) = self.recovery.take_held(&read.space, |held| held.event.id == event.id) {
-            self.inbox.push(held);
-            return;
-        }
-        let event = LoggedEvent {
-            id: event.id,
-            account,
-            space: event.space,
-            direct: event.direct,
-            own,
-            event_type: event.event_type,
-            occurred_at: event.occurred_at,
-            body: event.body,
-        };
-        self.inbox.push(Entry { event, confirm: None, recovered: true });
-    }
-
-    /// Whether the account sent it through the bridge. Settles the send, if it is one that nothing was heard of since its connection
-    /// was lost.
-    fn settle_recovered(&mut self, message: &ReceivedMessage<'_>, raw: &RawValue) -> bool {
-        let marked = super::events::is_own(message);
-        let Some(id) = message.id.as_deref() else { return marked };
-        let sender = message.sender.as_ref().and_then(|sender| sender.id.as_deref());
-        let by_us = marked || (self.user_id.is_some() && sender == self.user_id.as_deref());
-        if !by_us || !self.history.own_ids.insert(id) {
-            return marked;
-        }
-        let (Some(space), Some(created)) = (message.topic_id.as_deref(), message.created.as_deref().and_then(Timestamp::parse))
-        else {
-            return marked;
-        };
-        let trace = Trace {
-            loopback: message.loopback.as_ref(),
-            space,
-            category: message.category.as_deref(),
-            html: message.content.as_ref().and_then(|content| content.body_text.as_deref()),
-        };
-        let (age, now) = (self.shared.clock.now().since(created), Instant::now());
-        if let Some(send) = self.pending.take_late(&trace, age, now) {
-            self.confirm(id, send, message, raw);
-            return true;
-        }
-        marked || self.pending.contains(&trace, age, now) || (age < OF_LATE && self.is_of_sibling(message))
-    }
-
-    /// Notes a message that came in live, so that the history does not settle a later send with it.
-    pub(super) fn note_own_id(&mut self, message: &ReceivedMessage<'_>) {
-        let sender = message.sender.as_ref().and_then(|sender| sender.id.as_deref());
-        if let Some(id) = message.id.as_deref()
-            && sender.is_some()
-            && sender == self.user_id.as_deref()
-        {
-            self.history.own_ids.insert(id);
-        }
     }
 
     /// The subscription to a space is confirmed.
@@ -385,189 +350,29 @@ impl SessionActor {
         self.status.send_modify(|shown| shown.recovery = status);
     }
 
-    /// Notes whether the session serves its account: if so, the account's watermarks are its own from now on.
-    pub(super) fn follow_marks(&mut self, kept: bool) {
-        match (kept, self.history.marks) {
-            (true, Marks::Own) => self.history.marks = Marks::Wanted(Instant::now()),
-            (false, _) => {
-                self.history.marks = Marks::Own;
-                self.history.store_at = None;
-                self.recovery.marks_mut().forget_wishes();
-            }
-            (true, Marks::Wanted(_) | Marks::Loading | Marks::Known) => {}
-        }
-        if !self.interest.needs_list() {
-            self.recovery.marks_mut().listed(None);
-        }
-    }
-
-    fn load_marks(&mut self, now: Instant) {
-        let Marks::Wanted(at) = self.history.marks else { return };
-        let Some(account) = self.account().filter(|_| at <= now) else { return };
-        self.history.marks = Marks::Loading;
-        let shared = Arc::clone(&self.shared);
-        self.jobs.push(Box::pin(async move { Job::Marks(MarksJob::Loaded(watermarks::load(&*shared.engine, &account).await)) }));
-    }
-
-    fn store_marks(&mut self, now: Instant) {
-        if self.history.marks != Marks::Known || self.history.storing {
-            return;
-        }
-        if self.history.note_online_at <= now {
-            self.history.note_online_at = now + NOTE_ONLINE;
-            let (at, marks) = (self.shared.clock.now(), self.recovery.marks_mut());
-            marks.refresh(at);
-            if self.link.is_online() {
-                marks.online(at);
-            }
-        }
-        if self.history.store_at.is_none() && self.recovery.marks().is_dirty() {
-            // One that is new is nowhere yet.
-            let wait = if self.recovery.marks().has_new() { Duration::ZERO } else { STORE_AFTER };
-            self.history.store_at = Some(now + wait);
-        } else if self.recovery.marks().has_new() {
-            self.history.store_at = self.history.store_at.map(|at| at.min(now));
-        }
-        if self.history.store_at.is_none_or(|at| at > now) {
-            return;
-        }
-        let Some(account) = self.account() else { return };
-        self.history.store_at = None;
-        self.history.storing = true;
-        let (writes, shared) =
-            (self.recovery.marks_mut().take_writes(&account, self.shared.clock.now()), Arc::clone(&self.shared));
-        self.jobs.push(Box::pin(async move {
-            let stored = watermarks::store(&*shared.engine, &writes).await;
-            Job::Marks(MarksJob::Stored(writes, stored))
-        }));
-    }
-
-    pub(super) fn on_marks(&mut self, job: MarksJob) {
-        let now = Instant::now();
-        match job {
-            // The session may have been put out of its place meanwhile.
-            MarksJob::Loaded(Ok(_)) if self.history.marks != Marks::Loading => {}
-            MarksJob::Loaded(Ok(stored)) => {
-                self.history.marks = Marks::Known;
-                self.recovery.marks_mut().merge(stored, self.shared.clock.now());
-                self.recovery.expect_gaps(now);
-                self.grant_wishes(false);
-                self.list_if_wished();
-                self.begin_recoveries();
-            }
-            MarksJob::Loaded(Err(error)) => {
-                warn!(error = &error as &dyn std::error::Error, "the watermarks of session `{}` could not be read", self.id);
-                self.history.marks = Marks::Wanted(now + STORE_AGAIN);
-            }
-            MarksJob::Stored(_, Ok(())) => self.history.storing = false,
-            MarksJob::Stored(writes, Err(error)) => {
-                warn!(error = &error as &dyn std::error::Error, "the watermarks of session `{}` could not be stored", self.id);
-                self.history.storing = false;
-                self.recovery.marks_mut().not_written(&writes);
-                self.history.store_at = Some(now + STORE_AGAIN);
-            }
-        }
-    }
-
-    /// Begins with each space that is subscribed and has a gap.
-    fn begin_recoveries(&mut self) {
-        let is_ready = |space: &&SpaceId| self.channels.readiness(space) == Readiness::Ready;
-        let ready: Vec<SpaceId> = self.channels.spaces().filter(is_ready).cloned().collect();
-        for space in ready {
-            self.on_subscribed(&space);
-        }
-    }
-
-    /// Somebody wants to have the history of spaces; the wish is stored.
-    pub(super) fn on_wish(&mut self, id: String, wish: Wish) {
-        self.recovery.marks_mut().wish(id, wish);
-        if self.history.is_loading() {
-            return;
-        }
-        self.grant_wishes(false);
-        self.list_if_wished();
-        self.begin_recoveries();
-    }
-
-    fn list_if_wished(&mut self) {
-        if self.recovery.marks().wants_list() && self.interest.needs_list() {
-            self.list_at = Some(Instant::now());
-        }
-    }
-
-    fn grant_wishes(&mut self, is_listed: bool) {
-        let now = Instant::now();
-        for wish in self.recovery.marks_mut().take_wishes(is_listed) {
-            for selector in &wish.spaces {
-                let is_meant = |space: &&SpaceInfo| match selector {
-                    SpaceSelector::All => space.kind != Some(TopicType::Direct),
-                    SpaceSelector::Direct => space.kind == Some(TopicType::Direct),
-                    SpaceSelector::One(_) => false,
-                };
-                let listed = self.listed.iter().filter(is_meant).map(|space| space.id.clone());
-                let named = match selector {
-                    SpaceSelector::One(space) => Some(space.clone()),
-                    SpaceSelector::All | SpaceSelector::Direct => None,
-                };
-                for space in listed.chain(named).collect::<Vec<_>>() {
-                    self.recovery.reach_back(&space, wish.since, now);
-                }
-            }
-        }
-    }
-
-    /// The user's spaces as they are now: one that is new among them is heard from the last time on that they were listed.
-    pub(super) fn note_listed(&mut self, spaces: &[SpaceInfo]) {
-        let now = Instant::now();
-        if let Some(before) = self.recovery.marks().listed_at() {
-            let since = before.saturating_sub(self.shared.settings.recovery_overlap);
-            let known: HashSet<&SpaceId> = self.listed.iter().map(|space| &space.id).collect();
-            let is_new = |space: &&SpaceInfo| !self.history.has_listed || !known.contains(&space.id);
-            let new: Vec<SpaceId> = spaces
-                .iter()
-                .filter(|space| self.interest_covers(space) && !self.recovery.marks().is_known(&space.id))
-                .filter(is_new)
-                .map(|space| space.id.clone())
-                .collect();
-            for space in new {
-                self.recovery.marks_mut().start(&space, since, false);
-                self.recovery.expect(&space, now);
-            }
-        }
-        self.history.has_listed = true;
-        if self.interest.needs_list() {
-            let listed_at = self.shared.clock.now();
-            self.recovery.marks_mut().listed(Some(listed_at));
-        }
-    }
-
-    /// Grants what waited for the list, once its spaces are wanted.
-    pub(super) fn after_listing(&mut self) {
-        self.grant_wishes(true);
-        self.begin_recoveries();
-    }
-
-    /// Stores the watermarks at the end of the session, and shows nothing open any more.
-    pub(super) async fn end_recovery(&mut self) {
-        self.note_durable();
-        self.shared.metrics.recoveries_open.sub(std::mem::take(&mut self.history.shown_open));
-        let Some(account) = self.account().filter(|_| self.history.marks == Marks::Known) else { return };
-        let now = self.shared.clock.now();
-        if self.link.is_online() {
-            self.recovery.marks_mut().online(now);
-        }
-        let writes = self.recovery.marks_mut().take_writes(&account, now);
-        let stored = tokio::time::timeout(LAST_STORE, watermarks::store(&*self.shared.engine, &writes)).await;
-        if !matches!(stored, Ok(Ok(()))) {
-            info!("the last watermarks of session `{}` were not stored; more than necessary is read again", self.id);
-        }
-    }
-
     /// Lets everything go that waits, since the session ends.
     pub(super) fn release_held(&mut self) {
         let released = self.recovery.release_all();
         self.push_all(released);
     }
+}
+
+/// The messages of a look at several spaces by their space, oldest change first; `None` if there are some that do not belong there.
+fn by_space<'a>(together: &Together, messages: &'a [Box<RawValue>]) -> Option<HashMap<SpaceId, Vec<&'a RawValue>>> {
+    let asked: HashSet<&SpaceId> = together.spaces.iter().map(|(space, ..)| space).collect();
+    let mut dated = Vec::with_capacity(messages.len());
+    for raw in messages {
+        let message: ReceivedMessage<'_> = serde_json::from_str(raw.get()).ok()?;
+        let space: SpaceId = message.topic_id.as_deref()?.parse().ok().filter(|space| asked.contains(space))?;
+        let time = message.modified.as_deref().or(message.created.as_deref()).and_then(Timestamp::parse);
+        dated.push((time, space, &**raw));
+    }
+    dated.sort_by_key(|(time, ..)| *time);
+    let mut found: HashMap<SpaceId, Vec<&RawValue>> = HashMap::new();
+    for (_, space, raw) in dated {
+        found.entry(space).or_default().push(raw);
+    }
+    Some(found)
 }
 
 /// What a failed read means.
@@ -578,30 +383,5 @@ fn failure(error: &RestError, kind: TokenKind) -> Failure {
         RestError::Refused { status: 429, retry_after, .. } => Failure::Limited(*retry_after),
         error if error.is_final() => Failure::Refused,
         error => Failure::Failing(error.retry_after()),
-    }
-}
-
-/// The last ids of messages that the user wrote, here or elsewhere.
-#[derive(Debug, Default)]
-struct RecentIds {
-    order: VecDeque<Arc<str>>,
-    known: HashSet<Arc<str>>,
-}
-
-impl RecentIds {
-    /// Adds an id. `false` if it is known.
-    fn insert(&mut self, id: &str) -> bool {
-        if self.known.contains(id) {
-            return false;
-        }
-        let id: Arc<str> = id.into();
-        self.known.insert(Arc::clone(&id));
-        self.order.push_back(id);
-        if self.order.len() > OWN_IDS
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.known.remove(&oldest);
-        }
-        true
     }
 }

@@ -1,3 +1,5 @@
+mod many;
+
 use std::collections::{BTreeSet, VecDeque};
 
 use proptest::prelude::*;
@@ -10,7 +12,7 @@ const LAST_RETRY: Duration = Duration::from_mins(1);
 
 fn settings(hold: Duration) -> RecoverySettings {
     let reach = Reach { overlap: Duration::ZERO, limit: Duration::from_hours(1) };
-    RecoverySettings { reach, hold, tell_after: Duration::from_secs(30), longest_wait: LAST_RETRY }
+    RecoverySettings { reach, hold, tell_after: Duration::from_secs(30), longest_wait: LAST_RETRY, second_look: Duration::ZERO }
 }
 
 fn space(id: &str) -> SpaceId {

@@ -23,6 +23,8 @@ const SHORTEST_SECRET: usize = 16;
 const SIGNING_SECRET: &str = "whsec_";
 /// What bridge keys begin with.
 const BRIDGE_KEY: &str = "sbk_";
+/// What comes before the secret in the address of an incoming hook, in the answer that shows it.
+const HOOK: &str = "/hooks/";
 /// The sample that Standard Webhooks publishes. The description of the API shows it, and nobody is to sign with it.
 const PUBLISHED_SAMPLE: &str = "C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
@@ -108,9 +110,11 @@ pub(crate) fn note_authorization(authorization: &[u8]) {
     note_secret(authorization.split_once(' ').map_or(&*authorization, |(_, credential)| credential));
 }
 
-/// Notes the signing secrets and bridge keys that an answer hands out.
+/// Notes the signing secrets, bridge keys and addresses of incoming hooks that an answer hands out.
 pub(crate) fn note_signing_secrets(answer: &str) {
-    for (start, _) in answer.match_indices(BRIDGE_KEY) {
+    let keys = answer.match_indices(BRIDGE_KEY).map(|(start, _)| start);
+    let hooks = answer.match_indices(HOOK).map(|(start, _)| start + HOOK.len());
+    for start in keys.chain(hooks) {
         let rest = &answer[start..];
         let end = rest.find(|letter: char| !letter.is_ascii_alphanumeric() && !"-_".contains(letter)).unwrap_or(rest.len());
         note_secret(&rest[..end]);
