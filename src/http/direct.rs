@@ -36,23 +36,25 @@ pub(super) enum PeerType {
 }
 
 /// A person as the path names them.
-enum Peer {
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "(PeerType, String)")]
+pub(super) enum Peer {
+    /// By an id.
     Id(DirectKind, SpaceId),
+    /// By an e-mail address.
     Email(String),
 }
 
-impl Peer {
-    fn read(kind: PeerType, text: String) -> Result<Self, ApiError> {
-        let id = |kind| {
-            let id = text.parse().map_err(|_| ApiError::InvalidPath { detail: "this is no id of a person".to_owned() })?;
-            Ok(Self::Id(kind, id))
+impl TryFrom<(PeerType, String)> for Peer {
+    type Error = &'static str;
+
+    fn try_from((kind, text): (PeerType, String)) -> Result<Self, Self::Error> {
+        let kind = match kind {
+            PeerType::User => DirectKind::User,
+            PeerType::Anonymous => DirectKind::Anonymous,
+            PeerType::Email => return if people::is_email(&text) { Ok(Self::Email(text)) } else { Err("no e-mail address") },
         };
-        match kind {
-            PeerType::User => id(DirectKind::User),
-            PeerType::Anonymous => id(DirectKind::Anonymous),
-            PeerType::Email if people::is_email(&text) => Ok(Self::Email(text)),
-            PeerType::Email => Err(ApiError::InvalidPath { detail: "this is no e-mail address".to_owned() }),
-        }
+        text.parse().map(|id| Self::Id(kind, id)).map_err(|_| "no id of a person")
     }
 }
 
@@ -94,11 +96,10 @@ impl Peer {
 pub(super) async fn post_direct_message(
     State(app): State<AppState>,
     MaySend(caller): MaySend,
-    ApiPath((kind, id)): ApiPath<(PeerType, String)>,
+    ApiPath(peer): ApiPath<Peer>,
     wait: Wait,
     input: MessageInput,
 ) -> Result<Response, ApiError> {
-    let peer = Peer::read(kind, id)?;
     let (call, draft) = input.read(&app, &caller).await?;
     let limit = limits::payload_limit(&app, &caller);
     let body = draft.body()?;
@@ -141,10 +142,7 @@ pub(super) async fn named_space(
     (kind, text): (PeerType, &str),
     pointer: &str,
 ) -> Result<SpaceId, ApiError> {
-    let peer = Peer::read(kind, text.to_owned()).map_err(|error| match error {
-        ApiError::InvalidPath { detail } => ApiError::field(pointer, detail),
-        other => other,
-    })?;
+    let peer = Peer::try_from((kind, text.to_owned())).map_err(|what| ApiError::field(pointer, format!("this is {what}")))?;
     direct_space(app, caller, &peer).await
 }
 

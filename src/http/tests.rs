@@ -225,7 +225,7 @@ async fn problem(response: Response<Body>) -> Value {
 #[tokio::test]
 async fn an_unknown_path_is_a_problem() {
     let app = state(|_| {}).await;
-    for path in ["/", "/nothing", "/spaces/s1", "/docs/nothing.js", "/webhooks/wh_1/nothing"] {
+    for path in ["/", "/nothing", "/spaces/s1/nothing", "/docs/nothing.js", "/webhooks/wh_1/nothing"] {
         let response = ask(&app, empty(request(Method::GET, path))).await;
         assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
         assert_eq!(problem(response).await["code"], "route_not_found", "{path}");
@@ -237,7 +237,7 @@ async fn another_method_is_refused_with_those_allowed() {
     let app = state(|_| {}).await;
     for (method, path, allowed) in [
         (Method::PUT, "/webhooks", "GET,HEAD,POST"),
-        (Method::GET, "/spaces/s1/messages", "POST"),
+        (Method::PUT, "/spaces/s1/messages", "GET,HEAD,POST"),
         (Method::OPTIONS, "/livez", "GET,HEAD"),
         (Method::from_bytes(b"BREW").expect("a method"), "/me", "GET,HEAD"),
     ] {

@@ -216,7 +216,10 @@ async fn the_step_for_jenkins_works() {
     let (succeeded, printed) = cook(&run, given.to_vec()).await;
     assert!(succeeded, "{printed}");
     let texts = kitchen.first_texts().await;
-    assert!(texts[0].starts_with("rocket/main #41 failed: ") && texts[0].contains("https://jenkins.example/job/rocket/41/"), "{texts:?}");
+    assert!(
+        texts[0].starts_with("rocket/main #41 failed: ") && texts[0].contains("https://jenkins.example/job/rocket/41/"),
+        "{texts:?}"
+    );
     let plugin = kitchen.hook("jenkins").await;
     assert_eq!(kitchen.post_payload(&plugin, "jenkins.json", &[]).await, 202);
 }
