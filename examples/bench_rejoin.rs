@@ -32,7 +32,8 @@ const OPENING: usize = 200;
 /// More than the limit on connection attempts makes it last.
 const DEADLINE: Duration = Duration::from_mins(10);
 
-/// What a second may have more than the setting: the next slot begins with it, and some are taken a little late.
+/// What a second may have more than the setting. The service counts when it begins to connect; what is seen here is when connections
+/// arrive, some sooner and some later after that.
 const LATE: f64 = 1.1;
 
 fn main() -> Result<(), Error> {

@@ -5,6 +5,7 @@ mod bad_input;
 mod categories;
 mod chaos;
 mod command_line;
+mod contract_rows;
 mod delivery;
 mod demo;
 mod dialect;

@@ -21,8 +21,10 @@ pub(super) enum Blow {
     Break,
     /// The server drops the client from the namespace.
     Kick,
-    /// The connection goes silent, and breaks later if it is still there.
+    /// The connection goes silent, and later breaks or goes on if it is still there.
     Freeze,
+    /// The connection is there and answers the heartbeat, and nothing else comes over it.
+    Deafen,
     /// The connection breaks while a message is on its way, before or after Spaces has stored it.
     BreakSend,
     /// Spaces does not let the next connections in.
@@ -52,6 +54,7 @@ const BLOWS: &[(Blow, usize)] = &[
     (Blow::Break, 12),
     (Blow::Kick, 5),
     (Blow::Freeze, 5),
+    (Blow::Deafen, 3),
     (Blow::BreakSend, 8),
     (Blow::RefuseJoin, 5),
     (Blow::RefuseToken, 1),
@@ -92,12 +95,15 @@ impl Blow {
             }
             Self::Freeze => {
                 upstream.fault(&who, &Fault::Freeze);
-                let breaks_after = chance.millis(200, 2_500);
+                let (ends_after, end) = (chance.millis(200, 2_500), chance.pick(&[Fault::Cut, Fault::Thaw]).clone());
                 let upstream = std::sync::Arc::clone(upstream);
                 tokio::spawn(async move {
-                    tokio::time::sleep(breaks_after).await;
-                    upstream.fault(&who, &Fault::Cut);
+                    tokio::time::sleep(ends_after).await;
+                    upstream.fault(&who, &end);
                 });
+            }
+            Self::Deafen => {
+                upstream.fault(&who, &Fault::Deafen);
             }
             Self::BreakSend => {
                 let how = chance.pick(&[Fault::Cut, Fault::Reset, Fault::Disconnect]).clone();
