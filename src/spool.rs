@@ -3,8 +3,10 @@
 //! A file here has no name: it is gone when the last handle on it is, also if the process is killed. All of them together take no more
 //! room than the settings give.
 
+use std::fs::DirBuilder;
 use std::fs::File;
 use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -46,9 +48,9 @@ pub enum SpoolError {
 }
 
 impl Spool {
-    /// Files wait in `directory`, which is made if it is missing, and take `limit` bytes at most.
+    /// Files wait in `directory`, which is made for its owner alone if it is missing, and take `limit` bytes at most.
     pub fn open(directory: PathBuf, limit: u64) -> std::io::Result<Self> {
-        std::fs::create_dir_all(&directory)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
         Ok(Self { directory, room: Arc::new(Room { limit, taken: AtomicU64::new(0) }) })
     }
 
@@ -219,7 +221,7 @@ mod tests {
     #[tokio::test]
     async fn a_file_is_read_as_it_was_written_as_often_as_wanted() {
         let (_directory, spool) = spool(10 << 20);
-        let bytes: Vec<u8> = (0..3 * PIECE + 7).map(|number| (number % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..=250).cycle().take(3 * PIECE + 7).collect();
         let mut writer = spool.begin(true).await.expect("a file");
         for piece in bytes.chunks(100_000) {
             writer.write(piece).await.expect("there is room");

@@ -363,7 +363,6 @@ impl ApiError {
             Self::Spool(SpoolError::Full) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "upload_room_exhausted", "No room for files at the moment")
             }
-            Self::Spool(SpoolError::Failed(_)) => STORE,
             Self::UploadFailed { .. } => (StatusCode::BAD_GATEWAY, "upload_failed", "The upload failed"),
             Self::DownloadFailed(_) => (StatusCode::BAD_GATEWAY, "download_failed", "The download failed"),
             Self::BodyUnreadable => (StatusCode::BAD_REQUEST, "body_unreadable", "Unreadable body"),
@@ -425,7 +424,10 @@ impl ApiError {
             Self::HookPayload(_) => (StatusCode::BAD_REQUEST, "payload_unreadable", "Unreadable payload"),
             // No 503, which would invite callers to send again.
             Self::SentUnrecorded(_) => (StatusCode::INTERNAL_SERVER_ERROR, "unconfirmed", "Sent, outcome unknown"),
-            Self::Store(_) | Self::Submit(SubmitError::Store(_)) | Self::Cancel(CancelError::Store(_)) => STORE,
+            Self::Store(_)
+            | Self::Submit(SubmitError::Store(_))
+            | Self::Cancel(CancelError::Store(_))
+            | Self::Spool(SpoolError::Failed(_)) => STORE,
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too many requests"),
             Self::TimedOut => (StatusCode::SERVICE_UNAVAILABLE, "timed_out", "Took too long"),
             Self::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready", "Not ready"),

@@ -78,7 +78,7 @@ impl Form {
                 }
                 _ => {
                     let value = read_field(app, reader, &head.name, &mut left).await?;
-                    form.add_field(head, value, rules)?;
+                    form.add_field(&head, value, rules)?;
                 }
             }
         }
@@ -105,7 +105,7 @@ impl Form {
         serde_json::to_vec(&fields).expect("a map of JSON serialises").into()
     }
 
-    fn add_field(&mut self, head: PartHead, value: Vec<u8>, rules: FormRules) -> Result<(), ApiError> {
+    fn add_field(&mut self, head: &PartHead, value: Vec<u8>, rules: FormRules) -> Result<(), ApiError> {
         if rules.fingerprinted {
             self.print.extend([b"field".to_vec(), head.name.clone().into_bytes(), value.clone()]);
         }
@@ -211,6 +211,8 @@ fn not_taken(name: &str, detail: &str) -> ApiError {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use std::collections::VecDeque;
 
     use serde_json::{Value, json};
@@ -233,9 +235,9 @@ mod tests {
         let app = state(|settings| settings.body_limit = 1_000).await;
         let mut text = String::new();
         for (head, content) in parts {
-            text += &format!("--{boundary}\r\nContent-Disposition: form-data; {head}\r\n\r\n{content}\r\n");
+            write!(text, "--{boundary}\r\nContent-Disposition: form-data; {head}\r\n\r\n{content}\r\n").expect("a text grows");
         }
-        text += &format!("--{boundary}--\r\n");
+        write!(text, "--{boundary}--\r\n").expect("a text grows");
         let pieces = text.as_bytes().chunks(50).map(Bytes::copy_from_slice).collect();
         Form::read(&app, &mut FormReader::new(Given(pieces), boundary), rules).await
     }

@@ -74,7 +74,7 @@ pub(super) struct HookPreviewResult {
     request_body(content = HookPreview, content_type = "application/json"),
     responses(
         (status = 200, description = "What would be posted.", body = HookPreviewResult),
-        (status = 400, description = "`payload_unreadable`: such a body would be refused. `malformed_json`, `invalid_path`, `idempotency_key_unsupported`, `body_unreadable`: the request is not well formed."),
+        (status = 400, description = "`payload_unreadable`: such a body would be refused. `malformed_json`, `invalid_path`, `body_unreadable`: the request is not well formed."),
         (status = 404, description = "`incoming_hook_not_found`: there is none, or not of this account."),
     ),
     security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),

@@ -86,6 +86,7 @@ impl<T> Gathering<T> {
     }
 
     /// Which page is to be added next: `Some(None)` the first one, `None` no more.
+    #[expect(clippy::option_option, reason = "no page, the first page, and a page that Spaces named")]
     pub(super) fn wants(&self) -> Option<Option<String>> {
         let place = self.place.as_ref().filter(|_| !self.is_complete)?;
         Some(place.page.clone())

@@ -102,28 +102,28 @@ mod tests {
 
     const FORM: Option<&str> = Some("application/x-www-form-urlencoded");
 
-    fn text(text: &str) -> Result<Payload, PayloadError> {
-        Ok(Payload::Text(text.to_owned()))
+    fn text(text: &str) -> Payload {
+        Payload::Text(text.to_owned())
     }
 
     #[test]
     fn whatever_anyone_posts_is_read() {
-        let cases: [(Option<&str>, &[u8], Result<Payload, PayloadError>); 12] = [
-            (Some("application/json; charset=utf-8"), br#"{"a":1}"#, Ok(Payload::Json(json!({"a": 1})))),
-            (None, b"\xef\xbb\xbf {\"a\":1}\n", Ok(Payload::Json(json!({"a": 1})))),
-            (Some("text/plain"), b"[1]", Ok(Payload::Json(json!([1])))),
+        for (media_type, body, expected) in [
+            (Some("application/json; charset=utf-8"), &br#"{"a":1}"#[..], Payload::Json(json!({"a": 1}))),
+            (None, b"\xef\xbb\xbf {\"a\":1}\n", Payload::Json(json!({"a": 1}))),
+            (Some("text/plain"), b"[1]", Payload::Json(json!([1]))),
             (Some("text/plain"), b"{not json", text("{not json")),
             (None, b" words \n", text("words")),
             (Some("application/json"), br#""words""#, text("words")),
-            (Some("application/json"), br#""""#, Err(PayloadError::Empty)),
-            (FORM, b"payload=%7B%22text%22%3A%22a%22%7D", Ok(Payload::Json(json!({"text": "a"})))),
-            (FORM, b"text=a+b&username=c", Ok(Payload::Json(json!({"text": "a b", "username": "c"})))),
+            (FORM, b"payload=%7B%22text%22%3A%22a%22%7D", Payload::Json(json!({"text": "a"}))),
+            (FORM, b"text=a+b&username=c", Payload::Json(json!({"text": "a b", "username": "c"}))),
             (FORM, b"the+build is done", text("the build is done")),
-            (FORM, br#"{"text":"a"}"#, Ok(Payload::Json(json!({"text": "a"})))),
-            (None, b" \n", Err(PayloadError::Empty)),
-        ];
-        for (media_type, body, expected) in cases {
-            assert_eq!(Payload::read(media_type, body), expected, "{}", String::from_utf8_lossy(body));
+            (FORM, br#"{"text":"a"}"#, Payload::Json(json!({"text": "a"}))),
+        ] {
+            assert_eq!(Payload::read(media_type, body), Ok(expected), "{}", String::from_utf8_lossy(body));
+        }
+        for (media_type, empty) in [(Some("application/json"), &br#""""#[..]), (None, b" \n")] {
+            assert_eq!(Payload::read(media_type, empty), Err(PayloadError::Empty));
         }
         assert_eq!(Payload::read(None, b"\xff"), Err(PayloadError::NotText));
         assert!(matches!(Payload::read(Some("application/json"), b"{"), Err(PayloadError::NotJson(_))));

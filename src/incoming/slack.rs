@@ -107,7 +107,7 @@ impl Writer<'_> {
             }
             "markdown" => string(block, "text").map(|text| markdown_to_html(text, self.sanitizer)),
             "rich_text" => {
-                let sections: Vec<String> = items(block, "elements").iter().map(|element| rich_section(element)).collect();
+                let sections: Vec<String> = items(block, "elements").iter().map(rich_section).collect();
                 Some(sections.join("<br>"))
             }
             "divider" => Some("—".to_owned()),

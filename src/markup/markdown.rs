@@ -82,7 +82,7 @@ fn ends_with_at(events: &[Event<'_>]) -> bool {
 const LOWEST: pulldown_cmark::HeadingLevel = pulldown_cmark::HeadingLevel::H3;
 
 /// Pushes a text with its web addresses as links.
-fn push_with_links<'a>(events: &mut Vec<Event<'a>>, text: &str) {
+fn push_with_links(events: &mut Vec<Event<'_>>, text: &str) {
     let mut finder = linkify::LinkFinder::new();
     finder.kinds(&[linkify::LinkKind::Url]);
     for span in finder.spans(text) {

@@ -70,9 +70,9 @@ async fn bridge_key(service: &Service, token: &str) -> String {
 
 /// The secret of an incoming hook of Ana's, that was called well and badly.
 async fn hook_secret(service: &Service, token: &str, space: &str, evidence: &mut Evidence) -> String {
-    let make = service.request(Method::POST, "/incoming-hooks", &format!("jwt {token}"));
+    let creation = service.request(Method::POST, "/incoming-hooks", &format!("jwt {token}"));
     let made =
-        send(make.json(&json!({"spaceId": space, "check": {"type": "gitlab", "secret": "hidden-hook-check"}}))).await.json();
+        send(creation.json(&json!({"spaceId": space, "check": {"type": "gitlab", "secret": "hidden-hook-check"}}))).await.json();
     let url = made["url"].as_str().expect("an address").to_owned();
     let id = made["id"].as_str().expect("an id");
     let call = |url: &str| service.client.post(url).header("x-gitlab-token", "hidden-hook-check");
@@ -99,6 +99,23 @@ async fn rotated_secret(service: &Service, token: &str, webhook: &str) -> String
     let rotation = service.request(Method::POST, &format!("/webhooks/{webhook}/rotate-secret"), &format!("jwt {token}"));
     let rotated = send(rotation.header("idempotency-key", "rotate")).await.json();
     rotated["secret"].as_str().expect("a secret").to_owned()
+}
+
+/// Posts bodies that are refused.
+async fn refused_bodies(service: &Service, token: &str, space: &str, evidence: &mut Evidence) {
+    for (body, what) in [
+        (json!({"text": "x", "secret": "y"}).to_string(), "an unknown field"),
+        ("{".to_owned(), "malformed JSON"),
+        (json!({"url": "https://ana:hidden-password@example.com/"}).to_string(), "a URL with a password"),
+    ] {
+        for path in [format!("/spaces/{space}/messages"), "/webhooks".to_owned()] {
+            let request =
+                service.request(Method::POST, &path, &format!("jwt {token}")).header("content-type", "application/json");
+            let answer = send(request.body(body.clone())).await;
+            assert!(answer.status.is_client_error(), "{}", answer.text);
+            evidence.add(format!("the answer to POST {path} with {what}"), answer.text);
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,19 +173,7 @@ async fn no_secret_is_in_logs_metrics_answers_or_files() {
             evidence.add(format!("the answer to GET {path} ({name})"), answer.text + &headers);
         }
     }
-    for (body, what) in [
-        (json!({"text": "x", "secret": "y"}).to_string(), "an unknown field"),
-        ("{".to_owned(), "malformed JSON"),
-        (json!({"url": "https://ana:hidden-password@example.com/"}).to_string(), "a URL with a password"),
-    ] {
-        for path in [format!("/spaces/{}/messages", space.as_ref()), "/webhooks".to_owned()] {
-            let request =
-                service.request(Method::POST, &path, &format!("jwt {token}")).header("content-type", "application/json");
-            let answer = send(request.body(body.clone())).await;
-            assert!(answer.status.is_client_error(), "{}", answer.text);
-            evidence.add(format!("the answer to POST {path} with {what}"), answer.text);
-        }
-    }
+    refused_bodies(&service, &token, space.as_ref(), &mut evidence).await;
     // A token in the query is not looked at, and not written down either.
     let query = send(service.client.get(format!("{}/me?token={token}&access_token={oauth}", service.api))).await;
     evidence.add("the answer to a token in the query", query.text);

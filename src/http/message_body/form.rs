@@ -186,9 +186,8 @@ impl Fields {
     }
 
     fn kind(self) -> Result<Kind, ApiError> {
-        let only = |pointer: &str, is_there: bool, whose: &str| match is_there {
-            true => Err(ApiError::field(pointer, format!("only {whose}"))),
-            false => Ok(()),
+        let only = |pointer: &str, is_there: bool, whose: &str| {
+            if is_there { Err(ApiError::field(pointer, format!("only {whose}"))) } else { Ok(()) }
         };
         if self.category != Category::Task {
             only("/assignees", self.assignees.is_some(), "a task has assignees")?;

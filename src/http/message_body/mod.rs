@@ -113,6 +113,7 @@ impl ToSchema for MessageBody {
         schemas.push((TaskMessage::name().into_owned(), TaskMessage::schema()));
         schemas.push((UpstreamMessage::name().into_owned(), UpstreamMessage::schema()));
         TextMessage::schemas(schemas);
+        PostMessage::schemas(schemas);
         TaskMessage::schemas(schemas);
         UpstreamMessage::schemas(schemas);
     }

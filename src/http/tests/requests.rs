@@ -17,7 +17,7 @@ async fn a_body_is_json_and_says_what_it_should() {
         (r#"{"text":7}"#, 422, "invalid_body", Some("/text")),
         (r#"{"text":"a","html":"b"}"#, 422, "invalid_body", Some("/html")),
         (r#"{"text":"a","colour":"red"}"#, 422, "invalid_body", Some("/colour")),
-        (r#"{"text":"a","category":"task"}"#, 422, "invalid_body", Some("/category")),
+        (r#"{"text":"a","category":"task"}"#, 422, "invalid_body", Some("/title")),
         (r#"{"text":"a","replyTo":"../x"}"#, 422, "invalid_body", Some("/replyTo")),
         (r#"{"html":"<script>x</script>"}"#, 422, "invalid_body", Some("/html")),
         (r#"{"attachments":[]}"#, 422, "invalid_body", Some("/attachments")),

@@ -44,7 +44,7 @@ async fn a_text_is_sent_and_its_id_is_told() {
     let space = scene.space.as_ref();
     let sent = cli.run(&["send", "--space", space, "build 41 is green"]).await;
     sent.assert_code(0);
-    let id = scene.upstream.with_world(|world| world.messages_in(space)[0].id.to_string());
+    let id = scene.upstream.with_world(|world| world.messages_in(space)[0].id.clone());
     assert!(sent.out.starts_with(&format!("confirmed {id} (ref_")), "{sent:?}");
     assert_eq!(sent.errors, "");
     let told = cli.run(&["send", "--json", "--space", space, "and 42"]).await.assert_code(0).json_lines().remove(0);

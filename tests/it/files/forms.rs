@@ -120,7 +120,7 @@ async fn a_caller_that_breaks_off_leaves_nothing_behind() {
     let scene = Scene::new().await;
     let bridge = Bridge::start(&scene.upstream).await;
     assert_eq!(bridge.say(&scene.token, &scene.space, "warm-up").await.status, 201);
-    let form = Form::new().field("text", "see").file("a.bin", "application/octet-stream", &[7; 300_000]);
+    let form = Form::new().field("text", "see").file("a.bin", "application/octet-stream", &vec![7; 300_000]);
     let headers = format!("Content-Type: {}\r\nContent-Length: 10000000", form.content_type());
     let authorization = format!("jwt {}", scene.token.as_ref());
     let mut call = RawCall::begin(&bridge.api, &messages(&scene), &authorization, &headers).await;

@@ -71,7 +71,7 @@ async fn a_body_that_ends_too_early_is_not_stored() {
     let path = format!("{}?name=a.bin", files(&scene));
     let authorization = format!("jwt {}", scene.token.as_ref());
     let mut call = RawCall::begin(&bridge.api, &path, &authorization, "Content-Length: 1000000").await;
-    call.write(&[1; 200_000]).await.expect("it is taken");
+    call.write(&vec![1; 200_000]).await.expect("it is taken");
     eventually("the upload", async || (announcements(&scene) == 1).then_some(())).await;
     drop(call);
     eventually("its end", async || {
@@ -91,7 +91,7 @@ async fn a_storage_that_refuses_is_told_of_while_the_body_still_comes() {
     scene.upstream.script(|script| {
         script.rest.on("PUT /storage/*").always(RestFault::status(403, "SignatureDoesNotMatch", "no"));
     });
-    put(&bridge, &scene, "?name=a.bin", &[1; 100_000]).await.assert_problem(502, "upload_failed");
+    put(&bridge, &scene, "?name=a.bin", &vec![1; 100_000]).await.assert_problem(502, "upload_failed");
     assert!(bridge.shows(r#"spaces_bridge_uploads_total{outcome="failed"} 1"#).await);
     bridge.stop().await;
 }

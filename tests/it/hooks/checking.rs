@@ -8,17 +8,16 @@ use sha2::Sha256;
 
 use super::{Hooks, Made};
 use crate::support::bridge::{Answer, send};
+use crate::support::hex;
 
 const BODY: &str = r#"{"text": "signed"}"#;
 
 fn mac(key: &[u8], pieces: &[&[u8]]) -> Vec<u8> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any length");
-    pieces.iter().for_each(|piece| mac.update(piece));
+    for piece in pieces {
+        mac.update(piece);
+    }
     mac.finalize().into_bytes().to_vec()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 async fn call(hooks: &Hooks, hook: &Made, headers: &[(&str, String)]) -> Answer {

@@ -9,6 +9,7 @@ use sha2::Sha256;
 
 use super::{Block, Kitchen, block, cook};
 use crate::support::bridge::send;
+use crate::support::hex;
 use crate::support::process::Process;
 use crate::support::tools::Tool;
 use crate::support::wait::eventually;
@@ -59,7 +60,7 @@ fn script(code: &str, from: &str, end: &str) -> String {
     let rest = rest.split_once('\n').expect("a script").1;
     let script = if end.is_empty() { rest } else { rest.split_once(end).expect("the end of the script").0 };
     let indent = script.len() - script.trim_start().len();
-    script.lines().map(|line| format!("{}\n", line.get(indent..).unwrap_or_default())).collect()
+    script.lines().flat_map(|line| [line.get(indent..).unwrap_or_default(), "\n"]).collect()
 }
 
 #[tokio::test]
@@ -176,7 +177,7 @@ async fn a_webhook_of_a_repository_is_believed_by_its_signature() {
     assert_eq!((&webhook["config"]["url"], &webhook["config"]["content_type"]), (&json!(ADDRESS), &json!("json")));
     let mut mac = Hmac::<Sha256>::new_from_slice(GITHUB_SECRET.as_bytes()).expect("any key");
     mac.update(&payload("github_push.json"));
-    let digest: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = hex(&mac.finalize().into_bytes());
     let signature = format!("sha256={digest}");
     let event = ("x-github-event", "push");
     assert_eq!(kitchen.post_payload(hook, "github_push.json", &[event]).await, 403);

@@ -9,3 +9,8 @@ pub(crate) mod suite_log;
 pub(crate) mod tools;
 pub(crate) mod wait;
 pub(crate) mod watched_engine;
+
+/// `bytes` in hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
+}

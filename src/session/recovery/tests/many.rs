@@ -120,7 +120,7 @@ async fn a_look_that_fails_is_taken_again_later_and_in_the_end_each_space_is_rea
 async fn the_end_of_the_history_is_read_once_more_after_the_gap_was_closed() {
     let (now, second_look) = (Instant::now(), Duration::from_mins(1));
     let reach = Reach { overlap: Duration::from_millis(300), limit: Duration::from_hours(1) };
-    let (mut recovery, spaces) = broken_spaces(1, RecoverySettings { second_look, reach, ..patient() }, now);
+    let (mut recovery, spaces) = broken_spaces(1, RecoverySettings { reach, second_look, ..patient() }, now);
     let s1 = &spaces[0];
     read(&mut recovery, now);
     recovery.page(s1, None, now);
