@@ -6,7 +6,6 @@
 //! same time one runs and the others wait for it.
 
 mod key;
-mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +16,10 @@ use tokio::time::Instant;
 use tracing::warn;
 
 pub use self::key::{IdempotencyKey, InvalidKey};
-use self::turns::{Turn, Turns};
 use crate::domain::{AccountId, Clock, Sealed, Secret, Seed, Timestamp, hex};
 use crate::seal::{Keyring, Purpose};
 use crate::store::{DocKind, DocWrite, Document, Engine, Expected, PutOutcome, StoreError, Version};
+use crate::turns::{Turn, Turns};
 
 /// Largest answer that is kept, in bytes. A larger one is made again: the call runs again, with its seed.
 pub const MAX_ANSWER: usize = 256 << 10;

@@ -266,6 +266,9 @@ pub enum ApiError {
     /// The service is starting or stopping, or its store does not answer.
     #[error("the service is not ready: {0}")]
     NotReady(&'static str),
+    /// A template could not be read for now.
+    #[error("the template could not be checked now")]
+    TemplateUnchecked,
     /// A defect of the service.
     #[error("the service failed")]
     Internal(String),
@@ -431,6 +434,7 @@ impl ApiError {
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too many requests"),
             Self::TimedOut => (StatusCode::SERVICE_UNAVAILABLE, "timed_out", "Took too long"),
             Self::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready", "Not ready"),
+            Self::TemplateUnchecked => (StatusCode::SERVICE_UNAVAILABLE, "template_unchecked", "The template was not checked"),
             Self::Internal(_) => INTERNAL,
         }
     }
@@ -642,6 +646,9 @@ fn hook_kind(error: &HookError) -> Kind {
     match error {
         HookError::NotFound => HOOK_NOT_FOUND,
         HookError::TooMany => (StatusCode::CONFLICT, "incoming_hook_limit_reached", "Too many incoming hooks"),
+        HookError::TemplateMismatch => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "incoming_hook_template_mismatch", "Template or format is missing")
+        }
         HookError::TooManySecrets => (StatusCode::CONFLICT, "incoming_hook_secret_limit_reached", "Too many secrets"),
         HookError::Changed => (StatusCode::CONFLICT, "incoming_hook_changed", "The incoming hook changed meanwhile"),
         HookError::Store(_) => STORE,

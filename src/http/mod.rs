@@ -27,6 +27,7 @@ mod form;
 mod health;
 mod history;
 mod hook_preview;
+mod hook_template;
 mod hooks;
 mod idempotency;
 mod incoming_hook_body;
