@@ -13,7 +13,7 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 
 use self::own::{OwnChanges, OwnMessages};
-pub use self::record::{SendFailure, SendRecord, SendStage, SendStatus, SendStep, Via};
+pub use self::record::{PartOf, SendFailure, SendRecord, SendStage, SendStatus, SendStep, Via};
 use crate::domain::{AccountId, Clock, MessageRef};
 use crate::store::{DocKind, DocList, DocWrite, Engine, Expected, PutOutcome, StoreError, Version};
 
@@ -79,6 +79,15 @@ impl SendLog {
         }
     }
 
+    /// Makes the new records of one message's parts durable, all or none, together with what stands `beside` them. If there is one of
+    /// the first reference already, that is answered and nothing is written.
+    pub async fn create_parts(&self, records: &[SendRecord], beside: Vec<DocWrite>) -> Result<Option<SendRecord>, StoreError> {
+        let Some((first, others)) = records.split_first() else { return Ok(None) };
+        let mut writes: Vec<_> = others.iter().map(|record| self.write(record, Expected::Any)).collect();
+        writes.extend(beside);
+        self.create(first, writes).await
+    }
+
     /// Changes the record of `base`'s reference, or `base` itself if there is none, together with what stands `beside` it. Answers
     /// the record as it is now.
     pub async fn update(
@@ -126,6 +135,17 @@ impl SendLog {
     /// The references of outcomes that [`Self::resolve`] records from now on.
     pub fn resolved(&self) -> broadcast::Receiver<MessageRef> {
         self.resolved.subscribe()
+    }
+
+    /// What is known of the parts of a message, of which `first` is the first; of that alone if it is a message in one piece.
+    pub async fn with_parts(&self, first: SendRecord) -> Result<Vec<SendRecord>, StoreError> {
+        let mut records = Vec::with_capacity(1 + first.parts.len());
+        let others = first.parts.clone();
+        records.push(first);
+        for reference in &others {
+            records.extend(self.get(reference).await?);
+        }
+        Ok(records)
     }
 
     /// What is known of a send, if it is on record.

@@ -230,6 +230,12 @@ impl MessageRef {
     pub fn of_seed(seed: &Seed) -> Self {
         Self(format!("{}{}", Self::PREFIX, seed.as_str()).into())
     }
+
+    /// The reference of the part with this number of a message of this reference. The first part has the message's own.
+    #[must_use]
+    pub fn part(&self, number: usize) -> Self {
+        if number < 2 { self.clone() } else { Self(format!("{}-{number}", self.0).into()) }
+    }
 }
 
 impl SessionId {

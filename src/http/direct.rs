@@ -108,14 +108,14 @@ pub(super) async fn post_direct_message(
     let make = async || {
         let message = message.resolve(&app, &caller).await?;
         // Whatever is wrong with the body is told before Spaces makes a space for it; another id stands in for that space's.
-        message.compose(&app, limit, &tried_in)?;
+        message.compose_parts(&app, limit, &tried_in)?;
         let space = direct_space(&app, &caller, &peer).await?;
         caller.check_space(&space)?;
         if !draft.has_files() {
-            return message.compose(&app, limit, &space);
+            return message.compose_parts(&app, limit, &space);
         }
         let message = draft.upload(&app, &caller, &space).await?.prepare(&app, limit)?;
-        message.resolve(&app, &caller).await?.compose(&app, limit, &space)
+        message.resolve(&app, &caller).await?.compose_parts(&app, limit, &space)
     };
     messages::carry_out(&app, &caller, (&call, wait), make).await
 }

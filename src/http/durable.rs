@@ -18,24 +18,30 @@ use crate::session::OutgoingMessage;
 pub(super) enum Begun {
     /// Without the outbox.
     AtOnce,
-    /// It was taken before.
-    Known(Box<Ticket>),
+    /// It was taken before; the tickets of its parts.
+    Known(Vec<Ticket>),
     /// Through the outbox.
     New(Box<Place>),
 }
 
-/// The right to take one message into the outbox.
+/// The right to take one message, in one piece or in parts, into the outbox.
 pub(super) struct Place {
     reference: MessageRef,
     /// The turn of the message's key. What is remembered of the call is the message's own record.
     claim: Option<Claim>,
 }
 
+impl Place {
+    /// A place for a message that has no key.
+    pub(super) fn unclaimed() -> Self {
+        Self { reference: MessageRef::random(), claim: None }
+    }
+}
+
 /// Finds out how the caller wants a message sent, and whether that was done before.
 pub(super) async fn begin(app: &AppState, caller: &AccountCaller, call: &Call, wait: Wait) -> Result<Begun, ApiError> {
     if !call.has_key() {
-        let place = || Place { reference: MessageRef::random(), claim: None };
-        return Ok(if wait.respond_async { Begun::New(Box::new(place())) } else { Begun::AtOnce });
+        return Ok(if wait.respond_async { Begun::New(Box::new(Place::unclaimed())) } else { Begun::AtOnce });
     }
     let claim = match call.begin(app, &caller.scope(app).await?, app.settings.default_wait).await? {
         Some(idempotency::Begun::Run(claim)) => claim,
@@ -47,18 +53,18 @@ pub(super) async fn begin(app: &AppState, caller: &AccountCaller, call: &Call, w
     let reference = MessageRef::of_seed(claim.seed());
     let known = if claim.is_repeat() { app.sends.get(&reference).await? } else { None };
     Ok(match known {
-        Some(known) => Begun::Known(Box::new(app.outbox.attach(known))),
+        Some(known) => Begun::Known(app.outbox.attach_parts(known).await?),
         None => Begun::New(Box::new(Place { reference, claim: Some(claim) })),
     })
 }
 
-/// Takes the message into the outbox, and keeps the caller's session for it if the account has none.
+/// Takes the parts of a message into the outbox, and keeps the caller's session for it if the account has none.
 pub(super) async fn submit(
     app: &AppState,
     caller: &AccountCaller,
     place: Box<Place>,
-    message: OutgoingMessage,
-) -> Result<Ticket, ApiError> {
+    parts: Vec<OutgoingMessage>,
+) -> Result<Vec<Ticket>, ApiError> {
     let (session, identity) = caller.identity(app).await?;
     let (sessions, outbox) = (std::sync::Arc::clone(&app.sessions), app.outbox.clone());
     app.to_the_end(async move {
@@ -68,18 +74,23 @@ pub(super) async fn submit(
             sessions.keep(&session, &identity).await?;
         }
         let sender = Sender { account: identity.account, session: session.id().clone() };
-        let ticket = outbox.submit(message.renamed(reference), sender).await?;
-        // From here on the record of the message tells.
+        let named = |(part, number): (OutgoingMessage, usize)| part.renamed(reference.part(number));
+        let tickets = outbox.submit_parts(parts.into_iter().zip(1..).map(named).collect(), sender).await?;
+        // From here on the records of the message tell.
         drop(claim);
-        Ok(ticket)
+        Ok(tickets)
     })
     .await
 }
 
-/// Answers what is known of the message once it has ended, or at `deadline`.
-pub(super) async fn answer_in_time(ticket: Ticket, deadline: Instant, wait: Wait) -> Result<Response, ApiError> {
-    let is_new = ticket.is_new();
-    let mut response = answer(ticket.outcome(deadline).await, wait)?;
+/// Answers what is known of the message once all of its parts have ended, or at `deadline`.
+pub(super) async fn answer_in_time(tickets: Vec<Ticket>, deadline: Instant, wait: Wait) -> Result<Response, ApiError> {
+    let is_new = tickets.iter().all(Ticket::is_new);
+    let mut records = Vec::with_capacity(tickets.len());
+    for ticket in tickets {
+        records.push(ticket.outcome(deadline).await);
+    }
+    let mut response = answer(records, wait)?;
     if !is_new {
         mark_replayed(&mut response);
     }

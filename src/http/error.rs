@@ -10,6 +10,7 @@ use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
 use super::limits::{self, Standing};
+use super::message_view::MessagePart;
 use super::problem::{FieldError, Problem};
 use crate::accounts::{AccountError, MintError};
 use crate::consumers::MAX_CONSUMERS;
@@ -240,6 +241,16 @@ pub enum ApiError {
     /// Spaces did not take the message, and it is not there.
     #[error("the message was not sent: {0}")]
     MessageNotTaken(String),
+    /// Spaces has some parts of a message, and will not get the others.
+    #[error("Spaces has {posted} of the {} parts of the message, and the others will not be sent: {why}", parts.len())]
+    MessageIncomplete {
+        /// How many Spaces has.
+        posted: usize,
+        /// What stood in the way of the next one.
+        why: String,
+        /// All of them.
+        parts: Vec<MessagePart>,
+    },
     /// The message was emitted, nothing is known of it yet, and that could not be written down.
     #[error(
         "the message was sent, its outcome is not known and could not be recorded; look into the space before sending it again"
@@ -413,6 +424,7 @@ impl ApiError {
             Self::Cancel(CancelError::NotQueued) => (StatusCode::CONFLICT, "message_not_queued", "The message has left"),
             Self::MessageCancelled => (StatusCode::CONFLICT, "message_cancelled", "The message was taken back"),
             Self::MessageNotTaken(_) => (StatusCode::BAD_GATEWAY, "message_not_taken", "Spaces did not take the message"),
+            Self::MessageIncomplete { .. } => (StatusCode::BAD_GATEWAY, "message_incomplete", "Only a part was posted"),
             Self::AcknowledgementStale { .. } => (StatusCode::CONFLICT, "acknowledgement_stale", "The consumer stands elsewhere"),
             Self::TooManyConsumers => (StatusCode::CONFLICT, "consumer_limit_reached", "Too many consumers"),
             Self::ConsumerChanged => (StatusCode::CONFLICT, "consumer_changed", "The consumer moved meanwhile"),
@@ -531,6 +543,10 @@ impl ApiError {
             limit,
             excess: size.zip(limit).map(|(size, limit)| size.saturating_sub(limit)),
             upstream_code: self.upstream_code().map(shorten),
+            parts: match self {
+                Self::MessageIncomplete { parts, .. } => Some(parts.clone()),
+                _ => None,
+            },
         }
     }
 

@@ -3,6 +3,8 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::message_view::MessagePart;
+
 /// Why a call failed, as `application/problem+json` (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -49,6 +51,10 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "not.authorized.by.topic.policy")]
     pub upstream_code: Option<String>,
+    /// The parts of a message of which Spaces has only some, with their references and ids.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub parts: Option<Vec<MessagePart>>,
 }
 
 impl Problem {

@@ -6,6 +6,9 @@
 //! Spaces has it) is looked for in the event log and in the upstream's history (`doubt.rs`), and is sent again only if it is not there.
 //! Which step follows from what is decided in one pure place, `course.rs`.
 //!
+//! The parts of a message that was split go the same way, one after the other; `parts.rs` keeps a part from leaving without those before
+//! it.
+//!
 //! Sends that left without the outbox and were not confirmed in time are looked for in the same way ([`Outbox::look_for`]), and are
 //! never sent again.
 
@@ -13,6 +16,7 @@ mod course;
 mod doubt;
 mod looking;
 mod once;
+mod parts;
 mod queue;
 mod record;
 mod sought;
@@ -226,11 +230,6 @@ impl Outbox {
                 Err(error.into())
             }
         }
-    }
-
-    /// A ticket for a message that was taken before.
-    pub fn attach(&self, known: SendRecord) -> Ticket {
-        Ticket::attach(self, known)
     }
 
     /// Takes a message back of which nothing has left.

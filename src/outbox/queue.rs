@@ -132,6 +132,16 @@ impl Queue {
         Some(self.last_number)
     }
 
+    /// Keeps places for that many messages of `account`, and gives them their numbers; none if not all have room.
+    pub(super) fn reserve_all(&mut self, account: &AccountId, most: usize, count: usize) -> Option<Vec<u64>> {
+        let numbers: Vec<_> = (0..count).map_while(|_| self.reserve(account, most)).collect();
+        if numbers.len() < count {
+            numbers.iter().for_each(|_| self.release(account));
+            return None;
+        }
+        Some(numbers)
+    }
+
     /// Gives back a place.
     pub(super) fn release(&mut self, account: &AccountId) {
         if let Some(held) = self.held.get_mut(account) {

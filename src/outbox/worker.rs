@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::course::{Next, Tried};
+use super::parts::MayFollow;
 use super::queue::{Doubt, Lane, Phase};
 use super::record::OutboxRecord;
 use super::{Inner, once};
@@ -124,11 +125,15 @@ impl Inner {
         let record = OutboxRecord::read(&document.body)?;
         // Whoever learned of the outcome first has written it down.
         let known = self.parts.sends.get(reference).await?;
-        if let Some(known) = known.filter(|known| known.status.is_known()) {
-            return self.end(work, &record, known.status).await;
+        if let Some(known) = known.as_ref().filter(|known| known.status.is_known()) {
+            return self.end(work, &record, known.status.clone()).await;
         }
         match record.course.next() {
-            Next::Try => self.attempt(work, record).await,
+            Next::Try => match self.may_follow(known.as_ref()).await? {
+                MayFollow::Now => self.attempt(work, record).await,
+                MayFollow::Later => Ok(self.wait_longer(&record.reference, LAST_WAIT)),
+                MayFollow::Never(end) => self.end(work, &record, end).await,
+            },
             Next::Look | Next::Confirmed | Next::Failed | Next::Unconfirmed => self.look(work, record).await,
         }
     }

@@ -20,6 +20,7 @@ mod keys;
 mod limits;
 mod liveness;
 mod outbox;
+mod parts;
 mod reading;
 mod real_socketio;
 mod recipes;

@@ -1,10 +1,11 @@
 //! The body of a send, and how it becomes what the upstream gets, in steps: [`MessageBody::parse`] reads it, [`MessageBody::prepare`]
-//! makes HTML of what it says, [`PreparedMessage::resolve`] asks Spaces for whom it only names, and [`ResolvedMessage::compose`] makes
-//! the message for one space. Only the third needs the upstream.
+//! makes HTML of what it says, [`PreparedMessage::resolve`] asks Spaces for whom it only names, and [`ResolvedMessage::compose_parts`] makes
+//! the message for one space, in several parts if it has to. Only the third needs the upstream.
 
 mod attachment;
 mod compose;
 mod form;
+mod parts;
 mod shapes;
 mod upstream;
 
