@@ -239,6 +239,8 @@ pub(super) fn failure(kind: SendFailure, code: Option<String>, message: Option<S
         SendFailure::MessageRefused => SessionError::MessageRefused { code, message }.into(),
         SendFailure::SpaceRefused => SessionError::SpaceRefused { code, message }.into(),
         SendFailure::TooLarge { size, limit } => SessionError::TooLarge { size, limit }.into(),
-        SendFailure::Expired | SendFailure::NotTaken => ApiError::MessageNotTaken(message.unwrap_or_default()),
+        SendFailure::Expired | SendFailure::NotTaken | SendFailure::PartMissing => {
+            ApiError::MessageNotTaken(message.unwrap_or_default())
+        }
     }
 }
