@@ -52,6 +52,13 @@ pub(super) async fn begin(app: &AppState, caller: &AccountCaller, call: &Call, w
     })
 }
 
+/// Gives the right back: the message cannot be made, and its key is free for another.
+pub(super) async fn give_up(app: &AppState, place: Place) {
+    if let Some(claim) = place.claim {
+        app.idempotency.withdraw(claim).await;
+    }
+}
+
 /// Takes the message into the outbox, and keeps the caller's session for it if the account has none.
 pub(super) async fn submit(
     app: &AppState,

@@ -163,7 +163,14 @@ pub(super) async fn carry_out(
             durable::answer_in_time(*ticket, deadline, wait).await?
         }
         Begun::New(place) => {
-            let ticket = durable::submit(app, caller, place, make().await?).await?;
+            let message = match make().await {
+                Ok(message) => message,
+                Err(error) => {
+                    durable::give_up(app, *place).await;
+                    return Err(error);
+                }
+            };
+            let ticket = durable::submit(app, caller, place, message).await?;
             durable::answer_in_time(ticket, deadline, wait).await?
         }
     };
