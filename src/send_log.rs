@@ -13,7 +13,7 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 
 use self::own::{OwnChanges, OwnMessages};
-pub use self::record::{PartOf, SendFailure, SendRecord, SendStage, SendStatus, SendStep, Via};
+pub use self::record::{SendFailure, SendRecord, SendStage, SendStatus, SendStep, Via};
 use crate::domain::{AccountId, Clock, MessageRef};
 use crate::store::{DocKind, DocList, DocWrite, Engine, Expected, PutOutcome, StoreError, Version};
 
@@ -66,26 +66,25 @@ impl SendLog {
     /// answered and nothing is written.
     pub async fn create(&self, record: &SendRecord, beside: Vec<DocWrite>) -> Result<Option<SendRecord>, StoreError> {
         loop {
-            let mut writes = vec![self.write(record, Expected::Absent)];
-            writes.extend(beside.iter().cloned());
-            match self.engine.doc_put(writes).await? {
-                PutOutcome::Stored(_) => return Ok(None),
-                PutOutcome::Conflict(_) => {
-                    if let Some(known) = self.get(&record.reference).await? {
-                        return Ok(Some(known));
-                    }
-                }
+            if self.create_all([record], beside.clone()).await? {
+                return Ok(None);
+            }
+            if let Some(known) = self.get(&record.reference).await? {
+                return Ok(Some(known));
             }
         }
     }
 
-    /// Makes the new records of one message's parts durable, all or none, together with what stands `beside` them. If there is one of
-    /// the first reference already, that is answered and nothing is written.
-    pub async fn create_parts(&self, records: &[SendRecord], beside: Vec<DocWrite>) -> Result<Option<SendRecord>, StoreError> {
-        let Some((first, others)) = records.split_first() else { return Ok(None) };
-        let mut writes: Vec<_> = others.iter().map(|record| self.write(record, Expected::Any)).collect();
+    /// Makes new records durable in one transaction, together with what stands `beside` them. `false` if there is one of the
+    /// references already; then nothing is written.
+    pub async fn create_all(
+        &self,
+        records: impl IntoIterator<Item = &SendRecord>,
+        beside: Vec<DocWrite>,
+    ) -> Result<bool, StoreError> {
+        let mut writes: Vec<_> = records.into_iter().map(|record| self.write(record, Expected::Absent)).collect();
         writes.extend(beside);
-        self.create(first, writes).await
+        Ok(matches!(self.engine.doc_put(writes).await?, PutOutcome::Stored(_)))
     }
 
     /// Changes the record of `base`'s reference, or `base` itself if there is none, together with what stands `beside` it. Answers
@@ -139,11 +138,11 @@ impl SendLog {
 
     /// What is known of the parts of a message, of which `first` is the first; of that alone if it is a message in one piece.
     pub async fn with_parts(&self, first: SendRecord) -> Result<Vec<SendRecord>, StoreError> {
-        let mut records = Vec::with_capacity(1 + first.parts.len());
-        let others = first.parts.clone();
+        let (reference, count) = (first.reference.clone(), first.parts.unwrap_or(1));
+        let mut records = Vec::with_capacity(count);
         records.push(first);
-        for reference in &others {
-            records.extend(self.get(reference).await?);
+        for number in 2..=count {
+            records.extend(self.get(&reference.numbered(number)).await?);
         }
         Ok(records)
     }

@@ -231,10 +231,10 @@ impl MessageRef {
         Self(format!("{}{}", Self::PREFIX, seed.as_str()).into())
     }
 
-    /// The reference of the part with this number of a message of this reference. The first part has the message's own.
+    /// The reference of the `number`th message, counted from one, of the call whose first message has this reference.
     #[must_use]
-    pub fn part(&self, number: usize) -> Self {
-        if number < 2 { self.clone() } else { Self(format!("{}-{number}", self.0).into()) }
+    pub fn numbered(&self, number: usize) -> Self {
+        if number <= 1 { self.clone() } else { Self(format!("{self}-{number}").into()) }
     }
 }
 

@@ -11,7 +11,7 @@ use super::idempotency::{Call, mark_replayed};
 use super::messages::answer;
 use crate::domain::MessageRef;
 use crate::idempotency::{self, Claim};
-use crate::outbox::{Sender, Ticket};
+use crate::outbox::{Sender, Ticket, Together};
 use crate::session::OutgoingMessage;
 
 /// How a send goes on.
@@ -58,6 +58,13 @@ pub(super) async fn begin(app: &AppState, caller: &AccountCaller, call: &Call, w
     })
 }
 
+/// Gives the right back: the message cannot be made, and its key is free for another.
+pub(super) async fn give_up(app: &AppState, place: Place) {
+    if let Some(claim) = place.claim {
+        app.idempotency.withdraw(claim).await;
+    }
+}
+
 /// Takes the parts of a message into the outbox, and keeps the caller's session for it if the account has none.
 pub(super) async fn submit(
     app: &AppState,
@@ -74,8 +81,8 @@ pub(super) async fn submit(
             sessions.keep(&session, &identity).await?;
         }
         let sender = Sender { account: identity.account, session: session.id().clone() };
-        let named = |(part, number): (OutgoingMessage, usize)| part.renamed(reference.part(number));
-        let tickets = outbox.submit_parts(parts.into_iter().zip(1..).map(named).collect(), sender).await?;
+        let named = |(part, number): (OutgoingMessage, usize)| part.renamed(reference.numbered(number));
+        let tickets = outbox.submit_all(parts.into_iter().zip(1..).map(named).collect(), sender, Together::Parts).await?;
         // From here on the records of the message tell.
         drop(claim);
         Ok(tickets)

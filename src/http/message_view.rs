@@ -202,7 +202,7 @@ impl From<SendRecord> for Message {
             as_sent_back: None,
             steps: record.steps.into_iter().map(MessageStep::from).collect(),
             parts: Vec::new(),
-            part_of: record.part_of.map(|part| part.first),
+            part_of: record.part_of,
         };
         match record.status {
             SendStatus::Confirmed { id, created_at, message: raw } => {

@@ -182,7 +182,14 @@ pub(super) async fn carry_out(
             durable::answer_in_time(tickets, deadline, wait).await?
         }
         Begun::New(place) => {
-            let tickets = durable::submit(app, caller, place, make().await?).await?;
+            let parts = match make().await {
+                Ok(parts) => parts,
+                Err(error) => {
+                    durable::give_up(app, *place).await;
+                    return Err(error);
+                }
+            };
+            let tickets = durable::submit(app, caller, place, parts).await?;
             durable::answer_in_time(tickets, deadline, wait).await?
         }
     };
@@ -268,7 +275,7 @@ pub(super) fn failure(kind: SendFailure, code: Option<String>, message: Option<S
         SendFailure::MessageRefused => SessionError::MessageRefused { code, message }.into(),
         SendFailure::SpaceRefused => SessionError::SpaceRefused { code, message }.into(),
         SendFailure::TooLarge { size, limit } => SessionError::TooLarge { size, limit }.into(),
-        SendFailure::Expired | SendFailure::NotTaken | SendFailure::PartBefore => {
+        SendFailure::Expired | SendFailure::NotTaken | SendFailure::PartMissing => {
             ApiError::MessageNotTaken(message.unwrap_or_default())
         }
     }

@@ -6,9 +6,6 @@
 //! Spaces has it) is looked for in the event log and in the upstream's history (`doubt.rs`), and is sent again only if it is not there.
 //! Which step follows from what is decided in one pure place, `course.rs`.
 //!
-//! The parts of a message that was split go the same way, one after the other; `parts.rs` keeps a part from leaving without those before
-//! it.
-//!
 //! Sends that left without the outbox and were not confirmed in time are looked for in the same way ([`Outbox::look_for`]), and are
 //! never sent again.
 
@@ -16,10 +13,10 @@ mod course;
 mod doubt;
 mod looking;
 mod once;
-mod parts;
 mod queue;
 mod record;
 mod sought;
+mod submission;
 mod ticket;
 mod worker;
 
@@ -36,6 +33,7 @@ pub use self::once::Unsettled;
 pub use self::queue::Depths;
 use self::queue::{Doubt, Entry, Phase, Queue};
 use self::record::OutboxRecord;
+pub use self::submission::Together;
 pub use self::ticket::Ticket;
 pub use self::worker::OutboxWork;
 use crate::domain::{AccountId, Clock, Interest, MessageRef, SessionId};
@@ -200,36 +198,9 @@ impl Outbox {
         let _ = tokio::time::timeout(grace, self.0.tasks.wait()).await;
     }
 
-    /// Makes a message durable, from where it is sent without its caller. If there is a send of this reference already, nothing is
-    /// written, and the ticket is that one's.
-    pub async fn submit(&self, message: OutgoingMessage, sender: Sender) -> Result<Ticket, SubmitError> {
-        let inner = &self.0;
-        let limit = inner.parts.settings.max_per_account;
-        let now = inner.parts.clock.now();
-        let mut record = OutboxRecord::new(message, (sender.account, sender.session), now, Course::queued());
-        let Some(number) = inner.queue().reserve(&record.account, limit) else {
-            // A repeat takes no place of its own.
-            let known = inner.parts.sends.get(&record.reference).await?;
-            return known.map(|known| Ticket::attach(self, known)).ok_or(SubmitError::Full { limit });
-        };
-        record.number = number;
-        let mut shown = record.send_record();
-        shown.settle(SendStatus::Queued { reason: None }, now);
-        match inner.parts.sends.create(&shown, vec![record.put()]).await {
-            Ok(None) => {
-                inner.queue().insert(record.reference.clone(), entry(&record, shown.clone(), Phase::Queued), Instant::now());
-                inner.changed.notify_one();
-                Ok(Ticket::new(self, shown))
-            }
-            Ok(Some(known)) => {
-                inner.queue().release(&record.account);
-                Ok(Ticket::attach(self, known))
-            }
-            Err(error) => {
-                inner.queue().release(&record.account);
-                Err(error.into())
-            }
-        }
+    /// A ticket for a message that was taken before.
+    pub fn attach(&self, known: SendRecord) -> Ticket {
+        Ticket::attach(self, known)
     }
 
     /// Takes a message back of which nothing has left.

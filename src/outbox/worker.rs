@@ -8,7 +8,6 @@ use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::course::{Next, Tried};
-use super::parts::MayFollow;
 use super::queue::{Doubt, Lane, Phase};
 use super::record::OutboxRecord;
 use super::{Inner, once};
@@ -54,6 +53,16 @@ impl OutboxWork {
 pub(super) enum Due {
     Now,
     In(Duration),
+}
+
+/// Where the message stands that another follows.
+enum Before {
+    /// Spaces has it, or there is none.
+    There,
+    /// That is not known yet.
+    Awaited,
+    /// Spaces has it not, or nobody will know; this is the end of what follows.
+    Missing(SendStatus),
 }
 
 /// Works until it is stopped.
@@ -125,15 +134,11 @@ impl Inner {
         let record = OutboxRecord::read(&document.body)?;
         // Whoever learned of the outcome first has written it down.
         let known = self.parts.sends.get(reference).await?;
-        if let Some(known) = known.as_ref().filter(|known| known.status.is_known()) {
-            return self.end(work, &record, known.status.clone()).await;
+        if let Some(known) = known.filter(|known| known.status.is_known()) {
+            return self.end(work, &record, known.status).await;
         }
         match record.course.next() {
-            Next::Try => match self.may_follow(known.as_ref()).await? {
-                MayFollow::Now => self.attempt(work, record).await,
-                MayFollow::Later => Ok(self.wait_longer(&record.reference, LAST_WAIT)),
-                MayFollow::Never(end) => self.end(work, &record, end).await,
-            },
+            Next::Try => self.attempt(work, record).await,
             Next::Look | Next::Confirmed | Next::Failed | Next::Unconfirmed => self.look(work, record).await,
         }
     }
@@ -144,6 +149,11 @@ impl Inner {
             let words = "it could not be sent for as long as messages are kept waiting".to_owned();
             let status = SendStatus::Failed { kind: SendFailure::Expired, code: None, message: Some(words) };
             return self.end(work, &record, status).await;
+        }
+        match self.before(&record).await? {
+            Before::There => {}
+            Before::Awaited => return Ok(self.wait_longer(&record.reference, LAST_WAIT)),
+            Before::Missing(status) => return self.end(work, &record, status).await,
         }
         let session = self.session_of(work, &record).await;
         let Some((session, via)) = session.and_then(|session| self.way(&session, &record).map(|via| (session, via))) else {
@@ -163,6 +173,22 @@ impl Inner {
             Via::Socket => self.send(work, record, &session).await,
             Via::Rest => self.post(work, record, &session).await,
         }
+    }
+
+    /// Whether Spaces has what must be there before the message.
+    async fn before(&self, record: &OutboxRecord) -> Result<Before, StoreError> {
+        let Some(before) = &record.follows else { return Ok(Before::There) };
+        let status = self.parts.sends.get(before).await?.map(|before| before.status);
+        let words = match status {
+            Some(SendStatus::Confirmed { .. }) => return Ok(Before::There),
+            Some(SendStatus::Queued { .. } | SendStatus::Sent { .. }) => return Ok(Before::Awaited),
+            Some(SendStatus::Unconfirmed { .. }) if self.queue().get(before).is_some() => return Ok(Before::Awaited),
+            Some(SendStatus::Unconfirmed { .. }) => "it is not known whether Spaces has the part before",
+            // Who takes a part back takes back what follows.
+            Some(SendStatus::Cancelled) => return Ok(Before::Missing(SendStatus::Cancelled)),
+            Some(SendStatus::Failed { .. }) | None => "the part before is not in Spaces",
+        };
+        Ok(Before::Missing(SendStatus::Failed { kind: SendFailure::PartMissing, code: None, message: Some(words.to_owned()) }))
     }
 
     /// Which way a message can go now.
@@ -198,7 +224,7 @@ impl Inner {
 
     async fn send(&self, work: &OutboxWork, mut record: OutboxRecord, session: &SessionHandle) -> Result<Due, StoreError> {
         let somebody_waits = self.queue().get(&record.reference).is_some_and(|entry| entry.waiters > 0);
-        let class = if somebody_waits { SendClass::Interactive } else { SendClass::Bulk };
+        let class = if somebody_waits && !record.bulk { SendClass::Interactive } else { SendClass::Bulk };
         let outcome = session.send(record.message(class), self.parts.settings.confirmation).await;
         let (tried, status, retry_after) = match outcome {
             Ok(SendOutcome::Confirmed(confirmed)) => {

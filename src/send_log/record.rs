@@ -17,6 +17,12 @@ pub struct SendRecord {
     pub space: SpaceId,
     /// The upstream's category.
     pub category: String,
+    /// Of the first part of a message that was cut: how many parts there are, this one included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<usize>,
+    /// Of a later part of such a message: the first part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part_of: Option<MessageRef>,
     /// Where it stands.
     pub status: SendStatus,
     /// When the bridge accepted it.
@@ -26,21 +32,6 @@ pub struct SendRecord {
     /// How it came there, first to last.
     #[serde(default)]
     pub steps: Vec<SendStep>,
-    /// The parts after this one, in order, if it is the first part of a message that was split.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub parts: Vec<MessageRef>,
-    /// Whose part it is, if it is a later part of a message that was split.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub part_of: Option<PartOf>,
-}
-
-/// Where a later part of a message stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PartOf {
-    /// The first part.
-    pub first: MessageRef,
-    /// The part right before it.
-    pub before: MessageRef,
 }
 
 /// A step of a send.
@@ -145,8 +136,8 @@ pub enum SendFailure {
     Expired,
     /// Spaces took it in none of several tries.
     NotTaken,
-    /// It is a part of a message, and the part before it is not in Spaces, or nobody knows whether it is.
-    PartBefore,
+    /// It is a part of a message whose part before is not in Spaces.
+    PartMissing,
 }
 
 impl SendRecord {
@@ -158,23 +149,12 @@ impl SendRecord {
             account,
             space,
             category,
+            parts: None,
+            part_of: None,
             status,
             accepted_at,
             updated_at: accepted_at,
             steps: Vec::new(),
-            parts: Vec::new(),
-            part_of: None,
-        }
-    }
-
-    /// Makes one message of parts of `records`, which are its parts in order.
-    pub fn link(records: &mut [Self]) {
-        let references: Vec<_> = records.iter().map(|record| record.reference.clone()).collect();
-        for (record, before) in records.iter_mut().skip(1).zip(&references) {
-            record.part_of = Some(PartOf { first: references[0].clone(), before: before.clone() });
-        }
-        if let Some(first) = records.first_mut() {
-            first.parts = references.into_iter().skip(1).collect();
         }
     }
 

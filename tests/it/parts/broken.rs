@@ -36,7 +36,7 @@ async fn a_part_that_fails_ends_those_after_it_and_the_answer_says_what_is_there
     let problem = answer.json();
     assert_eq!(of_parts(&problem, "status"), ["confirmed", "failed", "failed"]);
     assert!(problem["detail"].as_str().expect("a detail").starts_with("Spaces has 1 of the 3 parts"), "{problem}");
-    assert_eq!(problem["parts"][2]["reason"], "the part before it is not in Spaces");
+    assert_eq!(problem["parts"][2]["reason"], "the part before is not in Spaces");
     let again = say(&bridge, &scene, &body, &key).await;
     again.assert_problem(502, "message_incomplete");
     assert_eq!(again.json()["parts"], problem["parts"]);
