@@ -170,7 +170,7 @@ pub(super) async fn carry_out(
                     return Err(error);
                 }
             };
-            let ticket = durable::submit(app, caller, place, message).await?;
+            let ticket = durable::submit(app, caller, *place, message).await?;
             durable::answer_in_time(ticket, deadline, wait).await?
         }
     };
@@ -226,19 +226,30 @@ async fn emit(
 
 /// The answer to a send.
 pub(super) fn answer(record: SendRecord, wait: Wait) -> Result<Response, ApiError> {
+    let location = HeaderValue::from_str(&format!("/messages/{}", record.reference)).expect("ids are safe in headers");
+    let (status, message) = outcome(record)?;
+    let mut response = (status, Json(message)).into_response();
+    response.headers_mut().insert(LOCATION, location);
+    applied(&mut response, wait);
+    Ok(response)
+}
+
+/// What a caller is told of a send, and with which status.
+pub(super) fn outcome(record: SendRecord) -> Result<(StatusCode, Message), ApiError> {
     let status = match &record.status {
         SendStatus::Confirmed { .. } => StatusCode::CREATED,
         SendStatus::Queued { .. } | SendStatus::Sent { .. } | SendStatus::Unconfirmed { .. } => StatusCode::ACCEPTED,
         SendStatus::Cancelled => return Err(ApiError::MessageCancelled),
         SendStatus::Failed { kind, code, message } => return Err(failure(*kind, code.clone(), message.clone())),
     };
-    let location = HeaderValue::from_str(&format!("/messages/{}", record.reference)).expect("ids are safe in headers");
-    let mut response = (status, Json(Message::from(record))).into_response();
-    response.headers_mut().insert(LOCATION, location);
+    Ok((status, record.into()))
+}
+
+/// Says what was heeded of `Prefer`.
+pub(super) fn applied(response: &mut Response, wait: Wait) {
     if let Some(applied) = wait.applied() {
         response.headers_mut().insert(PREFERENCE_APPLIED, applied);
     }
-    Ok(response)
 }
 
 pub(super) fn failure(kind: SendFailure, code: Option<String>, message: Option<String>) -> ApiError {

@@ -14,7 +14,7 @@ use utoipa::openapi::{OneOfBuilder, Ref, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 pub(super) use self::attachment::{Attachment, FileType};
-pub(super) use self::compose::words_to_html;
+pub(super) use self::compose::{ResolvedMessage, words_to_html};
 use self::form::OwnMessage;
 pub(super) use self::form::{TaskStatus, Words};
 use self::shapes::{FileMessage, HtmlMessage, MarkdownMessage, PostMessage, TaskMessage, TextMessage};
@@ -70,7 +70,7 @@ impl MessageBody {
 }
 
 /// The failure of a part of the body, as one of the whole.
-fn below(prefix: &str, error: ApiError) -> ApiError {
+pub(super) fn below(prefix: &str, error: ApiError) -> ApiError {
     match error {
         ApiError::InvalidBody(mut errors) => {
             for error in &mut errors {
