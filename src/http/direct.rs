@@ -120,7 +120,8 @@ pub(super) async fn post_direct_message(
     messages::carry_out(&app, &caller, (&call, wait), make).await
 }
 
-fn stand_in() -> SpaceId {
+/// An id that stands in for a space where only its size counts.
+pub(super) fn stand_in() -> SpaceId {
     STAND_IN.parse().expect("it looks like an id")
 }
 
@@ -147,7 +148,7 @@ pub(super) async fn named_space(
 }
 
 /// The direct space of the caller's account with `peer`.
-async fn direct_space(app: &AppState, caller: &AccountCaller, peer: &Peer) -> Result<SpaceId, ApiError> {
+pub(super) async fn direct_space(app: &AppState, caller: &AccountCaller, peer: &Peer) -> Result<SpaceId, ApiError> {
     let (kind, peer) = match peer {
         Peer::Id(kind, id) => (*kind, id.clone()),
         Peer::Email(email) => {

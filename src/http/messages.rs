@@ -172,7 +172,7 @@ pub(super) async fn carry_out(
                 Some(message) if parts.is_empty() => send(app, caller, message, wait).await?,
                 last => {
                     parts.extend(last);
-                    let tickets = durable::submit(app, caller, Box::new(Place::unclaimed()), parts).await?;
+                    let tickets = durable::submit(app, caller, Place::unclaimed(), parts).await?;
                     durable::answer_in_time(tickets, deadline, wait).await?
                 }
             }
@@ -189,7 +189,7 @@ pub(super) async fn carry_out(
                     return Err(error);
                 }
             };
-            let tickets = durable::submit(app, caller, place, parts).await?;
+            let tickets = durable::submit(app, caller, *place, parts).await?;
             durable::answer_in_time(tickets, deadline, wait).await?
         }
     };
@@ -245,6 +245,16 @@ async fn emit(
 
 /// The answer to a send, of which these are the parts.
 pub(super) fn answer(parts: Vec<SendRecord>, wait: Wait) -> Result<Response, ApiError> {
+    let (status, message) = outcome(parts)?;
+    let location = HeaderValue::from_str(&format!("/messages/{}", message.reference())).expect("ids are safe in headers");
+    let mut response = (status, Json(message)).into_response();
+    response.headers_mut().insert(LOCATION, location);
+    applied(&mut response, wait);
+    Ok(response)
+}
+
+/// What a caller is told of a send, and with which status.
+pub(super) fn outcome(parts: Vec<SendRecord>) -> Result<(StatusCode, Message), ApiError> {
     let posted = parts.iter().take_while(|part| part.status.confirmed_id().is_some()).count();
     let status = match parts.get(posted).map(|part| &part.status) {
         None | Some(SendStatus::Confirmed { .. }) => StatusCode::CREATED,
@@ -253,14 +263,14 @@ pub(super) fn answer(parts: Vec<SendRecord>, wait: Wait) -> Result<Response, Api
         Some(SendStatus::Cancelled) => return Err(ApiError::MessageCancelled),
         Some(SendStatus::Failed { kind, code, message }) => return Err(failure(*kind, code.clone(), message.clone())),
     };
-    let message = Message::of_parts(parts);
-    let location = HeaderValue::from_str(&format!("/messages/{}", message.reference())).expect("ids are safe in headers");
-    let mut response = (status, Json(message)).into_response();
-    response.headers_mut().insert(LOCATION, location);
+    Ok((status, Message::of_parts(parts)))
+}
+
+/// Says what was heeded of `Prefer`.
+pub(super) fn applied(response: &mut Response, wait: Wait) {
     if let Some(applied) = wait.applied() {
         response.headers_mut().insert(PREFERENCE_APPLIED, applied);
     }
-    Ok(response)
 }
 
 /// Spaces has the first `posted` of the parts, and will not get the others.

@@ -33,6 +33,7 @@ mod sessions;
 mod spaces;
 mod store_contract;
 mod support;
+mod targets;
 mod tokens;
 mod unknowns;
 mod verification;

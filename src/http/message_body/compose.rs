@@ -105,18 +105,21 @@ impl PreparedMessage {
 }
 
 impl ResolvedMessage {
-    /// The message as the upstream gets it in `space`, which takes `limit` bytes at most. In several parts, in their order, if it is
-    /// too long for one and its sender wants it split.
+    /// The message as the upstream gets it in `space`, which takes `limit` bytes at most.
+    pub(in crate::http) fn compose(&self, app: &AppState, limit: usize, space: &SpaceId) -> Result<OutgoingMessage, ApiError> {
+        let message = self.compose_whole(space)?;
+        let size = message.payload.len();
+        if size > limit { Err(too_large(app, size, limit)) } else { Ok(message) }
+    }
+
+    /// The same in several parts, in their order, if it is too long for one and its sender wants it split.
     pub(in crate::http) fn compose_parts(
         &self,
         app: &AppState,
         limit: usize,
         space: &SpaceId,
     ) -> Result<Vec<OutgoingMessage>, ApiError> {
-        let whole = match self {
-            Self::Own { message, assignees } => message.compose(assignees, space.clone(), message.all()),
-            Self::Upstream(message) => message.compose(space)?,
-        };
+        let whole = self.compose_whole(space)?;
         let size = whole.payload.len();
         if size <= limit {
             return Ok(vec![whole]);
@@ -126,6 +129,13 @@ impl ResolvedMessage {
             Self::Own { .. } | Self::Upstream(_) => None,
         };
         parts.ok_or_else(|| too_large(app, size, limit))
+    }
+
+    fn compose_whole(&self, space: &SpaceId) -> Result<OutgoingMessage, ApiError> {
+        match self {
+            Self::Own { message, assignees } => Ok(message.compose(assignees, space.clone(), message.all())),
+            Self::Upstream(message) => message.compose(space),
+        }
     }
 }
 
