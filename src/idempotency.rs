@@ -199,6 +199,22 @@ impl Idempotency {
         }
     }
 
+    /// Forgets a call that turned out not to be possible before it did anything, so that its key is free for the call as it was meant.
+    /// What an earlier call with the key began stays.
+    pub async fn withdraw(&self, claim: Claim) {
+        let Claim { document, record, is_repeat, _turns } = claim;
+        if is_repeat {
+            return;
+        }
+        let write = DocWrite { body: None, expected: Expected::Version(document.version), ..write(&document, &record) };
+        if let Err(error) = self.engine.doc_put(vec![write]).await {
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "an idempotency key could not be freed; another call with it will be refused"
+            );
+        }
+    }
+
     async fn write_first(
         &self,
         id: String,
