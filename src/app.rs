@@ -1,6 +1,7 @@
 //! [`App`]: the concrete parts, put together, started and stopped in order. The only place that names a back end.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::event_log::EventLog;
 use crate::governor::{Governors, LimitSettings};
 use crate::http::{self, AppParts, AppState, FileSettings, HttpSettings, Readiness, ReadyState};
 use crate::idempotency::Idempotency;
-use crate::incoming::HookRegistry;
+use crate::incoming::{HookRegistry, Renderer};
 use crate::keys::KeyRegistry;
 use crate::master_key::{self, KeyError};
 use crate::metrics::Metrics;
@@ -81,6 +82,9 @@ pub enum AppError {
     /// The keys could not be had.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The program that this process runs is not to be found.
+    #[error("cannot find the own program, which fills templates")]
+    Program(#[source] std::io::Error),
     /// TLS could not be set up.
     #[error("cannot set up TLS with the certificates of this machine")]
     Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -136,8 +140,13 @@ impl InterestSource for Interests {
 
 impl App {
     /// Binds the listeners, opens the store and puts everything together. Nothing runs yet.
-    #[expect(clippy::too_many_lines, reason = "the list of all parts, in the order in which they need each other")]
     pub async fn build(config: Config) -> Result<Self, AppError> {
+        Self::build_with(config, None).await
+    }
+
+    /// The same, where this process does not run the program: what has a process of its own runs `program`.
+    #[expect(clippy::too_many_lines, reason = "the list of all parts, in the order in which they need each other")]
+    pub async fn build_with(config: Config, program: Option<PathBuf>) -> Result<Self, AppError> {
         let public = bind("http.listen", config.http.listen, &config).await?;
         let internal = bind("http.internal_listen", config.http.internal_listen, &config).await?;
         let urls = config.upstream_urls()?;
@@ -239,6 +248,7 @@ impl App {
             keys: Arc::new(KeyRegistry::load(Arc::clone(&engine), Arc::clone(&clock)).await?),
             idempotency: idempotency(&config, &engine, keyring, &clock),
             hooks,
+            renderer: Renderer::new(program, metrics.renderings.clone()).map_err(AppError::Program)?,
             consumers: Arc::new(ConsumerRegistry::new(Arc::clone(&engine), Arc::clone(&clock))),
             replies: replies.clone(),
             event_log,

@@ -6,7 +6,6 @@
 //! same time one runs and the others wait for it.
 
 mod key;
-mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +16,10 @@ use tokio::time::Instant;
 use tracing::warn;
 
 pub use self::key::{IdempotencyKey, InvalidKey};
-use self::turns::{Turn, Turns};
 use crate::domain::{AccountId, Clock, Sealed, Secret, Seed, Timestamp, hex};
 use crate::seal::{Keyring, Purpose};
 use crate::store::{DocKind, DocWrite, Document, Engine, Expected, PutOutcome, StoreError, Version};
+use crate::turns::{Turn, Turns};
 
 /// Largest answer that is kept, in bytes. A larger one is made again: the call runs again, with its seed.
 pub const MAX_ANSWER: usize = 256 << 10;
@@ -197,6 +196,22 @@ impl Idempotency {
                 error = &error as &dyn std::error::Error,
                 "the answer to a call with an idempotency key could not be kept; the same call again would run again"
             ),
+        }
+    }
+
+    /// Forgets a call that turned out not to be possible before it did anything, so that its key is free for the call as it was meant.
+    /// What an earlier call with the key began stays.
+    pub async fn withdraw(&self, claim: Claim) {
+        let Claim { document, record, is_repeat, _turns } = claim;
+        if is_repeat {
+            return;
+        }
+        let write = DocWrite { body: None, expected: Expected::Version(document.version), ..write(&document, &record) };
+        if let Err(error) = self.engine.doc_put(vec![write]).await {
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "an idempotency key could not be freed; another call with it will be refused"
+            );
         }
     }
 

@@ -34,5 +34,6 @@ pub mod spool;
 pub mod store;
 pub mod subscriptions;
 pub mod telemetry;
+mod turns;
 pub mod upstream;
 pub mod webhooks;

@@ -97,8 +97,11 @@ pub struct Metrics {
     /// `spaces_bridge_event_listeners`: open event streams and long polls.
     pub listeners: IntGauge,
     /// `spaces_bridge_incoming_hook_calls_total{outcome}`: calls of incoming hooks (`taken`, `repeated`, `not_understood`, `not_readable`,
-    /// `rate_limited`, `unproven`, `unknown`, `refused`).
+    /// `template_failed`, `rate_limited`, `unproven`, `unknown`, `refused`).
     pub hook_calls: IntCounterVec,
+    /// `spaces_bridge_template_renderings_total{outcome}`: templates that were read or filled, by what became of it (`done`,
+    /// `unreadable`, `failed`, `empty`, `too_costly`, `too_slow`, `too_hungry`, `too_long`, `busy`, `unavailable`).
+    pub renderings: IntCounterVec,
     /// `spaces_bridge_accounts{state}`: managed accounts by state, refreshed at each scrape.
     pub accounts: IntGaugeVec,
     /// `spaces_bridge_account_renewals_total{result}`: renewals of their tokens (`renewed`, `unchanged`, `refused`, `failed`,
@@ -201,6 +204,11 @@ impl Metrics {
             store_bytes: new.gauge("store_bytes", "Space that the store takes, in bytes."),
             listeners: new.gauge("event_listeners", "Open event streams and long polls."),
             hook_calls: new.counters("incoming_hook_calls_total", "Calls of incoming hooks, by outcome.", &["outcome"]),
+            renderings: new.counters(
+                "template_renderings_total",
+                "Templates of incoming hooks that were read or filled, by outcome.",
+                &["outcome"],
+            ),
             accounts: new.gauges("accounts", "Managed accounts by state.", &["state"]),
             account_renewals: new.counters(
                 "account_renewals_total",

@@ -66,17 +66,25 @@ impl SendLog {
     /// answered and nothing is written.
     pub async fn create(&self, record: &SendRecord, beside: Vec<DocWrite>) -> Result<Option<SendRecord>, StoreError> {
         loop {
-            let mut writes = vec![self.write(record, Expected::Absent)];
-            writes.extend(beside.iter().cloned());
-            match self.engine.doc_put(writes).await? {
-                PutOutcome::Stored(_) => return Ok(None),
-                PutOutcome::Conflict(_) => {
-                    if let Some(known) = self.get(&record.reference).await? {
-                        return Ok(Some(known));
-                    }
-                }
+            if self.create_all([record], beside.clone()).await? {
+                return Ok(None);
+            }
+            if let Some(known) = self.get(&record.reference).await? {
+                return Ok(Some(known));
             }
         }
+    }
+
+    /// Makes new records durable in one transaction, together with what stands `beside` them. `false` if there is one of the
+    /// references already; then nothing is written.
+    pub async fn create_all(
+        &self,
+        records: impl IntoIterator<Item = &SendRecord>,
+        beside: Vec<DocWrite>,
+    ) -> Result<bool, StoreError> {
+        let mut writes: Vec<_> = records.into_iter().map(|record| self.write(record, Expected::Absent)).collect();
+        writes.extend(beside);
+        Ok(matches!(self.engine.doc_put(writes).await?, PutOutcome::Stored(_)))
     }
 
     /// Changes the record of `base`'s reference, or `base` itself if there is none, together with what stands `beside` it. Answers
@@ -126,6 +134,17 @@ impl SendLog {
     /// The references of outcomes that [`Self::resolve`] records from now on.
     pub fn resolved(&self) -> broadcast::Receiver<MessageRef> {
         self.resolved.subscribe()
+    }
+
+    /// What is known of the parts of a message, of which `first` is the first; of that alone if it is a message in one piece.
+    pub async fn with_parts(&self, first: SendRecord) -> Result<Vec<SendRecord>, StoreError> {
+        let (reference, count) = (first.reference.clone(), first.parts.unwrap_or(1));
+        let mut records = Vec::with_capacity(count);
+        records.push(first);
+        for number in 2..=count {
+            records.extend(self.get(&reference.numbered(number)).await?);
+        }
+        Ok(records)
     }
 
     /// What is known of a send, if it is on record.

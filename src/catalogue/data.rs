@@ -154,8 +154,8 @@ pub(super) fn hook_failed() -> Value {
         "reason": {
             "type": "string",
             "description": "`not_understood`: the body makes no sense in the hook's format. `not_readable`: it is not what it says that \
-                it is. Otherwise the `code` of the problem that the caller was answered, such as `incoming_hook_rate_limited`, \
-                `body_too_large` or `outbox_full`.",
+                it is. `template_failed`: the hook's template makes nothing of it. Otherwise the `code` of the problem that the caller \
+                was answered, such as `incoming_hook_rate_limited`, `body_too_large` or `outbox_full`.",
         },
         "detail": {"type": "string", "description": "What went wrong, for people."},
         "ref": text_or_null("The message that was sent all the same, which quotes what came; `null` if the call was refused."),

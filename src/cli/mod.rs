@@ -19,6 +19,7 @@ use clap_complete::Shell;
 
 use crate::demo;
 use crate::failure::Failure;
+use crate::incoming::template;
 
 const NAME: &str = "spaces-bridge";
 
@@ -50,6 +51,9 @@ enum Command {
     Openapi,
     /// Change the master key, while the service is stopped.
     Rekey(service::RekeyArgs),
+    /// Fill a template, as the service has it done. It starts this by itself.
+    #[command(hide = true)]
+    Render,
     /// Ask the service on this machine whether it is alive. Exit code 0 if it is.
     Healthcheck(service::ConfigArgs),
     /// Print what a shell needs to complete this program's commands.
@@ -71,6 +75,7 @@ pub fn run() -> ExitCode {
         Command::CheckConfig(arguments) => service::check_config(&arguments),
         Command::Openapi => service::print_openapi(),
         Command::Rekey(arguments) => service::rekey(&arguments),
+        Command::Render => template::child::run().map_err(Failure::from),
         Command::Healthcheck(arguments) => service::healthcheck(&arguments),
         Command::Completions { shell } => print_completions(shell),
     };

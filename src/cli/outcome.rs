@@ -104,6 +104,8 @@ fn exit_of(error: &ClientError) -> Exit {
 fn exit_of_problem(problem: &Problem) -> Exit {
     match (problem.code(), problem.status()) {
         ("unconfirmed" | "idempotency_in_progress" | "timed_out", _) => Exit::Unconfirmed,
+        // Some of it was done, which no other number says.
+        ("message_incomplete", _) => Exit::Failed,
         (_, 401 | 403) => Exit::NotAllowed,
         (_, 404) => Exit::NotFound,
         (_, 429) => Exit::Limited,

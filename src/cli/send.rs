@@ -56,6 +56,9 @@ pub(super) struct SendArgs {
     /// Comment on this post or task.
     #[arg(long, value_name = "ID")]
     reply_to: Option<String>,
+    /// Send several messages, in order, if the text is too long for one.
+    #[arg(long)]
+    split: bool,
     /// Send this file too; may be given several times.
     #[arg(long = "file", value_name = "PATH")]
     files: Vec<PathBuf>,
@@ -160,6 +163,9 @@ impl SendArgs {
         if !self.assignees.is_empty() {
             message.insert("assignees".to_owned(), self.assignees.clone().into());
         }
+        if self.split {
+            message.insert("split".to_owned(), true.into());
+        }
         Ok(Value::Object(message))
     }
 
@@ -205,5 +211,10 @@ fn show_answer(answer: &Answer, as_json: bool, queued_will_do: bool) -> Result<E
     let id = answer.body["id"].as_str().map(|id| format!(" {id}")).unwrap_or_default();
     let reason = answer.body["reason"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
     say(&plain(&format!("{status}{id} ({reference}){reason}")))?;
+    for part in answer.body["parts"].as_array().into_iter().flatten().skip(1) {
+        let text = |name: &str| part[name].as_str().unwrap_or_default();
+        let id = part["id"].as_str().map(|id| format!(" {id}")).unwrap_or_default();
+        say(&plain(&format!("{}{id} ({})", text("status"), text("ref"))))?;
+    }
     Ok(exit)
 }

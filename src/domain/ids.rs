@@ -230,6 +230,12 @@ impl MessageRef {
     pub fn of_seed(seed: &Seed) -> Self {
         Self(format!("{}{}", Self::PREFIX, seed.as_str()).into())
     }
+
+    /// The reference of the `number`th message, counted from one, of the call whose first message has this reference.
+    #[must_use]
+    pub fn numbered(&self, number: usize) -> Self {
+        if number <= 1 { self.clone() } else { Self(format!("{self}-{number}").into()) }
+    }
 }
 
 impl SessionId {

@@ -108,19 +108,20 @@ pub(super) async fn post_direct_message(
     let make = async || {
         let message = message.resolve(&app, &caller).await?;
         // Whatever is wrong with the body is told before Spaces makes a space for it; another id stands in for that space's.
-        message.compose(&app, limit, &tried_in)?;
+        message.compose_parts(&app, limit, &tried_in)?;
         let space = direct_space(&app, &caller, &peer).await?;
         caller.check_space(&space)?;
         if !draft.has_files() {
-            return message.compose(&app, limit, &space);
+            return message.compose_parts(&app, limit, &space);
         }
         let message = draft.upload(&app, &caller, &space).await?.prepare(&app, limit)?;
-        message.resolve(&app, &caller).await?.compose(&app, limit, &space)
+        message.resolve(&app, &caller).await?.compose_parts(&app, limit, &space)
     };
     messages::carry_out(&app, &caller, (&call, wait), make).await
 }
 
-fn stand_in() -> SpaceId {
+/// An id that stands in for a space where only its size counts.
+pub(super) fn stand_in() -> SpaceId {
     STAND_IN.parse().expect("it looks like an id")
 }
 
@@ -147,7 +148,7 @@ pub(super) async fn named_space(
 }
 
 /// The direct space of the caller's account with `peer`.
-async fn direct_space(app: &AppState, caller: &AccountCaller, peer: &Peer) -> Result<SpaceId, ApiError> {
+pub(super) async fn direct_space(app: &AppState, caller: &AccountCaller, peer: &Peer) -> Result<SpaceId, ApiError> {
     let (kind, peer) = match peer {
         Peer::Id(kind, id) => (*kind, id.clone()),
         Peer::Email(email) => {

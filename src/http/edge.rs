@@ -55,13 +55,14 @@ impl RequestIds {
 }
 
 /// The layer.
-pub(super) async fn pass(State(app): State<AppState>, request: Request, next: Next) -> Response {
+pub(super) async fn pass(State(app): State<AppState>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = app.internals().request_ids.of(request.headers());
     let method = method_label(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
     let id_text = id.to_str().unwrap_or_default();
+    request.extensions_mut().insert(RequestId(id.clone()));
     let span = info_span!("request", request.id = id_text, http.method = method, http.route = route);
 
     let answer = async {
@@ -75,6 +76,16 @@ pub(super) async fn pass(State(app): State<AppState>, request: Request, next: Ne
     let mut response = answer.instrument(span).await;
     response.headers_mut().insert(REQUEST_ID, id);
     response
+}
+
+/// The id of a request, which its answer and its log entries carry.
+#[derive(Debug, Clone)]
+pub(super) struct RequestId(HeaderValue);
+
+impl RequestId {
+    pub(super) fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
 }
 
 async fn answer(app: &AppState, route: &str, request: Request, next: Next) -> Response {
@@ -120,7 +131,7 @@ fn with_problem(mut response: Response, id: &str) -> Response {
         }
         None => return response,
     };
-    let problem = Problem { instance: format!("{}{id}", Problem::INSTANCE_PREFIX), ..problem };
+    let problem = problem.of_request(id);
     let body = serde_json::to_vec(&problem).expect("problem details are texts and numbers");
     let headers = response.headers_mut();
     headers.remove(CONTENT_LENGTH);

@@ -8,8 +8,11 @@ use std::time::Duration;
 use axum::response::{IntoResponse, Response};
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
+use serde_json::value::RawValue;
 
+use super::edge::RequestId;
 use super::limits::{self, Standing};
+use super::message_view::MessagePart;
 use super::problem::{FieldError, Problem};
 use crate::accounts::{AccountError, MintError};
 use crate::consumers::MAX_CONSUMERS;
@@ -237,9 +240,30 @@ pub enum ApiError {
     /// The message that the call was made for before was taken back.
     #[error("the message was taken back; a new message needs a new key")]
     MessageCancelled,
+    /// A message to several targets is on its way to none of them.
+    #[error("the message is on its way to none of the targets; `results` says why")]
+    NoTargetReached {
+        /// What became of each, as JSON.
+        results: Box<RawValue>,
+        /// Whether it will be so again.
+        is_lasting: bool,
+    },
+    /// Two targets of a message are the same space.
+    #[error("another target is the same space, which gets the message once")]
+    TargetRepeated,
     /// Spaces did not take the message, and it is not there.
     #[error("the message was not sent: {0}")]
     MessageNotTaken(String),
+    /// Spaces has some parts of a message, and will not get the others.
+    #[error("Spaces has {posted} of the {} parts of the message, and the others will not be sent: {why}", parts.len())]
+    MessageIncomplete {
+        /// How many Spaces has.
+        posted: usize,
+        /// What stood in the way of the next one.
+        why: String,
+        /// All of them.
+        parts: Vec<MessagePart>,
+    },
     /// The message was emitted, nothing is known of it yet, and that could not be written down.
     #[error(
         "the message was sent, its outcome is not known and could not be recorded; look into the space before sending it again"
@@ -266,6 +290,9 @@ pub enum ApiError {
     /// The service is starting or stopping, or its store does not answer.
     #[error("the service is not ready: {0}")]
     NotReady(&'static str),
+    /// A template could not be read for now.
+    #[error("the template could not be checked now")]
+    TemplateUnchecked,
     /// A defect of the service.
     #[error("the service failed")]
     Internal(String),
@@ -412,7 +439,13 @@ impl ApiError {
             Self::Submit(SubmitError::Full { .. }) => (StatusCode::TOO_MANY_REQUESTS, "outbox_full", "Too many messages wait"),
             Self::Cancel(CancelError::NotQueued) => (StatusCode::CONFLICT, "message_not_queued", "The message has left"),
             Self::MessageCancelled => (StatusCode::CONFLICT, "message_cancelled", "The message was taken back"),
+            Self::NoTargetReached { is_lasting, .. } => {
+                let status = if *is_lasting { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::SERVICE_UNAVAILABLE };
+                (status, "no_target_reached", "No target was reached")
+            }
+            Self::TargetRepeated => (StatusCode::CONFLICT, "target_repeated", "Two targets are one space"),
             Self::MessageNotTaken(_) => (StatusCode::BAD_GATEWAY, "message_not_taken", "Spaces did not take the message"),
+            Self::MessageIncomplete { .. } => (StatusCode::BAD_GATEWAY, "message_incomplete", "Only a part was posted"),
             Self::AcknowledgementStale { .. } => (StatusCode::CONFLICT, "acknowledgement_stale", "The consumer stands elsewhere"),
             Self::TooManyConsumers => (StatusCode::CONFLICT, "consumer_limit_reached", "Too many consumers"),
             Self::ConsumerChanged => (StatusCode::CONFLICT, "consumer_changed", "The consumer moved meanwhile"),
@@ -431,6 +464,7 @@ impl ApiError {
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too many requests"),
             Self::TimedOut => (StatusCode::SERVICE_UNAVAILABLE, "timed_out", "Took too long"),
             Self::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready", "Not ready"),
+            Self::TemplateUnchecked => (StatusCode::SERVICE_UNAVAILABLE, "template_unchecked", "The template was not checked"),
             Self::Internal(_) => INTERNAL,
         }
     }
@@ -531,6 +565,33 @@ impl ApiError {
             limit,
             excess: size.zip(limit).map(|(size, limit)| size.saturating_sub(limit)),
             upstream_code: self.upstream_code().map(shorten),
+            parts: match self {
+                Self::MessageIncomplete { parts, .. } => Some(parts.clone()),
+                _ => None,
+            },
+            results: match self {
+                Self::NoTargetReached { results, .. } => Some(results.clone()),
+                _ => None,
+            },
+        }
+    }
+
+    /// What is told of the failure of a part of the request with this id.
+    pub(super) fn into_problem(self, request: &RequestId) -> Problem {
+        self.log_if_ours();
+        self.problem().of_request(request.as_str())
+    }
+
+    /// Whether the same call may do better later.
+    pub(super) fn may_go_away(&self) -> bool {
+        let status = self.status();
+        status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
+    }
+
+    fn log_if_ours(&self) {
+        // That it is not ready is what the question was; probes ask it again and again. What the targets failed for is logged.
+        if self.status().is_server_error() && !matches!(self, Self::NotReady(_) | Self::NoTargetReached { .. }) {
+            self.log();
         }
     }
 
@@ -642,6 +703,9 @@ fn hook_kind(error: &HookError) -> Kind {
     match error {
         HookError::NotFound => HOOK_NOT_FOUND,
         HookError::TooMany => (StatusCode::CONFLICT, "incoming_hook_limit_reached", "Too many incoming hooks"),
+        HookError::TemplateMismatch => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "incoming_hook_template_mismatch", "Template or format is missing")
+        }
         HookError::TooManySecrets => (StatusCode::CONFLICT, "incoming_hook_secret_limit_reached", "Too many secrets"),
         HookError::Changed => (StatusCode::CONFLICT, "incoming_hook_changed", "The incoming hook changed meanwhile"),
         HookError::Store(_) => STORE,
@@ -723,10 +787,7 @@ impl Refusal {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = self.status();
-        // That it is not ready is what the question was; probes ask it again and again.
-        if status.is_server_error() && !matches!(self, Self::NotReady(_)) {
-            self.log();
-        }
+        self.log_if_ours();
         let problem = self.problem();
         let mut response = status.into_response();
         let headers = response.headers_mut();

@@ -14,11 +14,13 @@ use super::AppState;
 use super::auth::MayUseHooks;
 use super::error::ApiError;
 use super::extract::{ApiJson, ApiPath};
+use super::hook_template::{TemplateForm, wrong_template};
+use super::hooks::render;
 use super::incoming_hook_body::{FormatWord, some_format};
 use super::incoming_hooks::owned;
 use super::webhook_body::some;
 use crate::domain::HookId;
-use crate::incoming::{self, Format, Rendered};
+use crate::incoming::{Format, HookError, Rendered, TemplateError, Trouble};
 
 /// Most headers of a sample.
 const MAX_HEADERS: usize = 50;
@@ -43,6 +45,10 @@ pub(super) struct HookPreview {
     #[serde(default, deserialize_with = "some_format")]
     #[schema(value_type = Option<FormatWord>, nullable = false)]
     format: Option<Format>,
+    /// A template to try; the hook's own if left out.
+    #[serde(default, deserialize_with = "some")]
+    #[schema(nullable = false)]
+    template: Option<TemplateForm>,
 }
 
 /// What a payload would become.
@@ -54,7 +60,7 @@ pub(super) struct HookPreviewResult {
     format: &'static str,
     /// Whether the body made sense in that format.
     understood: bool,
-    /// Why it did not; `null` if it did.
+    /// Why it did not, of a template also the line; `null` if it did.
     #[schema(required)]
     error: Option<String>,
     /// The message, as Spaces would get it.
@@ -76,6 +82,7 @@ pub(super) struct HookPreviewResult {
         (status = 200, description = "What would be posted.", body = HookPreviewResult),
         (status = 400, description = "`payload_unreadable`: such a body would be refused. `malformed_json`, `invalid_path`, `body_unreadable`: the request is not well formed."),
         (status = 404, description = "`incoming_hook_not_found`: there is none, or not of this account."),
+        (status = 422, description = "`invalid_body`: `errors` says which field is wrong, for a template also why. `incoming_hook_template_mismatch`: the format needs a template, or takes none."),
     ),
     security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
@@ -87,10 +94,14 @@ pub(super) async fn preview_incoming_hook(
 ) -> Result<Json<HookPreviewResult>, ApiError> {
     let headers = preview.headers()?;
     let hook = owned(&app, &caller.reach(&app).await?, &id)?;
-    let format = preview.format.unwrap_or(hook.format);
-    let body = preview.into_body();
-    let Rendered { html, text, format, trouble } =
-        AppState::apart(move || incoming::render(format, &headers, body.as_bytes(), &app.internals().sanitizer)).await??;
+    let template = preview.template.map(TemplateForm::checked).transpose()?;
+    let is_new = template.is_some();
+    let recipe = hook.recipe.changed(preview.format, template.map(Some)).ok_or(HookError::TemplateMismatch)?;
+    let rendered = render(&app, (&hook.account, &recipe), &headers, &body_of(preview.payload).into()).await?;
+    let Rendered { html, text, format, trouble } = rendered;
+    if let (true, Some(Trouble::Template(error @ TemplateError::Syntax(_)))) = (is_new, &trouble) {
+        return Err(wrong_template(error));
+    }
     let error = trouble.map(|trouble| trouble.to_string());
     Ok(Json(HookPreviewResult { format: format.as_str(), understood: error.is_none(), error, html, text }))
 }
@@ -115,12 +126,12 @@ impl HookPreview {
         }
         Ok(headers)
     }
+}
 
-    fn into_body(self) -> String {
-        match self.payload {
-            Some(Value::String(text)) => text,
-            Some(value) => value.to_string(),
-            None => String::new(),
-        }
+fn body_of(payload: Option<Value>) -> String {
+    match payload {
+        Some(Value::String(text)) => text,
+        Some(value) => value.to_string(),
+        None => String::new(),
     }
 }

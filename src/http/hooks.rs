@@ -20,9 +20,9 @@ use super::error::ApiError;
 use super::extract::{ApiPath, read_body};
 use super::incoming_hook_body::FormatWord;
 use super::messages::failure;
-use crate::domain::{MessageRef, SessionId, SpaceId};
+use crate::domain::{AccountId, MessageRef, SessionId, SpaceId};
 use crate::event_log::SystemEvent;
-use crate::incoming::{self, Activity, CallError, HookFailure, IncomingHook, Rendered};
+use crate::incoming::{self, Activity, CallError, HookFailure, IncomingHook, Recipe, Rendered};
 use crate::outbox::{Sender, Ticket};
 use crate::send_log::{SendRecord, SendStatus};
 
@@ -134,7 +134,7 @@ async fn take(app: &AppState, (hook, activity): (&IncomingHook, &Activity), requ
     let headers = request.headers().clone();
     let body = read_body(request, app).await?;
     app.hooks.prove(hook, &headers, &body)?;
-    let rendered = render(app, hook, &headers, &body).await?;
+    let rendered = render(app, (&hook.account, &hook.recipe), &headers, &body).await?;
     let session = app.sessions.of_account(&hook.account);
     let session = session.ok_or_else(|| app.once_ready(ApiError::AccountHasNoSession))?;
     let limit = session.payload_limit();
@@ -162,12 +162,21 @@ async fn take(app: &AppState, (hook, activity): (&IncomingHook, &Activity), requ
     })
 }
 
-/// What the body becomes.
-async fn render(app: &AppState, hook: &IncomingHook, headers: &HeaderMap, body: &bytes::Bytes) -> Result<Rendered, ApiError> {
-    if body.len() <= SMALL {
-        return Ok(incoming::render(hook.format, headers, body, &app.internals().sanitizer)?);
+/// What a body becomes that is posted to a hook of `account`.
+pub(super) async fn render(
+    app: &AppState,
+    (account, recipe): (&AccountId, &Recipe),
+    headers: &HeaderMap,
+    body: &bytes::Bytes,
+) -> Result<Rendered, ApiError> {
+    let sanitizer = &app.internals().sanitizer;
+    if let Some(template) = &recipe.template {
+        return Ok(incoming::render_by((template, account), &app.renderer, (headers, body), sanitizer).await?);
     }
-    let (app, format, headers, body) = (app.clone(), hook.format, headers.clone(), body.clone());
+    if body.len() <= SMALL {
+        return Ok(incoming::render(recipe.format, headers, body, sanitizer)?);
+    }
+    let (app, format, headers, body) = (app.clone(), recipe.format, headers.clone(), body.clone());
     let rendered = AppState::apart(move || incoming::render(format, &headers, &body, &app.internals().sanitizer)).await?;
     Ok(rendered?)
 }

@@ -6,10 +6,11 @@ use utoipa::ToSchema;
 use super::AppState;
 use super::direct::PeerType;
 use super::error::ApiError;
+use super::hook_template::TemplateForm;
 use super::webhook_body::some;
 use super::webhook_pace::{RateLimitForm, checked_rate};
 use crate::domain::{AccountId, HookId, RateLimit, Secret, SpaceId, Timestamp};
-use crate::incoming::{CheckKind, DEFAULT_RATE, Format, HookFailure, HookPatch, IncomingHook, Peer};
+use crate::incoming::{CheckKind, DEFAULT_RATE, Format, HookError, HookFailure, HookPatch, IncomingHook, Peer, Recipe, Template};
 
 /// Longest name of a hook, in characters.
 const MAX_NAME: usize = 100;
@@ -37,6 +38,9 @@ pub(super) struct ShownHook {
     /// What it takes.
     #[schema(value_type = FormatWord)]
     format: &'static str,
+    /// Its template, if that is the format; else `null`.
+    #[schema(value_type = Option<TemplateForm>, required)]
+    template: Option<Template>,
     /// How its senders prove themselves, beside knowing the address; `null` if not at all. The secret is never shown.
     #[schema(required)]
     check: Option<ShownCheck>,
@@ -116,6 +120,8 @@ pub(super) enum FormatWord {
     Sentry,
     /// Uptime Kuma.
     UptimeKuma,
+    /// Any JSON or text, by the hook's `template`.
+    Template,
 }
 
 /// How senders prove themselves.
@@ -177,10 +183,13 @@ pub(super) struct HookCreation {
     #[serde(default)]
     #[schema(min_length = 1, max_length = 100)]
     name: Option<String>,
-    /// What it takes; whatever it looks like if left out.
-    #[serde(default, deserialize_with = "format")]
-    #[schema(value_type = FormatWord)]
-    format: Format,
+    /// What it takes; if left out whatever it looks like, or what the template is for.
+    #[serde(default, deserialize_with = "some_format")]
+    #[schema(value_type = Option<FormatWord>, nullable = false)]
+    format: Option<Format>,
+    /// A template of your own, for the format `template`.
+    #[serde(default)]
+    template: Option<TemplateForm>,
     /// How its senders are to prove themselves; not at all if left out.
     #[serde(default)]
     check: Option<CheckForm>,
@@ -212,6 +221,11 @@ pub(super) struct HookChange {
     #[serde(default, deserialize_with = "some_format")]
     #[schema(value_type = Option<FormatWord>, nullable = false)]
     format: Option<Format>,
+    /// Another template; `null` for none, which makes the format `auto` if nothing is said of it.
+    #[serde(default, deserialize_with = "some")]
+    #[schema(value_type = Option<TemplateForm>)]
+    #[expect(clippy::option_option, reason = "a template that stays, one that goes, and a new one")]
+    template: Option<Option<TemplateForm>>,
     /// Another check; `null` for none.
     #[serde(default, deserialize_with = "some")]
     #[schema(value_type = Option<CheckForm>)]
@@ -244,7 +258,7 @@ pub(super) enum Target {
 pub(super) struct CheckedHook {
     pub(super) target: Target,
     pub(super) name: Option<String>,
-    pub(super) format: Format,
+    pub(super) recipe: Recipe,
     pub(super) check: Option<(CheckKind, Secret)>,
     pub(super) rate: RateLimit,
     pub(super) expires_at: Option<Timestamp>,
@@ -263,7 +277,9 @@ impl HookCreation {
         Ok(CheckedHook {
             target,
             name: self.name.map(checked_name).transpose()?,
-            format: self.format,
+            recipe: Recipe::default()
+                .changed(self.format, self.template.map(|template| template.checked().map(Some)).transpose()?)
+                .ok_or(HookError::TemplateMismatch)?,
             check: self.check.map(CheckForm::checked).transpose()?,
             rate: checked_rate(self.rate_limit)?.unwrap_or(DEFAULT_RATE),
             expires_at: self.expires_at.map(|end| checked_end(end, now)).transpose()?,
@@ -277,6 +293,7 @@ impl HookChange {
         Ok(HookPatch {
             name: self.name.map(|name| name.map(checked_name).transpose()).transpose()?,
             format: self.format,
+            template: self.template.map(|template| template.map(TemplateForm::checked).transpose()).transpose()?,
             check: self.check.map(|check| check.map(CheckForm::checked).transpose()).transpose()?,
             rate: checked_rate(self.rate_limit)?,
             expires_at: self.expires_at.map(|end| end.map(|end| checked_end(end, now)).transpose()).transpose()?,
@@ -309,7 +326,8 @@ impl ShownHook {
             name: hook.name.clone(),
             space_id: hook.space.clone(),
             direct: hook.direct.clone(),
-            format: hook.format.as_str(),
+            format: hook.recipe.format.as_str(),
+            template: hook.recipe.template.clone(),
             check: hook.check.as_ref().map(|check| ShownCheck { r#type: check.kind.as_str() }),
             rate_limit: hook.rate,
             expires_at: hook.expires_at,
@@ -338,12 +356,8 @@ fn yes() -> bool {
     true
 }
 
-pub(super) fn format<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Format, D::Error> {
-    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-}
-
 pub(super) fn some_format<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Format>, D::Error> {
-    format(deserializer).map(Some)
+    String::deserialize(deserializer)?.parse().map(Some).map_err(serde::de::Error::custom)
 }
 
 fn check_kind<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<CheckKind, D::Error> {

@@ -16,6 +16,7 @@ use super::auth::{AccountCaller, MayUseHooks};
 use super::direct;
 use super::error::ApiError;
 use super::extract::{ApiJson, ApiPath, ApiQuery, OptionalJson};
+use super::hook_template::check_template;
 use super::idempotency::{IdempotencyHeader, Keyed};
 use super::incoming_hook_body::{CheckedHook, HookChange, HookCreation, ShownHook, Target};
 use super::page::{Page, PageQuery};
@@ -62,7 +63,7 @@ impl HookRotation {
         (status = 403, description = "`upstream_forbidden`: Spaces makes no direct space with this person. `account_required`: the admin key stands for no user."),
         (status = 404, description = "`upstream_not_found`, `person_not_found`: Spaces does not know this person."),
         (status = 409, description = "`incoming_hook_limit_reached`: the account has as many as it may have. `upstream_conflict`."),
-        (status = 422, description = "`invalid_body`: `errors` says which field is wrong. `upstream_refused`: Spaces does not take this id."),
+        (status = 422, description = "`invalid_body`: `errors` says which field is wrong, for a template also why. `incoming_hook_template_mismatch`: the format needs a template, or takes none. `upstream_refused`: Spaces does not take this id."),
         (status = 502, description = "`upstream_error`: Spaces failed."),
     ),
     security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
@@ -89,6 +90,7 @@ async fn create(
     base: String,
 ) -> Result<Response, ApiError> {
     let (session, identity) = caller.identity(&app).await?;
+    check_template(&app, &identity.account, new.recipe.template.as_ref()).await?;
     let (space, direct) = match new.target {
         Target::Space(space) => (space, None),
         Target::Direct(person) => {
@@ -97,8 +99,8 @@ async fn create(
             (space, Some(Peer { kind: person.kind.as_str().to_owned(), id: person.id }))
         }
     };
-    let CheckedHook { name, format, check, rate, expires_at, enabled, .. } = new;
-    let new = NewHook { name, space, direct, format, check, rate, expires_at, enabled };
+    let CheckedHook { name, recipe, check, rate, expires_at, enabled, .. } = new;
+    let new = NewHook { name, space, direct, recipe, check, rate, expires_at, enabled };
     let work = {
         let app = app.clone();
         async move {
@@ -173,6 +175,7 @@ pub(super) async fn get_incoming_hook(
         (status = 200, description = "The incoming hook as it is now.", body = ShownHook),
         (status = 404, description = "`incoming_hook_not_found`: there is none, or not of this account."),
         (status = 409, description = "`incoming_hook_changed`: others changed it at the same time; try again."),
+        (status = 422, description = "`invalid_body`: `errors` says which field is wrong, for a template also why. `incoming_hook_template_mismatch`: the format needs a template, or takes none."),
     ),
     security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
 )]
@@ -183,7 +186,9 @@ pub(super) async fn update_incoming_hook(
     ApiJson(change): ApiJson<HookChange>,
 ) -> Result<Json<ShownHook>, ApiError> {
     let patch = change.checked(app.clock.now())?;
-    owned(&app, &caller.reach(&app).await?, &id)?;
+    let reach = caller.reach(&app).await?;
+    owned(&app, &reach, &id)?;
+    check_template(&app, &reach.account, patch.template.as_ref().and_then(Option::as_ref)).await?;
     let (session, identity) = caller.identity(&app).await?;
     let work = {
         let app = app.clone();

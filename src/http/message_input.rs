@@ -82,6 +82,9 @@ pub(super) struct MessageForm {
     /// How far a task is.
     #[schema(nullable = false)]
     status: Option<String>,
+    /// `true` if words that are too long for one message are to become several.
+    #[schema(nullable = false, example = "true")]
+    split: Option<String>,
     /// Files to upload and attach, in their order. Any field with a file name is one, whatever the field is called.
     #[schema(nullable = false, value_type = Option<Vec<String>>, format = Binary, content_media_type = "application/octet-stream")]
     file: Option<Vec<u8>>,

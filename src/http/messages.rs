@@ -9,14 +9,14 @@ use tokio::time::Instant;
 
 use super::AppState;
 use super::auth::{AccountCaller, MaySend, MaySendOrRead};
-use super::durable::{self, Begun};
+use super::durable::{self, Begun, Place};
 use super::error::{ApiError, Resource};
 use super::extract::{ApiPath, Wait};
 use super::idempotency::{Call, IdempotencyHeader};
 use super::limits::{self, show_allowance};
 use super::message_body::MessageBody;
 use super::message_input::{MessageForm, MessageInput};
-use super::message_view::Message;
+use super::message_view::{Message, MessagePart};
 use super::second_path;
 use crate::domain::{AccountId, MessageRef, SpaceId};
 use crate::outbox::Sender;
@@ -33,6 +33,10 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 ///
 /// With an `Idempotency-Key`, or with `Prefer: respond-async`, the message is on disk before anything of it leaves. It is sent in its
 /// turn even if the service stops in between, and never twice: a call with the same key answers what became of the first.
+///
+/// Words that are too long for one message are refused with `413`, or with `split: true` cut at paragraphs, lines, sentences or words
+/// into up to 20 messages, which are on disk before the first one leaves. They are sent in their order, each only once Spaces has the
+/// one before; `parts` of the answer has them all. `201` then means that Spaces has all of them.
 #[utoipa::path(
     post,
     path = "/spaces/{spaceId}/messages",
@@ -58,7 +62,7 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
         (status = 413, description = "`message_too_large`: Spaces takes no message of this `size`, only up to `limit`, which it exceeds by `excess` bytes. `file_too_large`: Spaces takes files up to `limit` bytes. `body_too_large`: the service reads no body of this size."),
         (status = 422, description = "`invalid_body`: `errors` says which field is wrong. `message_refused`: Spaces refused the message."),
         (status = 429, description = "`session_busy`, `emit_budget_exhausted`: too many messages at once, or in the time over which Spaces counts them. `outbox_full`: too many of the account wait."),
-        (status = 502, description = "`message_not_taken`: Spaces did not take the message, however often it was sent; it is not there. `upload_failed`: a file did not get into Spaces. `upstream_error`: Spaces failed."),
+        (status = 502, description = "`message_not_taken`: Spaces did not take the message, however often it was sent; it is not there. `message_incomplete`: of a message that was split Spaces has some `parts`, and the others will not be sent. `upload_failed`: a file did not get into Spaces. `upstream_error`: Spaces failed."),
         (status = 503, description = "`not_connected`: no connection to Spaces in the time to wait. `upload_room_exhausted`: the files that are being sent take all the room on disk. Also `upstream_unreachable`, `session_closed`, `store_unavailable`, `overloaded`, `timed_out`."),
     ),
     security(("spacesToken" = []), ("spacesJwt" = []), ("bridgeKey" = [])),
@@ -76,12 +80,12 @@ pub(super) async fn post_message(
     let message = draft.body()?.prepare(&app, limit)?;
     let make = async || {
         // Whatever is wrong with the body is told before anything is uploaded for it.
-        let message = message.resolve(&app, &caller).await?.compose(&app, limit, &space)?;
+        let parts = message.resolve(&app, &caller).await?.compose_parts(&app, limit, &space)?;
         if !draft.has_files() {
-            return Ok(message);
+            return Ok(parts);
         }
         let message = draft.upload(&app, &caller, &space).await?.prepare(&app, limit)?;
-        message.resolve(&app, &caller).await?.compose(&app, limit, &space)
+        message.resolve(&app, &caller).await?.compose_parts(&app, limit, &space)
     };
     carry_out(&app, &caller, (&call, wait), make).await
 }
@@ -106,7 +110,7 @@ pub(super) async fn get_message(
     MaySendOrRead(caller): MaySendOrRead,
     ApiPath(reference): ApiPath<MessageRef>,
 ) -> Result<Json<Message>, ApiError> {
-    Ok(Json(find(&app, &caller, &reference).await?.into()))
+    view(&app, find(&app, &caller, &reference).await?).await
 }
 
 /// Take a message back
@@ -132,7 +136,12 @@ pub(super) async fn cancel_message(
     find(&app, &caller, &reference).await?;
     let outbox = app.outbox.clone();
     let cancelled = app.to_the_end(async move { Ok(outbox.cancel(&reference).await?) }).await?;
-    Ok(Json(cancelled.into()))
+    view(&app, cancelled).await
+}
+
+/// The message with what is known of its parts.
+async fn view(app: &AppState, first: SendRecord) -> Result<Json<Message>, ApiError> {
+    Ok(Json(Message::of_parts(app.sends.with_parts(first).await?)))
 }
 
 /// The record of a send of the caller's account.
@@ -148,23 +157,40 @@ async fn find(app: &AppState, caller: &AccountCaller, reference: &MessageRef) ->
     record.filter(is_seen).ok_or(ApiError::NotFound(Resource::Message))
 }
 
-/// Sends what `make` makes the way that the caller wants it: through the outbox, or at once.
+/// Sends what `make` makes, the parts of one message, the way that the caller wants it: through the outbox, or at once.
 pub(super) async fn carry_out(
     app: &AppState,
     caller: &AccountCaller,
     (call, wait): (&Call, Wait),
-    make: impl AsyncFnOnce() -> Result<OutgoingMessage, ApiError>,
+    make: impl AsyncFnOnce() -> Result<Vec<OutgoingMessage>, ApiError>,
 ) -> Result<Response, ApiError> {
     let deadline = Instant::now() + wait.duration;
     let mut response = match durable::begin(app, caller, call, wait).await? {
-        Begun::AtOnce => send(app, caller, make().await?, wait).await?,
-        Begun::Known(ticket) => {
-            caller.check_space(ticket.space())?;
-            durable::answer_in_time(*ticket, deadline, wait).await?
+        Begun::AtOnce => {
+            let mut parts = make().await?;
+            match parts.pop() {
+                Some(message) if parts.is_empty() => send(app, caller, message, wait).await?,
+                last => {
+                    parts.extend(last);
+                    let tickets = durable::submit(app, caller, Place::unclaimed(), parts).await?;
+                    durable::answer_in_time(tickets, deadline, wait).await?
+                }
+            }
+        }
+        Begun::Known(tickets) => {
+            tickets.iter().try_for_each(|ticket| caller.check_space(ticket.space()))?;
+            durable::answer_in_time(tickets, deadline, wait).await?
         }
         Begun::New(place) => {
-            let ticket = durable::submit(app, caller, place, make().await?).await?;
-            durable::answer_in_time(ticket, deadline, wait).await?
+            let parts = match make().await {
+                Ok(parts) => parts,
+                Err(error) => {
+                    durable::give_up(app, *place).await;
+                    return Err(error);
+                }
+            };
+            let tickets = durable::submit(app, caller, *place, parts).await?;
+            durable::answer_in_time(tickets, deadline, wait).await?
         }
     };
     show_allowance(app, caller, &mut response);
@@ -175,7 +201,7 @@ pub(super) async fn carry_out(
 async fn send(app: &AppState, caller: &AccountCaller, message: OutgoingMessage, wait: Wait) -> Result<Response, ApiError> {
     let deadline = Instant::now() + wait.duration;
     if let Some(record) = second_path::take(app, caller, &message, deadline).await? {
-        return answer(record, wait);
+        return answer(vec![record], wait);
     }
     let stand_in = AccountId::standing_in(caller.session(app)?.id());
     let (reference, space, category) = (message.reference.clone(), message.space.clone(), message.category.clone());
@@ -197,7 +223,7 @@ async fn send(app: &AppState, caller: &AccountCaller, message: OutgoingMessage, 
             record = looked_for.map_err(ApiError::SentUnrecorded)?;
         }
     }
-    answer(record, wait)
+    answer(vec![record], wait)
 }
 
 /// Hands the message to the session; to a new one if the session closed in between, because then nothing was emitted.
@@ -217,21 +243,41 @@ async fn emit(
     caller.with_session(app, send).await
 }
 
-/// The answer to a send.
-pub(super) fn answer(record: SendRecord, wait: Wait) -> Result<Response, ApiError> {
-    let status = match &record.status {
-        SendStatus::Confirmed { .. } => StatusCode::CREATED,
-        SendStatus::Queued { .. } | SendStatus::Sent { .. } | SendStatus::Unconfirmed { .. } => StatusCode::ACCEPTED,
-        SendStatus::Cancelled => return Err(ApiError::MessageCancelled),
-        SendStatus::Failed { kind, code, message } => return Err(failure(*kind, code.clone(), message.clone())),
-    };
-    let location = HeaderValue::from_str(&format!("/messages/{}", record.reference)).expect("ids are safe in headers");
-    let mut response = (status, Json(Message::from(record))).into_response();
+/// The answer to a send, of which these are the parts.
+pub(super) fn answer(parts: Vec<SendRecord>, wait: Wait) -> Result<Response, ApiError> {
+    let (status, message) = outcome(parts)?;
+    let location = HeaderValue::from_str(&format!("/messages/{}", message.reference())).expect("ids are safe in headers");
+    let mut response = (status, Json(message)).into_response();
     response.headers_mut().insert(LOCATION, location);
+    applied(&mut response, wait);
+    Ok(response)
+}
+
+/// What a caller is told of a send, and with which status.
+pub(super) fn outcome(parts: Vec<SendRecord>) -> Result<(StatusCode, Message), ApiError> {
+    let posted = parts.iter().take_while(|part| part.status.confirmed_id().is_some()).count();
+    let status = match parts.get(posted).map(|part| &part.status) {
+        None | Some(SendStatus::Confirmed { .. }) => StatusCode::CREATED,
+        Some(SendStatus::Queued { .. } | SendStatus::Sent { .. } | SendStatus::Unconfirmed { .. }) => StatusCode::ACCEPTED,
+        Some(SendStatus::Failed { .. } | SendStatus::Cancelled) if posted > 0 => return Err(incomplete(posted, parts)),
+        Some(SendStatus::Cancelled) => return Err(ApiError::MessageCancelled),
+        Some(SendStatus::Failed { kind, code, message }) => return Err(failure(*kind, code.clone(), message.clone())),
+    };
+    Ok((status, Message::of_parts(parts)))
+}
+
+/// Says what was heeded of `Prefer`.
+pub(super) fn applied(response: &mut Response, wait: Wait) {
     if let Some(applied) = wait.applied() {
         response.headers_mut().insert(PREFERENCE_APPLIED, applied);
     }
-    Ok(response)
+}
+
+/// Spaces has the first `posted` of the parts, and will not get the others.
+fn incomplete(posted: usize, parts: Vec<SendRecord>) -> ApiError {
+    let why = parts.get(posted).and_then(|part| part.status.detail()).unwrap_or_else(|| "it was taken back".to_owned());
+    let parts = parts.into_iter().map(MessagePart::from).collect();
+    ApiError::MessageIncomplete { posted, why, parts }
 }
 
 pub(super) fn failure(kind: SendFailure, code: Option<String>, message: Option<String>) -> ApiError {
@@ -239,6 +285,8 @@ pub(super) fn failure(kind: SendFailure, code: Option<String>, message: Option<S
         SendFailure::MessageRefused => SessionError::MessageRefused { code, message }.into(),
         SendFailure::SpaceRefused => SessionError::SpaceRefused { code, message }.into(),
         SendFailure::TooLarge { size, limit } => SessionError::TooLarge { size, limit }.into(),
-        SendFailure::Expired | SendFailure::NotTaken => ApiError::MessageNotTaken(message.unwrap_or_default()),
+        SendFailure::Expired | SendFailure::NotTaken | SendFailure::PartMissing => {
+            ApiError::MessageNotTaken(message.unwrap_or_default())
+        }
     }
 }

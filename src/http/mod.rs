@@ -27,6 +27,7 @@ mod form;
 mod health;
 mod history;
 mod hook_preview;
+mod hook_template;
 mod hooks;
 mod idempotency;
 mod incoming_hook_body;
@@ -59,6 +60,7 @@ mod spaces;
 mod state;
 mod steady;
 mod subscriptions;
+mod targets;
 #[cfg(test)]
 mod tests;
 mod uploads;
@@ -91,6 +93,7 @@ fn public_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(openapi::base())
         .routes(routes!(messages::post_message))
         .routes(routes!(direct::post_direct_message))
+        .routes(routes!(targets::post_message_to_targets))
         .routes(routes!(messages::get_message, messages::cancel_message))
         .routes(routes!(files::upload_files))
         .routes(routes!(files::get_file))

@@ -1,10 +1,13 @@
 //! The body of every failure: problem details (RFC 9457).
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::message_view::MessagePart;
+
 /// Why a call failed, as `application/problem+json` (RFC 9457).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
     /// Names the kind of failure; `urn:spaces-bridge:problem:` and the code.
@@ -49,6 +52,14 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "not.authorized.by.topic.policy")]
     pub upstream_code: Option<String>,
+    /// The parts of a message of which Spaces has only some, with their references and ids.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub parts: Option<Vec<MessagePart>>,
+    /// What became of each target of a message to several: `target`, `status` and `problem`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<Object>>, nullable = false)]
+    pub results: Option<Box<RawValue>>,
 }
 
 impl Problem {
@@ -60,6 +71,11 @@ impl Problem {
 
     /// What every `instance` begins with.
     pub(super) const INSTANCE_PREFIX: &'static str = "urn:spaces-bridge:request:";
+
+    /// The problem as that of the request with this id.
+    pub(super) fn of_request(self, id: &str) -> Self {
+        Self { instance: format!("{}{id}", Self::INSTANCE_PREFIX), ..self }
+    }
 }
 
 /// What is wrong with a field of the body.

@@ -22,7 +22,7 @@ use crate::delivery::{AddressGuard, WebhookClient};
 use crate::domain::{Clock, Secret};
 use crate::event_log::EventLog;
 use crate::idempotency::Idempotency;
-use crate::incoming::HookRegistry;
+use crate::incoming::{HookRegistry, Renderer};
 use crate::keys::KeyRegistry;
 use crate::markup::Sanitizer;
 use crate::metrics::Metrics;
@@ -121,6 +121,8 @@ pub struct AppParts {
     pub outbox: Outbox,
     /// The incoming hooks.
     pub hooks: Arc<HookRegistry>,
+    /// Fills the templates of incoming hooks.
+    pub renderer: Renderer,
     /// How far named consumers have come.
     pub consumers: Arc<ConsumerRegistry>,
     /// The answers of receivers.

@@ -22,7 +22,7 @@ use crate::delivery::{AddressGuard, DeliverySettings, SystemResolver, WebhookCli
 use crate::domain::{AccountId, Clock, Interest, Secret, SystemClock};
 use crate::event_log::EventLog;
 use crate::idempotency::Idempotency;
-use crate::incoming::HookRegistry;
+use crate::incoming::{HookRegistry, Renderer};
 use crate::keys::KeyRegistry;
 use crate::metrics::Metrics;
 use crate::outbox::{Outbox, OutboxParts, OutboxSettings};
@@ -162,6 +162,7 @@ pub(super) async fn state(change: impl FnOnce(&mut HttpSettings)) -> AppState {
         keys: Arc::new(KeyRegistry::load(Arc::clone(&engine), Arc::clone(&clock)).await.expect("an empty store")),
         idempotency: Idempotency::new(Arc::clone(&engine), keyring, Arc::clone(&clock), Duration::from_hours(24)),
         hooks: Arc::new(hooks.expect("an empty store")),
+        renderer: Renderer::new(None, metrics.renderings.clone()).expect("a program"),
         consumers: Arc::new(ConsumerRegistry::new(Arc::clone(&engine), Arc::clone(&clock))),
         replies,
         event_log,

@@ -8,6 +8,8 @@ use serde_json::Value;
 use super::payload::{Payload, PayloadError};
 use super::presets::{Posted, Preset};
 use super::slack::{self, Dialect};
+use super::template::{Renderer, Template, TemplateError};
+use crate::domain::AccountId;
 use crate::markup::{Html, Sanitizer, text_to_html};
 use crate::upstream::plain_text;
 
@@ -25,10 +27,42 @@ pub enum Format {
     Mattermost,
     /// What a product posts.
     Preset(Preset),
+    /// Any JSON, by a template.
+    Template,
+}
+
+/// How a hook makes messages of what it is posted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recipe {
+    /// What it takes.
+    pub format: Format,
+    /// Its template; there is one if that is the format.
+    pub template: Option<Template>,
+}
+
+impl Recipe {
+    /// A recipe, if it has a template just where it needs one.
+    pub fn new(format: Format, template: Option<Template>) -> Option<Self> {
+        ((format == Format::Template) == template.is_some()).then_some(Self { format, template })
+    }
+
+    /// The recipe with another format or template; `None` if that is none. A template that comes or goes alone brings the format that
+    /// it needs.
+    pub fn changed(&self, format: Option<Format>, template: Option<Option<Template>>) -> Option<Self> {
+        let format = format.or_else(|| match &template {
+            Some(Some(_)) => Some(Format::Template),
+            Some(None) if self.format == Format::Template => Some(Format::Auto),
+            Some(None) | None => None,
+        });
+        let format = format.unwrap_or(self.format);
+        // Another format needs no word on the template that it does not use.
+        let kept = || self.template.clone().filter(|_| format == Format::Template);
+        Self::new(format, template.unwrap_or_else(kept))
+    }
 }
 
 /// The formats by their names in the API and the store.
-const NAMES: [(&str, Format); 11] = [
+const NAMES: [(&str, Format); 12] = [
     ("auto", Format::Auto),
     ("text", Format::Text),
     ("slack", Format::Slack),
@@ -40,12 +74,13 @@ const NAMES: [(&str, Format); 11] = [
     ("jenkins", Format::Preset(Preset::Jenkins)),
     ("sentry", Format::Preset(Preset::Sentry)),
     ("uptime_kuma", Format::Preset(Preset::UptimeKuma)),
+    ("template", Format::Template),
 ];
 
 /// A word that names no format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "unknown format; it is one of `auto`, `text`, `slack`, `mattermost`, `grafana`, `alertmanager`, `github`, `gitlab`, `jenkins`, `sentry` and `uptime_kuma`"
+    "unknown format; it is one of `auto`, `text`, `slack`, `mattermost`, `grafana`, `alertmanager`, `github`, `gitlab`, `jenkins`, `sentry`, `uptime_kuma` and `template`"
 )]
 pub struct UnknownFormat;
 
@@ -91,6 +126,9 @@ pub enum Trouble {
     /// It cannot be read as what it says that it is.
     #[error(transparent)]
     Unreadable(#[from] PayloadError),
+    /// The hook's template makes nothing of it.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
 }
 
 impl Trouble {
@@ -99,6 +137,17 @@ impl Trouble {
         match self {
             Self::NotUnderstood(_) => "not_understood",
             Self::Unreadable(_) => "not_readable",
+            Self::Template(_) => "template_failed",
+        }
+    }
+
+    /// What the message says of it before it quotes what came.
+    fn headline(&self, format: Format) -> String {
+        match self {
+            Self::NotUnderstood(_) | Self::Unreadable(_) => {
+                format!("Something came that could not be read as `{}`:", format.as_str())
+            }
+            Self::Template(error) => format!("Something came and {error}. It begins:"),
         }
     }
 }
@@ -108,12 +157,47 @@ const MAX_QUOTE: usize = 500;
 
 /// Makes a message of what was posted. There is one of everything that is text: what is not understood is quoted.
 pub fn render(format: Format, headers: &HeaderMap, body: &[u8], sanitizer: &Sanitizer) -> Result<Rendered, PayloadError> {
-    let media_type = headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    match Payload::read(media_type, body) {
-        Ok(payload) => Ok(turn(format, headers, &payload, sanitizer)),
-        Err(error) => {
-            let text = error.is_text().then(|| String::from_utf8_lossy(body)).ok_or_else(|| error.clone())?;
-            Ok(Rendered::quoted(format, &text, error.into()))
+    match Reading::of(format, headers, body)? {
+        Reading::Payload(payload) => Ok(turn(format, headers, &payload, sanitizer)),
+        Reading::Quoted(rendered) => Ok(rendered),
+    }
+}
+
+/// Makes a message of what was posted to a hook of `account`, by a template of its owner's. What the template fails at is quoted.
+pub async fn render_by(
+    (template, account): (&Template, &AccountId),
+    renderer: &Renderer,
+    (headers, body): (&HeaderMap, &[u8]),
+    sanitizer: &Sanitizer,
+) -> Result<Rendered, PayloadError> {
+    let payload = match Reading::of(Format::Template, headers, body)? {
+        Reading::Payload(payload) => payload,
+        Reading::Quoted(rendered) => return Ok(rendered),
+    };
+    let made = renderer.fill(account, template, (&payload, event(headers))).await;
+    Ok(match made.and_then(|made| template.to_html(&made, sanitizer)) {
+        Ok(html) => Rendered { text: plain_text(&html), html, format: Format::Template, trouble: None },
+        Err(error) => Rendered::quoted(Format::Template, &payload.to_text(), error.into()),
+    })
+}
+
+/// What came of reading a body.
+enum Reading {
+    /// What was posted.
+    Payload(Payload),
+    /// It is text, and not what it says that it is.
+    Quoted(Rendered),
+}
+
+impl Reading {
+    fn of(format: Format, headers: &HeaderMap, body: &[u8]) -> Result<Self, PayloadError> {
+        let media_type = headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        match Payload::read(media_type, body) {
+            Ok(payload) => Ok(Self::Payload(payload)),
+            Err(error) if error.is_text() => {
+                Ok(Self::Quoted(Rendered::quoted(format, &String::from_utf8_lossy(body), error.into())))
+            }
+            Err(error) => Err(error),
         }
     }
 }
@@ -121,6 +205,8 @@ pub fn render(format: Format, headers: &HeaderMap, body: &[u8], sanitizer: &Sani
 fn turn(format: Format, headers: &HeaderMap, payload: &Payload, sanitizer: &Sanitizer) -> Rendered {
     let used = if format == Format::Auto { detect(headers, payload) } else { format };
     let html = match (used, payload) {
+        // It is the owner's to say what it means.
+        (Format::Template, _) => None,
         (_, Payload::Text(text)) if !matches!(used, Format::Preset(_)) => Some(text_to_html(text).into_owned()),
         (Format::Slack, Payload::Json(body)) => slack::render(body, Dialect::Slack, sanitizer),
         (Format::Mattermost, Payload::Json(body)) => slack::render(body, Dialect::Markdown, sanitizer),
@@ -159,6 +245,12 @@ fn detect(headers: &HeaderMap, payload: &Payload) -> Format {
     }
 }
 
+/// What the sender calls the event, where products say so in a header.
+fn event(headers: &HeaderMap) -> Option<&str> {
+    let names = ["x-github-event", "x-gitlab-event", "sentry-hook-resource"];
+    names.into_iter().find_map(|name| headers.get(name)?.to_str().ok())
+}
+
 /// The words in JSON of no known shape: the field that usually holds them.
 fn words(body: &Value) -> Option<&str> {
     ["text", "message", "msg", "content", "summary", "title", "description", "body"]
@@ -173,17 +265,18 @@ impl Rendered {
         if shown.len() < body.len() {
             shown.push('…');
         }
-        let what = format!("Something came that could not be read as `{}`:", format.as_str());
-        let html = Html::new().italic(&what).line().code(&shown).into_string();
+        let html = Html::new().italic(&trouble.headline(format)).line().code(&shown).into_string();
         Self { text: plain_text(&html), html, format, trouble: Some(trouble) }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+    use crate::markup::ELEMENTS;
 
     fn rendered(format: Format, payload: &Payload) -> Rendered {
         turn(format, &HeaderMap::new(), payload, &Sanitizer::new())
@@ -242,5 +335,49 @@ mod tests {
         assert_eq!(shown.trouble.map(|trouble| trouble.reason()), Some("not_readable"));
         assert_eq!(broken(b"\xff"), Err(PayloadError::NotText));
         assert_eq!(broken(b" "), Err(PayloadError::Empty));
+    }
+
+    #[test]
+    fn a_template_that_fails_says_so_and_quotes_what_came() {
+        let failed = Trouble::from(TemplateError::Failed("division by zero (line 1)".to_owned()));
+        let shown = Rendered::quoted(Format::Template, "{\"a\":1}", failed);
+        assert_eq!(shown.text, "Something came and the template fails: division by zero (line 1). It begins: {\"a\":1}");
+        assert_eq!(shown.trouble.map(|trouble| trouble.reason()), Some("template_failed"));
+    }
+
+    #[test]
+    fn a_recipe_has_a_template_just_where_it_needs_one() {
+        let template = |source: &str| Template { source: source.to_owned(), output: super::super::TemplateOutput::Text };
+        let plain = Recipe { format: Format::Slack, template: None };
+        let filled = plain.changed(None, Some(Some(template("a")))).expect("the format comes with it");
+        assert_eq!((filled.format, &filled.template), (Format::Template, &Some(template("a"))));
+        assert_eq!(filled.changed(Some(Format::Template), None), Some(filled.clone()));
+        assert_eq!(filled.changed(None, Some(None)), Some(Recipe::default()), "without it the format is whatever it looks like");
+        assert_eq!(filled.changed(Some(Format::Slack), None), Some(plain.clone()));
+        assert_eq!(plain.changed(None, Some(None)), Some(plain.clone()));
+        assert_eq!(plain.changed(Some(Format::Template), None), None);
+        assert_eq!(plain.changed(Some(Format::Text), Some(Some(template("a")))), None);
+        assert_eq!(filled.changed(Some(Format::Template), Some(None)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_posted_becomes_something_safe_or_is_refused(
+            body in prop_oneof![
+                proptest::collection::vec(any::<u8>(), 0..80),
+                "(payload=|text=|\\{\"text\":\"|[a-z<>&*_`~|@#!%\"{}\\[\\]:,=+ \\n]{0,12}){0,8}".prop_map(String::into_bytes),
+            ],
+            media_type in proptest::sample::select(vec!["", "application/json", "application/x-www-form-urlencoded", "text/plain"]),
+            format in proptest::sample::select(NAMES.to_vec()),
+        ) {
+            let headers = [(http::header::CONTENT_TYPE, http::HeaderValue::from_static(media_type))].into_iter().collect();
+            if let Ok(rendered) = render(format.1, &headers, &body, &Sanitizer::new()) {
+                prop_assert!(!rendered.text.is_empty(), "{}", rendered.html);
+                for tag in rendered.html.split('<').skip(1) {
+                    let name: String = tag.trim_start_matches('/').chars().take_while(char::is_ascii_alphanumeric).collect();
+                    prop_assert!(ELEMENTS.contains(&name.as_str()), "`{}` in {}", name, rendered.html);
+                }
+            }
+        }
     }
 }

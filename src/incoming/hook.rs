@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::check::CheckKind;
-use super::format::Format;
+use super::format::Recipe;
+use super::template::Template;
 use crate::domain::{AccountId, HookId, RateLimit, Sealed, Secret, Seed, SpaceId, Timestamp};
 use crate::seal::{Keyring, Purpose};
 
@@ -26,8 +27,8 @@ pub struct IncomingHook {
     pub space: SpaceId,
     /// Whom that space is with, if its owner named a person.
     pub direct: Option<Peer>,
-    /// What it takes.
-    pub format: Format,
+    /// What it takes, and how messages are made of it.
+    pub recipe: Recipe,
     /// How its senders prove themselves, beside knowing the address.
     pub check: Option<HookCheck>,
     /// How often it may be called.
@@ -98,7 +99,8 @@ impl IncomingHook {
             name: self.name.clone(),
             space: self.space.clone(),
             direct: self.direct.clone(),
-            format: self.format.as_str().to_owned(),
+            format: self.recipe.format.as_str().to_owned(),
+            template: self.recipe.template.clone(),
             check: self
                 .check
                 .as_ref()
@@ -128,7 +130,7 @@ impl IncomingHook {
             name: stored.name,
             space: stored.space,
             direct: stored.direct,
-            format: stored.format.parse()?,
+            recipe: Recipe { format: stored.format.parse()?, template: stored.template },
             check,
             rate: stored.rate,
             expires_at: stored.expires_at,
@@ -149,6 +151,8 @@ struct StoredHook {
     #[serde(default)]
     direct: Option<Peer>,
     format: String,
+    #[serde(default)]
+    template: Option<Template>,
     check: Option<StoredCheck>,
     rate: RateLimit,
     expires_at: Option<Timestamp>,

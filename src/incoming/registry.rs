@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::activity::Activity;
 use super::check::{CheckError, CheckKind};
-use super::format::Format;
+use super::format::{Format, Recipe};
 use super::hook::{HookCheck, IncomingHook, Peer, SecretHash, hash_of, secret_of};
+use super::template::Template;
 use crate::domain::{AccountId, Clock, HookId, Interest, RateLimit, Secret, Seed, SpaceId, SpaceSelector, Timestamp};
 use crate::seal::{Keyring, Purpose, UnsealError};
 use crate::store::{DocKind, DocList, DocWrite, Engine, Expected, StoreError, Version};
@@ -32,8 +33,8 @@ pub struct NewHook {
     pub space: SpaceId,
     /// Whom that space is with, if a person was named.
     pub direct: Option<Peer>,
-    /// What it takes.
-    pub format: Format,
+    /// What it takes, and how messages are made of it.
+    pub recipe: Recipe,
     /// How its senders prove themselves, and with what.
     pub check: Option<(CheckKind, Secret)>,
     /// How often it may be called.
@@ -51,6 +52,8 @@ pub struct HookPatch {
     pub name: Option<Option<String>>,
     /// Another format.
     pub format: Option<Format>,
+    /// Another template, or none.
+    pub template: Option<Option<Template>>,
     /// Another check, or none.
     pub check: Option<Option<(CheckKind, Secret)>>,
     /// Another rate.
@@ -70,6 +73,9 @@ pub enum HookError {
     /// The account has as many as it may have.
     #[error("the account has {MAX_HOOKS} incoming hooks, which is the most it may have")]
     TooMany,
+    /// It would have a template that is not used, or none that is.
+    #[error("an incoming hook has a template if that is its format, and only then")]
+    TemplateMismatch,
     /// As many secrets of it are good as may be at a time.
     #[error("{MAX_SECRETS} secrets of the incoming hook are good, which is the most there may be; rotate with a shorter overlap")]
     TooManySecrets,
@@ -166,7 +172,7 @@ impl HookRegistry {
             name: new.name,
             space: new.space,
             direct: new.direct,
-            format: new.format,
+            recipe: new.recipe,
             check: new.check.map(|check| self.seal(check)),
             rate: new.rate,
             expires_at: new.expires_at,
@@ -182,7 +188,7 @@ impl HookRegistry {
         let _writing = self.writing.lock().await;
         let (mut hook, version) = self.own(account, id)?;
         hook.name = patch.name.unwrap_or(hook.name);
-        hook.format = patch.format.unwrap_or(hook.format);
+        hook.recipe = hook.recipe.changed(patch.format, patch.template).ok_or(HookError::TemplateMismatch)?;
         if let Some(check) = patch.check {
             hook.check = check.map(|check| self.seal(check));
         }

@@ -4,6 +4,7 @@ mod builder;
 mod markdown;
 mod mention;
 mod sanitizer;
+mod split;
 mod text;
 
 pub use builder::Html;
@@ -12,4 +13,5 @@ pub use mention::mark_mentions;
 #[cfg(test)]
 pub(crate) use sanitizer::ELEMENTS;
 pub use sanitizer::Sanitizer;
+pub use split::{MAX_PARTS, Room, mentioned_in, split_html};
 pub use text::text_to_html;

@@ -199,7 +199,7 @@ async fn list(work: &OutboxWork, credential: &Credential, record: &OutboxRecord,
 /// The message as a confirmation, if it may be the one.
 fn as_sought(raw: &RawValue, sought: &Sought<'_>) -> Option<SendStatus> {
     let message: ReceivedMessage<'_> = serde_json::from_str(raw.get()).ok()?;
-    if sought.may_be(&message) { confirmed(&message, raw) } else { None }
+    if sought.may_be(&message) && sought.agrees(raw) { confirmed(&message, raw) } else { None }
 }
 
 fn confirmed(message: &ReceivedMessage<'_>, raw: &RawValue) -> Option<SendStatus> {

@@ -16,6 +16,7 @@ mod once;
 mod queue;
 mod record;
 mod sought;
+mod submission;
 mod ticket;
 mod worker;
 
@@ -32,6 +33,7 @@ pub use self::once::{Showing, Unsettled};
 pub use self::queue::Depths;
 use self::queue::{Doubt, Entry, Phase, Queue};
 use self::record::OutboxRecord;
+pub use self::submission::Together;
 pub use self::ticket::Ticket;
 pub use self::worker::OutboxWork;
 use crate::domain::{AccountId, Clock, Interest, MessageRef, SessionId};
@@ -194,38 +196,6 @@ impl Outbox {
         self.0.tasks.close();
         // What does not end in time is in doubt, and its record says so.
         let _ = tokio::time::timeout(grace, self.0.tasks.wait()).await;
-    }
-
-    /// Makes a message durable, from where it is sent without its caller. If there is a send of this reference already, nothing is
-    /// written, and the ticket is that one's.
-    pub async fn submit(&self, message: OutgoingMessage, sender: Sender) -> Result<Ticket, SubmitError> {
-        let inner = &self.0;
-        let limit = inner.parts.settings.max_per_account;
-        let now = inner.parts.clock.now();
-        let mut record = OutboxRecord::new(message, (sender.account, sender.session), now, Course::queued());
-        let Some(number) = inner.queue().reserve(&record.account, limit) else {
-            // A repeat takes no place of its own.
-            let known = inner.parts.sends.get(&record.reference).await?;
-            return known.map(|known| Ticket::attach(self, known)).ok_or(SubmitError::Full { limit });
-        };
-        record.number = number;
-        let mut shown = record.send_record();
-        shown.settle(SendStatus::Queued { reason: None }, now);
-        match inner.parts.sends.create(&shown, vec![record.put()]).await {
-            Ok(None) => {
-                inner.queue().insert(record.reference.clone(), entry(&record, shown.clone(), Phase::Queued), Instant::now());
-                inner.changed.notify_one();
-                Ok(Ticket::new(self, shown))
-            }
-            Ok(Some(known)) => {
-                inner.queue().release(&record.account);
-                Ok(Ticket::attach(self, known))
-            }
-            Err(error) => {
-                inner.queue().release(&record.account);
-                Err(error.into())
-            }
-        }
     }
 
     /// A ticket for a message that was taken before.

@@ -121,21 +121,23 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Keeps a place for a message of `account`, and gives it its number; none if it has `most` already.
-    pub(super) fn reserve(&mut self, account: &AccountId, most: usize) -> Option<u64> {
-        let held = self.held.entry(account.clone()).or_default();
-        if *held >= most {
+    /// Keeps places for `count` messages of `account`, and answers the number of the first; the others have those that follow. None
+    /// if the account would have more than `most`.
+    pub(super) fn reserve(&mut self, account: &AccountId, count: usize, most: usize) -> Option<u64> {
+        let held = self.held.get(account).copied().unwrap_or_default().saturating_add(count);
+        if held > most {
             return None;
         }
-        *held += 1;
-        self.last_number += 1;
-        Some(self.last_number)
+        self.held.insert(account.clone(), held);
+        let first = self.last_number + 1;
+        self.last_number += count as u64;
+        Some(first)
     }
 
-    /// Gives back a place.
-    pub(super) fn release(&mut self, account: &AccountId) {
+    /// Gives back `count` places.
+    pub(super) fn release(&mut self, account: &AccountId, count: usize) {
         if let Some(held) = self.held.get_mut(account) {
-            *held -= 1;
+            *held -= count;
             if *held == 0 {
                 self.held.remove(account);
             }
@@ -263,7 +265,7 @@ impl Queue {
     pub(super) fn remove(&mut self, reference: &MessageRef) -> Option<Entry> {
         let entry = self.entries.remove(reference)?;
         if entry.resend {
-            self.release(&entry.account);
+            self.release(&entry.account, 1);
         } else {
             self.looked_for -= 1;
         }
@@ -326,7 +328,7 @@ mod tests {
 
     fn add(queue: &mut Queue, account: &str, space: &str) -> MessageRef {
         let (reference, entry) = entry(account, space, true);
-        queue.reserve(&entry.account, usize::MAX).expect("room");
+        queue.reserve(&entry.account, 1, usize::MAX).expect("room");
         queue.insert(reference.clone(), entry, Instant::now());
         reference
     }
@@ -363,10 +365,15 @@ mod tests {
     async fn places_are_bounded_and_come_back() {
         let mut queue = Queue::default();
         let account: AccountId = "acc_1".parse().expect("an id");
-        assert!(queue.reserve(&account, 1).is_some() && queue.reserve(&account, 1).is_none());
-        queue.release(&account);
+        assert_eq!(
+            (queue.reserve(&account, 3, 2), queue.reserve(&account, 2, 2), queue.reserve(&account, 1, 2)),
+            (None, Some(1), None)
+        );
+        queue.release(&account, 1);
+        assert_eq!((queue.reserve(&account, 1, 2), queue.reserve(&account, 1, 2)), (Some(3), None));
+        queue.release(&account, 2);
         let reference = add(&mut queue, "acc_1", "s1");
-        assert!(queue.reserve(&account, 1).is_none() && !queue.interest(&account).is_empty());
+        assert!(queue.reserve(&account, 1, 1).is_none() && !queue.interest(&account).is_empty());
         queue.remove(&reference);
         assert!(queue.is_idle(&account) && queue.interest(&account).is_empty() && queue.next_due().is_none());
     }

@@ -24,14 +24,33 @@ pub(super) struct OutboxRecord {
     pub(super) accepted_at: Timestamp,
     /// Grows with each message of this store; the order of those to one space.
     pub(super) number: u64,
+    /// Whether it leaves room to others even while somebody waits for it.
+    #[serde(default)]
+    pub(super) bulk: bool,
+    /// The message that Spaces must have before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) follows: Option<MessageRef>,
     pub(super) course: Course,
 }
 
 impl OutboxRecord {
     pub(super) fn new(message: OutgoingMessage, sender: (AccountId, SessionId), accepted_at: Timestamp, course: Course) -> Self {
-        let OutgoingMessage { reference, space, category, payload, plain_text, .. } = message;
+        let OutgoingMessage { reference, space, category, payload, plain_text, class } = message;
         let (account, session) = sender;
-        Self { reference, account, session, space, category, payload, plain_text, accepted_at, number: 0, course }
+        Self {
+            reference,
+            account,
+            session,
+            space,
+            category,
+            payload,
+            plain_text,
+            accepted_at,
+            number: 0,
+            bulk: class == SendClass::Bulk,
+            follows: None,
+            course,
+        }
     }
 
     pub(super) fn read(body: &[u8]) -> Result<Self, StoreError> {

@@ -55,6 +55,16 @@ pub(super) enum Due {
     In(Duration),
 }
 
+/// Where the message stands that another follows.
+enum Before {
+    /// Spaces has it, or there is none.
+    There,
+    /// That is not known yet.
+    Awaited,
+    /// Spaces has it not, or nobody will know; this is the end of what follows.
+    Missing(SendStatus),
+}
+
 /// Works until it is stopped.
 pub(super) async fn run(inner: Arc<Inner>) {
     let mut resolved = inner.parts.sends.resolved();
@@ -140,6 +150,11 @@ impl Inner {
             let status = SendStatus::Failed { kind: SendFailure::Expired, code: None, message: Some(words) };
             return self.end(work, &record, status).await;
         }
+        match self.before(&record).await? {
+            Before::There => {}
+            Before::Awaited => return Ok(self.wait_longer(&record.reference, LAST_WAIT)),
+            Before::Missing(status) => return self.end(work, &record, status).await,
+        }
         let session = self.session_of(work, &record).await;
         let Some((session, via)) = session.and_then(|session| self.way(&session, &record).map(|via| (session, via))) else {
             return Ok(self.wait_longer(&record.reference, LAST_WAIT));
@@ -158,6 +173,22 @@ impl Inner {
             Via::Socket => self.send(work, record, &session).await,
             Via::Rest => self.post(work, record, &session).await,
         }
+    }
+
+    /// Whether Spaces has what must be there before the message.
+    async fn before(&self, record: &OutboxRecord) -> Result<Before, StoreError> {
+        let Some(before) = &record.follows else { return Ok(Before::There) };
+        let status = self.parts.sends.get(before).await?.map(|before| before.status);
+        let words = match status {
+            Some(SendStatus::Confirmed { .. }) => return Ok(Before::There),
+            Some(SendStatus::Queued { .. } | SendStatus::Sent { .. }) => return Ok(Before::Awaited),
+            Some(SendStatus::Unconfirmed { .. }) if self.queue().get(before).is_some() => return Ok(Before::Awaited),
+            Some(SendStatus::Unconfirmed { .. }) => "it is not known whether Spaces has the part before",
+            // Who takes a part back takes back what follows.
+            Some(SendStatus::Cancelled) => return Ok(Before::Missing(SendStatus::Cancelled)),
+            Some(SendStatus::Failed { .. }) | None => "the part before is not in Spaces",
+        };
+        Ok(Before::Missing(SendStatus::Failed { kind: SendFailure::PartMissing, code: None, message: Some(words.to_owned()) }))
     }
 
     /// Which way a message can go now.
@@ -193,7 +224,7 @@ impl Inner {
 
     async fn send(&self, work: &OutboxWork, mut record: OutboxRecord, session: &SessionHandle) -> Result<Due, StoreError> {
         let somebody_waits = self.queue().get(&record.reference).is_some_and(|entry| entry.waiters > 0);
-        let class = if somebody_waits { SendClass::Interactive } else { SendClass::Bulk };
+        let class = if somebody_waits && !record.bulk { SendClass::Interactive } else { SendClass::Bulk };
         let outcome = session.send(record.message(class), self.parts.settings.confirmation).await;
         let (tried, status, retry_after) = match outcome {
             Ok(SendOutcome::Confirmed(confirmed)) => {

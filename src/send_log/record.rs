@@ -17,6 +17,12 @@ pub struct SendRecord {
     pub space: SpaceId,
     /// The upstream's category.
     pub category: String,
+    /// Of the first part of a message that was cut: how many parts there are, this one included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<usize>,
+    /// Of a later part of such a message: the first part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part_of: Option<MessageRef>,
     /// Where it stands.
     pub status: SendStatus,
     /// When the bridge accepted it.
@@ -130,13 +136,26 @@ pub enum SendFailure {
     Expired,
     /// Spaces took it in none of several tries.
     NotTaken,
+    /// It is a part of a message whose part before is not in Spaces.
+    PartMissing,
 }
 
 impl SendRecord {
     /// The record of a send that nothing has happened to yet.
     pub fn new(reference: MessageRef, account: AccountId, space: SpaceId, category: String, accepted_at: Timestamp) -> Self {
         let status = SendStatus::Queued { reason: None };
-        Self { reference, account, space, category, status, accepted_at, updated_at: accepted_at, steps: Vec::new() }
+        Self {
+            reference,
+            account,
+            space,
+            category,
+            parts: None,
+            part_of: None,
+            status,
+            accepted_at,
+            updated_at: accepted_at,
+            steps: Vec::new(),
+        }
     }
 
     /// Comes to `status`, unless more is known already: what Spaces has it has, and what has ended otherwise has ended.

@@ -110,9 +110,7 @@ async fn a_body_of_another_type_is_refused() {
     let scene = Scene::new().await;
     let bridge = Bridge::start(&scene.upstream).await;
     let path = format!("/spaces/{}/messages", scene.space.id);
-    for content_type in
-        ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "json", "text/json"]
-    {
+    for content_type in ["text/plain", "application/x-www-form-urlencoded", "multipart/mixed; boundary=x", "json", "text/json"] {
         post_raw(&bridge, &path, content_type, r#"{"text":"a"}"#).await.assert_problem(415, "unsupported_media_type");
     }
     let without = bridge.request(Method::POST, &path, "aaa.bbb.ccc").body(r#"{"text":"a"}"#);
@@ -244,16 +242,17 @@ async fn the_admin_key_stands_for_no_user_and_no_user_for_the_operator() {
 async fn unknown_paths_and_methods_are_problems() {
     let scene = Scene::new().await;
     let bridge = Bridge::start(&scene.upstream).await;
-    for target in ["/", "/spaces/", "/spaces/x", "/v1/me", "/messages", "/direct/user", "/../me", "/me/"] {
+    for target in ["/", "/spaces/", "/spaces/x/y", "/v1/me", "/direct/user", "/../me", "/me/"] {
         raw_request(&bridge, "GET", target, AUTHORIZATION, "").await.assert_problem(404, "route_not_found");
     }
     for (method, target, allowed) in [
         ("DELETE", "/me", "GET"),
         ("POST", "/sessions", "GET"),
-        ("GET", "/spaces/x/messages", "POST"),
+        ("PUT", "/spaces/x/messages", "POST"),
         ("PATCH", "/spaces/x/subscription", "PUT"),
         ("GET", "/direct/user/x", "POST"),
         ("PUT", "/webhooks", "POST"),
+        ("GET", "/messages", "POST"),
         ("BREW", "/me", "GET"),
     ] {
         let answer = raw_request(&bridge, method, target, AUTHORIZATION, "").await;

@@ -2,7 +2,9 @@
 
 mod calling;
 mod checking;
+mod hostile;
 mod owning;
+mod templating;
 
 use fake_upstream::Space;
 use reqwest::{Method, RequestBuilder};

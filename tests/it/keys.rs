@@ -409,7 +409,27 @@ async fn a_key_asked_for_again_is_the_same_key_and_one_that_was_never_told_opens
 fn assert_no_file_has(directory: &Path, secret: &str) {
     for entry in std::fs::read_dir(directory).expect("a directory") {
         let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            assert_no_file_has(&path, secret);
+            continue;
+        }
         let bytes = std::fs::read(&path).expect("a file");
         assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "{}", path.display());
     }
+}
+
+#[tokio::test]
+async fn a_key_limited_to_a_space_reaches_no_other_target() {
+    let office = Office::open().await;
+    let key = office.of_the_space().await;
+    let (space, bo) = (office.scene.space.as_ref(), &office.scene.bo.id);
+    let targets = json!([{"space": space}, {"space": office.lounge.as_ref()}, {"user": bo}]);
+    let answer = office.post(&key, "/messages", &json!({"targets": targets, "message": {"text": "mine"}})).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let results = answer.json()["results"].clone();
+    assert_eq!([0, 1, 2].map(|number: usize| results[number]["status"].as_u64()), [Some(201), Some(403), Some(403)]);
+    assert_eq!(results[1]["problem"]["code"], "space_not_in_key");
+    let sent = office.scene.upstream.seen(|seen| seen.sends().len());
+    assert_eq!(sent, 1);
+    office.bridge.stop().await;
 }

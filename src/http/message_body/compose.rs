@@ -12,7 +12,7 @@ use super::form::{Kind, OwnMessage, Person, TaskStatus, Words};
 use super::upstream::UpstreamMessage;
 use super::{Attachment, MessageBody};
 use crate::domain::{MessageRef, SpaceId, Timestamp};
-use crate::markup::{mark_mentions, markdown_to_html, text_to_html};
+use crate::markup::{MAX_PARTS, mark_mentions, markdown_to_html, text_to_html};
 use crate::session::{OutgoingMessage, SendClass};
 use crate::upstream::{
     CHAT_CATEGORY, LOOPBACK_BRIDGE, Loopback, OutgoingContent, OutgoingMention, OutgoingPayload, Parent, UserRef, escape,
@@ -34,15 +34,25 @@ pub(in crate::http) enum PreparedMessage {
 pub(in crate::http) struct OwnPrepared {
     category: &'static str,
     /// The text of a chat message, the title of a post or task, as HTML.
-    html: String,
+    pub(super) html: String,
     /// The same as a reader sees it.
     plain: String,
     /// What a post or task says beside its title, as HTML.
     description: Option<String>,
     reply_to: Option<String>,
-    mentions: Vec<OutgoingMention>,
-    attachments: Vec<Box<RawValue>>,
+    pub(super) mentions: Vec<OutgoingMention>,
+    pub(super) attachments: Vec<Box<RawValue>>,
     task: Option<Task>,
+    split: bool,
+}
+
+/// What one message of the bridge's own form says: all of it, or a part.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Said<'a> {
+    pub(super) html: &'a str,
+    pub(super) plain: &'a str,
+    pub(super) mentions: &'a [OutgoingMention],
+    pub(super) attachments: &'a [Box<RawValue>],
 }
 
 #[derive(Debug)]
@@ -97,18 +107,42 @@ impl PreparedMessage {
 impl ResolvedMessage {
     /// The message as the upstream gets it in `space`, which takes `limit` bytes at most.
     pub(in crate::http) fn compose(&self, app: &AppState, limit: usize, space: &SpaceId) -> Result<OutgoingMessage, ApiError> {
-        let message = match self {
-            Self::Own { message, assignees } => message.compose(assignees, space.clone()),
-            Self::Upstream(message) => message.compose(space)?,
-        };
+        let message = self.compose_whole(space)?;
         let size = message.payload.len();
         if size > limit { Err(too_large(app, size, limit)) } else { Ok(message) }
+    }
+
+    /// The same in several parts, in their order, if it is too long for one and its sender wants it split.
+    pub(in crate::http) fn compose_parts(
+        &self,
+        app: &AppState,
+        limit: usize,
+        space: &SpaceId,
+    ) -> Result<Vec<OutgoingMessage>, ApiError> {
+        let whole = self.compose_whole(space)?;
+        let size = whole.payload.len();
+        if size <= limit {
+            return Ok(vec![whole]);
+        }
+        let parts = match self {
+            Self::Own { message, .. } if message.split => message.compose_in_parts(limit, space),
+            Self::Own { .. } | Self::Upstream(_) => None,
+        };
+        parts.ok_or_else(|| too_large(app, size, limit))
+    }
+
+    fn compose_whole(&self, space: &SpaceId) -> Result<OutgoingMessage, ApiError> {
+        match self {
+            Self::Own { message, assignees } => Ok(message.compose(assignees, space.clone(), message.all())),
+            Self::Upstream(message) => message.compose(space),
+        }
     }
 }
 
 impl OwnMessage {
     fn prepare(self, app: &AppState, limit: usize) -> Result<OwnPrepared, ApiError> {
-        let Self { kind, words, mentions, attachments } = self;
+        let Self { kind, words, mentions, attachments, split } = self;
+        let limit = if split { limit.saturating_mul(MAX_PARTS) } else { limit };
         let rendered = words.as_ref().map(|words| Rendered::of(words, app, limit)).transpose()?;
         let mut mentions: Vec<_> = mentions.into_iter().map(|named| OutgoingMention::user(named.id, named.name)).collect();
         let named = rendered.as_ref().map(|rendered| rendered.mentions.as_slice()).unwrap_or_default();
@@ -140,12 +174,18 @@ impl OwnMessage {
                 (html, plain, None)
             }
         };
-        Ok(OwnPrepared { category, html, plain, description, reply_to, mentions, attachments, task })
+        Ok(OwnPrepared { category, html, plain, description, reply_to, mentions, attachments, task, split })
     }
 }
 
 impl OwnPrepared {
-    fn compose(&self, assignees: &[UserRef], space: SpaceId) -> OutgoingMessage {
+    /// All that it says.
+    fn all(&self) -> Said<'_> {
+        let Self { html, plain, mentions, attachments, .. } = self;
+        Said { html, plain, mentions, attachments }
+    }
+
+    pub(super) fn compose(&self, assignees: &[UserRef], space: SpaceId, said: Said<'_>) -> OutgoingMessage {
         let reference = MessageRef::random();
         let is_chat = self.category == CHAT_CATEGORY;
         let task = self.task.as_ref();
@@ -153,21 +193,21 @@ impl OwnPrepared {
             category: self.category,
             topic_id: &space,
             content: OutgoingContent {
-                body_text: Cow::Borrowed(&self.html),
+                body_text: Cow::Borrowed(said.html),
                 description: self.description.as_deref().map(Cow::Borrowed),
-                data: &self.attachments,
+                data: said.attachments,
                 assignees: task.map(|_| assignees),
                 due_date: task.and_then(|task| task.due_date),
                 status: task.map(|task| task.status.as_upstream()),
             },
             parent_msg: self.reply_to.as_deref().map(|id| Parent { id }),
             chat_messages: (!is_chat).then(Default::default),
-            mentions: &self.mentions,
+            mentions: said.mentions,
             version: (!is_chat).then_some("1.1"),
             loopback_metadata: Loopback { bridge: LOOPBACK_BRIDGE, reference: &reference },
         };
         let payload = serde_json::to_string(&payload).expect("a message of texts serialises").into_boxed_str();
-        let (category, plain_text, class) = (self.category.to_owned(), self.plain.clone(), SendClass::default());
+        let (category, plain_text, class) = (self.category.to_owned(), said.plain.to_owned(), SendClass::default());
         OutgoingMessage { reference, space, category, payload, plain_text, class }
     }
 }

@@ -27,6 +27,8 @@ pub(in crate::http) struct OwnMessage {
     pub(super) words: Option<Words>,
     pub(super) mentions: Vec<Mention>,
     pub(super) attachments: Vec<Attachment>,
+    /// Whether words that are too long for one message become several.
+    pub(super) split: bool,
 }
 
 /// What a message is, with what only such a message has.
@@ -106,6 +108,7 @@ struct Fields {
     assignees: Option<Vec<String>>,
     due_date: Option<Timestamp>,
     status: Option<TaskStatus>,
+    split: Option<bool>,
 }
 
 /// A mention: the id alone, or with the name to show.
@@ -156,7 +159,8 @@ impl OwnMessage {
         for (index, attachment) in attachments.iter().enumerate() {
             attachment.check().map_err(|error| below(&format!("/attachments/{index}"), error))?;
         }
-        Ok(Self { kind: fields.kind()?, words, mentions, attachments })
+        let split = fields.split.unwrap_or_default();
+        Ok(Self { kind: fields.kind()?, words, mentions, attachments, split })
     }
 }
 
@@ -199,6 +203,7 @@ impl Fields {
             return Ok(Kind::Chat { reply_to: self.reply_to.map(|id| id.0) });
         }
         only("/replyTo", self.reply_to.is_some(), "a chat message is a comment")?;
+        only("/split", self.split.is_some(), "a chat message can be split; a post or a task is one")?;
         let title = self.title.filter(|title| !title.trim().is_empty());
         let title = title.ok_or_else(|| ApiError::field("/title", "a post or a task has a title"))?;
         if self.category == Category::Post {
@@ -276,6 +281,9 @@ mod tests {
             (r#"{"category":"task","title":"t","assignees":["u1","not one"]}"#, "/assignees/1"),
             (r#"{"text":"a","mentions":["u1","u/2"]}"#, "/mentions/1"),
             (r#"{"category":"idea","title":"t"}"#, "/category"),
+            (r#"{"category":"post","title":"t","split":true}"#, "/split"),
+            (r#"{"category":"task","title":"t","split":false}"#, "/split"),
+            (r#"{"text":"a","split":1}"#, "/split"),
             (r#"{"text":"a","colour":"red"}"#, "/colour"),
         ] {
             assert_eq!(pointer(body), expected, "{body}");

@@ -1,10 +1,11 @@
 //! The body of a send, and how it becomes what the upstream gets, in steps: [`MessageBody::parse`] reads it, [`MessageBody::prepare`]
-//! makes HTML of what it says, [`PreparedMessage::resolve`] asks Spaces for whom it only names, and [`ResolvedMessage::compose`] makes
-//! the message for one space. Only the third needs the upstream.
+//! makes HTML of what it says, [`PreparedMessage::resolve`] asks Spaces for whom it only names, and [`ResolvedMessage::compose_parts`] makes
+//! the message for one space, in several parts if it has to and may. Only the third needs the upstream.
 
 mod attachment;
 mod compose;
 mod form;
+mod parts;
 mod shapes;
 mod upstream;
 
@@ -14,7 +15,7 @@ use utoipa::openapi::{OneOfBuilder, Ref, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 pub(super) use self::attachment::{Attachment, FileType};
-pub(super) use self::compose::words_to_html;
+pub(super) use self::compose::{ResolvedMessage, words_to_html};
 use self::form::OwnMessage;
 pub(super) use self::form::{TaskStatus, Words};
 use self::shapes::{FileMessage, HtmlMessage, MarkdownMessage, PostMessage, TaskMessage, TextMessage};
@@ -56,6 +57,11 @@ impl MessageBody {
         }
     }
 
+    /// Whether its words become several messages if they are too long for one.
+    pub(super) fn is_split(&self) -> bool {
+        matches!(self, Self::Own(message) if message.split)
+    }
+
     /// Adds files that were uploaded for this message.
     pub(super) fn attach(&mut self, files: Vec<Attachment>) -> Result<(), ApiError> {
         match self {
@@ -70,7 +76,7 @@ impl MessageBody {
 }
 
 /// The failure of a part of the body, as one of the whole.
-fn below(prefix: &str, error: ApiError) -> ApiError {
+pub(super) fn below(prefix: &str, error: ApiError) -> ApiError {
     match error {
         ApiError::InvalidBody(mut errors) => {
             for error in &mut errors {

@@ -28,6 +28,9 @@ pub(super) struct TextMessage {
     /// Files to attach, uploaded before.
     #[schema(max_items = 100, nullable = false)]
     attachments: Option<Vec<Attachment>>,
+    /// Whether words that are too long for one message become several, in order; else that is refused.
+    #[schema(nullable = false, default = false)]
+    split: Option<bool>,
 }
 
 /// Markdown (`CommonMark`, and `~~struck~~`). HTML within it is shown as it is written; a line break is a line break;
@@ -51,6 +54,9 @@ pub(super) struct MarkdownMessage {
     /// Files to attach, uploaded before.
     #[schema(max_items = 100, nullable = false)]
     attachments: Option<Vec<Attachment>>,
+    /// Whether words that are too long for one message become several, in order; else that is refused.
+    #[schema(nullable = false, default = false)]
+    split: Option<bool>,
 }
 
 /// HTML. Elements and attributes that Spaces does not show are removed: `a` (with `href`, `title`), `b`, `blockquote`, `br`, `code`,
@@ -75,6 +81,9 @@ pub(super) struct HtmlMessage {
     /// Files to attach, uploaded before.
     #[schema(max_items = 100, nullable = false)]
     attachments: Option<Vec<Attachment>>,
+    /// Whether words that are too long for one message become several, in order; else that is refused.
+    #[schema(nullable = false, default = false)]
+    split: Option<bool>,
 }
 
 /// Files without words.
@@ -94,6 +103,9 @@ pub(super) struct FileMessage {
     /// Whom to tell of it.
     #[schema(max_items = 100, nullable = false)]
     mentions: Option<Vec<MentionShape>>,
+    /// Changes nothing where there are no words.
+    #[schema(nullable = false, default = false)]
+    split: Option<bool>,
 }
 
 /// A post: a title, and what there is to say about it in one of `text`, `markdown`, `html` and `description`, which is plain text too.

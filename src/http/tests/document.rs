@@ -42,7 +42,7 @@ fn every_call_is_documented_with_its_failures_and_headers() {
     };
     let mut ids = std::collections::BTreeSet::new();
     let paths = document["paths"].as_object().expect("paths");
-    assert_eq!(paths.len(), 54);
+    assert_eq!(paths.len(), 55);
     for (path, item) in paths {
         for (method, operation) in item.as_object().expect("calls") {
             let call = format!("{method} {path}");

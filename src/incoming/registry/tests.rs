@@ -11,7 +11,7 @@ fn new_hook() -> NewHook {
         name: None,
         space,
         direct: None,
-        format: Format::Auto,
+        recipe: Recipe::default(),
         check: None,
         rate: DEFAULT_RATE,
         expires_at: None,

@@ -13,6 +13,7 @@ use spaces_bridge::shutdown::Shutdown;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
+use super::process::PROGRAM;
 use super::receiver::Receiver;
 use super::suite_log;
 
@@ -138,7 +139,7 @@ impl Bridge {
 
     async fn run(config: Config, data: Arc<TempDir>) -> Self {
         suite_log::start();
-        let app = App::build(config.clone()).await.expect("a service");
+        let app = App::build_with(config.clone(), Some(PROGRAM.into())).await.expect("a service");
         // There is none if the settings say the key.
         if let Ok(key) = std::fs::read_to_string(data.path().join("master.key")) {
             suite_log::note_secret(key.trim());

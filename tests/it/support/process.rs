@@ -24,7 +24,8 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
     command
 }
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_spaces-bridge");
+/// The program.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_spaces-bridge");
 
 fn without_settings(command: &mut Command) {
     for (name, _) in std::env::vars_os() {

@@ -25,8 +25,9 @@ const SIGNING_SECRET: &str = "whsec_";
 const BRIDGE_KEY: &str = "sbk_";
 /// What comes before the secret in the address of an incoming hook, in the answer that shows it.
 const HOOK: &str = "/hooks/";
-/// The sample that Standard Webhooks publishes. The description of the API shows it, and nobody is to sign with it.
-const PUBLISHED_SAMPLE: &str = "C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+/// What the description of the API shows in the place of secrets: the sample that Standard Webhooks publishes, with which nobody is
+/// to sign, and a bridge key of zeros.
+const PUBLISHED_SAMPLES: [&str; 2] = ["C2FVsBQIhrscChlQIMV+b5sSYspob7oD", "sbk_0000000000000000000000000000000000000000000"];
 
 static KEPT: LazyLock<Option<Kept>> = LazyLock::new(|| {
     let directory = std::env::var_os("SUITE_LOG")?;
@@ -117,13 +118,17 @@ pub(crate) fn note_signing_secrets(answer: &str) {
     for start in keys.chain(hooks) {
         let rest = &answer[start..];
         let end = rest.find(|letter: char| !letter.is_ascii_alphanumeric() && !"-_".contains(letter)).unwrap_or(rest.len());
-        note_secret(&rest[..end]);
+        note_handed_out(&rest[..end]);
     }
     for (start, _) in answer.match_indices(SIGNING_SECRET) {
         let rest = &answer[start + SIGNING_SECRET.len()..];
         let end = rest.find(|letter: char| !letter.is_ascii_alphanumeric() && !"+/=".contains(letter)).unwrap_or(rest.len());
-        if rest[..end] != *PUBLISHED_SAMPLE {
-            note_secret(&rest[..end]);
-        }
+        note_handed_out(&rest[..end]);
+    }
+}
+
+fn note_handed_out(secret: &str) {
+    if !PUBLISHED_SAMPLES.contains(&secret) {
+        note_secret(secret);
     }
 }

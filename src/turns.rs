@@ -8,11 +8,11 @@ use tokio::time::Instant;
 
 /// Who is at what. Holds only what someone is at, or waits for.
 #[derive(Debug, Default)]
-pub(super) struct Turns(Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>);
+pub(crate) struct Turns(Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>);
 
 impl Turns {
     /// Takes the turn at `id`, once all who came before are done. `None` if that is not before `deadline`.
-    pub(super) async fn take(self: &Arc<Self>, id: String, deadline: Instant) -> Option<Turn> {
+    pub(crate) async fn take(self: &Arc<Self>, id: String, deadline: Instant) -> Option<Turn> {
         let lock = Arc::clone(self.all().entry(id.clone()).or_default());
         // Before the wait, so that whoever gives up waiting is forgotten as well.
         let mut turn = Turn { turns: Arc::clone(self), id, held: None };
@@ -27,7 +27,7 @@ impl Turns {
 
 /// A turn; it ends when this is dropped.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(crate) struct Turn {
     turns: Arc<Turns>,
     id: String,
     held: Option<OwnedMutexGuard<()>>,
