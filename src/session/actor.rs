@@ -288,8 +288,8 @@ impl SessionActor {
         self.end_retirement(now);
         self.tell_news(now);
         self.recover(now);
-        if let Some(fence) = &self.fence {
-            self.inbox.start(&self.shared.event_log, fence, now);
+        if !self.waits_for_marks() {
+            self.append_received(now);
         }
         self.link.pause_reading(self.inbox.is_full() || self.unidentified.len() >= MAX_UNIDENTIFIED);
         if std::mem::take(&mut self.channels_changed) {
@@ -297,6 +297,12 @@ impl SessionActor {
             self.status.send_modify(|status| status.channels = overview);
         }
         self.set_timer(now);
+    }
+
+    fn append_received(&mut self, now: Instant) {
+        if let Some(fence) = &self.fence {
+            self.inbox.start(&self.shared.event_log, fence, now);
+        }
     }
 
     fn start_jobs(&mut self, now: Instant) {

@@ -70,6 +70,16 @@ impl SessionActor {
         self.jobs.push(Box::pin(async move { Job::Marks(MarksJob::Loaded(watermarks::load(&*shared.engine, &account).await)) }));
     }
 
+    /// Whether nothing may become durable just now: the log is not to know more of a space than the store knows how far it was heard, since
+    /// a space without a watermark starts anew after a crash.
+    pub(super) fn waits_for_marks(&self) -> bool {
+        match self.history.marks {
+            Marks::Own => false,
+            Marks::Wanted(_) | Marks::Loading => true,
+            Marks::Known => self.history.storing_first || self.recovery.marks().has_new(),
+        }
+    }
+
     pub(super) fn store_marks(&mut self, now: Instant) {
         if self.history.marks != Marks::Known || self.history.storing {
             return;
@@ -95,6 +105,7 @@ impl SessionActor {
         let Some(account) = self.account() else { return };
         self.history.store_at = None;
         self.history.storing = true;
+        self.history.storing_first = self.recovery.marks().has_new();
         let (writes, shared) =
             (self.recovery.marks_mut().take_writes(&account, self.shared.clock.now()), Arc::clone(&self.shared));
         self.jobs.push(Box::pin(async move {
@@ -120,10 +131,14 @@ impl SessionActor {
                 warn!(error = &error as &dyn std::error::Error, "the watermarks of session `{}` could not be read", self.id);
                 self.history.marks = Marks::Wanted(now + STORE_AGAIN);
             }
-            MarksJob::Stored(_, Ok(())) => self.history.storing = false,
+            MarksJob::Stored(_, Ok(())) => {
+                (self.history.storing, self.history.storing_first) = (false, false);
+                // Also where the next first ones are waiting already, so that listening to many spaces holds nothing up for long.
+                self.append_received(now);
+            }
             MarksJob::Stored(writes, Err(error)) => {
                 warn!(error = &error as &dyn std::error::Error, "the watermarks of session `{}` could not be stored", self.id);
-                self.history.storing = false;
+                (self.history.storing, self.history.storing_first) = (false, false);
                 self.recovery.marks_mut().not_written(&writes);
                 self.history.store_at = Some(now + STORE_AGAIN);
             }

@@ -38,6 +38,8 @@ pub(super) struct History {
     pub(super) marks: Marks,
     pub(super) store_at: Option<Instant>,
     pub(super) storing: bool,
+    /// Whether one of those watermarks is a first one.
+    pub(super) storing_first: bool,
     pub(super) note_online_at: Instant,
     pub(super) has_listed: bool,
     pub(super) own_ids: RecentIds,
@@ -52,6 +54,7 @@ impl History {
             marks: Marks::Own,
             store_at: None,
             storing: false,
+            storing_first: false,
             note_online_at: now + NOTE_ONLINE,
             has_listed: false,
             own_ids: RecentIds::default(),
