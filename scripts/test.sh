@@ -10,7 +10,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
-all=(format rust peer docs dependencies openapi api-fuzz manifests image container kubernetes)
+all=(format rust peer fuzz docs dependencies openapi api-fuzz manifests image container kubernetes)
 phases=("${@:-${all[@]}}")
 [[ $# -gt 0 ]] || phases=("${all[@]}")
 

@@ -24,6 +24,8 @@ mod files;
 mod filter;
 mod filter_schema;
 mod form;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod health;
 mod history;
 mod hook_preview;

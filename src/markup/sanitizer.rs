@@ -62,6 +62,7 @@ impl Sanitizer {
             .tags(HashSet::from(ELEMENTS))
             .clean_content_tags(HashSet::from(["script", "style"]))
             .tag_attributes(HashMap::from(attributes))
+            .generic_attributes(HashSet::new())
             .url_schemes(HashSet::from(SCHEMES))
             .url_relative(ammonia::UrlRelative::Deny)
             .link_rel(None);
@@ -92,6 +93,7 @@ mod tests {
             ("<p>a <b>b</b><br>c</p>", "<p>a <b>b</b><br>c</p>"),
             ("<script>alert(1)</script>x<style>p{}</style>", "x"),
             ("<p onclick=\"x()\" style=\"a\">a</p>", "<p>a</p>"),
+            ("<b title=\"t\" lang=\"de\">a</b>", "<b>a</b>"),
             ("<img src=x onerror=alert(1)>a", "a"),
             ("<a href=\"javascript:alert(1)\">a</a>", "<a>a</a>"),
             ("<a href=\"https://example.com/?a=b&c\" target=_blank>a</a>", "<a href=\"https://example.com/?a=b&amp;c\">a</a>"),
