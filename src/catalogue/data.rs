@@ -31,9 +31,10 @@ fn normalised_message() -> Value {
         "required": ["id", "text", "html", "sender", "attachments", "replyTo", "createdAt", "modifiedAt"],
         "properties": {
             "id": text_or_null("The message's id in Spaces; the same for every change of it."),
-            "text": text_or_null("What it says, as plain text; the title of a post or task."),
+            "text": text_or_null("What it says, as plain text with its lines, lists and links; the title of a post or task."),
             "html": text_or_null("The same as Spaces keeps it."),
             "description": {"type": "string", "description": "The body of a post or task, as Spaces keeps it."},
+            "descriptionText": {"type": "string", "description": "The same as plain text, if it says anything."},
             "sender": sender(),
             "attachments": {"description": "The attachments as Spaces describes them, each with `url`, the path at which this service gives the file (`GET /files/{fileId}`); `null` if Spaces says nothing of them."},
             "replyTo": text_or_null("The message that it comments on."),

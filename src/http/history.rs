@@ -42,7 +42,7 @@ pub(super) struct MessageContent {
     /// The message's id in Spaces; the same for every change of it.
     #[schema(required, example = "650a0b0c0d0e0f1011121314")]
     id: Option<String>,
-    /// What it says, as plain text; the title of a post or task.
+    /// What it says, as plain text with its lines, lists and links; the title of a post or task.
     #[schema(required, example = "build 41 is green")]
     text: Option<String>,
     /// The same as Spaces keeps it.
@@ -51,6 +51,9 @@ pub(super) struct MessageContent {
     /// The body of a post or task, as Spaces keeps it.
     #[schema(nullable = false)]
     description: Option<String>,
+    /// The same as plain text, if it says anything.
+    #[schema(nullable = false)]
+    description_text: Option<String>,
     /// Who said it.
     #[schema(required, value_type = Option<serde_json::Value>)]
     sender: Option<serde_json::Value>,

@@ -6,8 +6,26 @@ use linkify::{LinkFinder, LinkKind};
 
 use crate::upstream::escape;
 
-/// `text` as HTML: special characters escaped, line breaks kept, web addresses made links.
+/// `text` as HTML: special characters escaped, line breaks and runs of spaces kept, web addresses made links.
 pub fn text_to_html(text: &str) -> Cow<'_, str> {
+    match keep_spaces(text) {
+        Cow::Borrowed(text) => to_html(text),
+        Cow::Owned(text) => Cow::Owned(to_html(&text).into_owned()),
+    }
+}
+
+/// `text` with hard spaces where HTML shows none: behind another one, and at the beginning of a line.
+fn keep_spaces(text: &str) -> Cow<'_, str> {
+    let bytes = text.as_bytes();
+    let is_lost = |at: usize| bytes[at] == b' ' && (at == 0 || matches!(bytes[at - 1], b' ' | b'\n' | b'\r'));
+    let Some(first) = (0..bytes.len()).find(|&at| is_lost(at)) else { return Cow::Borrowed(text) };
+    let mut kept = String::with_capacity(text.len() + text.len() / 8);
+    kept.push_str(&text[..first]);
+    kept.extend(text[first..].char_indices().map(|(at, character)| if is_lost(first + at) { '\u{a0}' } else { character }));
+    Cow::Owned(kept)
+}
+
+fn to_html(text: &str) -> Cow<'_, str> {
     // What has no scheme is no address but often a file name, so `://` decides.
     if !text.contains("://") {
         return escape(text);
@@ -49,6 +67,8 @@ mod tests {
         for (text, html) in [
             ("plain ü", "plain ü"),
             ("a\nb", "a<br>b"),
+            (" a b   c\n  d", "\u{a0}a b \u{a0}\u{a0}c<br>\u{a0}\u{a0}d"),
+            ("  https://e.example/  x", "\u{a0}\u{a0}<a href=\"https://e.example/\">https://e.example/</a> \u{a0}x"),
             (
                 "see https://e.example/?a=1&b=2.",
                 "see <a href=\"https://e.example/?a=1&amp;b=2\">https://e.example/?a=1&amp;b=2</a>.",

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::TopicType;
 use super::attachments::addressed;
 use super::message::{ReceivedMessage, Sender};
-use super::text::plain_text;
+use super::readable::readable_text;
 use crate::domain::{AccountId, Envelope, EventId, EventType, SpaceId, Timestamp};
 
 /// What arrived as `MESSAGE_SENT`, ready for the log.
@@ -192,6 +192,8 @@ struct NormalisedMessage<'a> {
     text: Option<String>,
     html: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    description_text: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<&'a str>,
     sender: Option<NormalisedSender<'a>>,
     attachments: Option<Cow<'a, RawValue>>,
@@ -203,11 +205,13 @@ struct NormalisedMessage<'a> {
 impl<'a> NormalisedMessage<'a> {
     fn of(message: &'a ReceivedMessage<'_>) -> Self {
         let html = message.content.as_ref().and_then(|content| content.body_text.as_deref());
+        let description = message.content.as_ref().and_then(|content| content.description.as_deref());
         Self {
             id: message.id.as_deref(),
-            text: html.map(plain_text),
+            text: html.map(readable_text),
             html,
-            description: message.content.as_ref().and_then(|content| content.description.as_deref()),
+            description_text: description.map(readable_text).filter(|text| !text.is_empty()),
+            description,
             sender: message.sender.as_ref().map(NormalisedSender::from),
             attachments: message.content.as_ref().and_then(|content| content.data).map(addressed),
             reply_to: message.parent.as_ref().and_then(|parent| parent.id.as_deref()),

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::domain::{AccountId, EventType, MessageFacts, SpaceId};
 use crate::store::StoredEvent;
-use crate::upstream::{lenient, lenient_text, plain_text};
+use crate::upstream::{lenient, lenient_text, readable_text};
 
 /// An event and what is known of it, borrowed from wherever it is.
 #[derive(Debug)]
@@ -121,7 +121,7 @@ impl<'a> Envelope<'a> {
             if !text.is_empty() {
                 text.push('\n');
             }
-            text.push_str(&plain_text(description));
+            text.push_str(&readable_text(description));
         }
         let mut mentions = self.upstream.map(listed_mentions).unwrap_or_default();
         for html in [self.html.as_deref(), self.description.as_deref()].into_iter().flatten() {
