@@ -61,10 +61,10 @@ async fn a_task_has_assignees_by_id_and_by_address_a_due_date_and_a_status() {
 async fn a_task_for_somebody_whom_spaces_does_not_know_is_not_sent() {
     let scene = Scene::new().await;
     let bridge = Bridge::start(&scene.upstream).await;
-    let body = json!({"category": "task", "title": "Rotate keys", "assignees": ["nobody@corp.example"]});
+    let body = json!({"category": "task", "title": "Rotate keys", "assignees": ["bo@corp.example", "nobody@corp.example"]});
     let answer = post(&bridge, &scene, &body).await;
     answer.assert_problem(422, "invalid_body");
-    assert_eq!(answer.json()["errors"][0]["pointer"], "/assignees", "{}", answer.text);
+    assert_eq!(answer.json()["errors"][0]["pointer"], "/assignees/1", "{}", answer.text);
     assert!(answer.text.contains("nobody@corp.example"), "{}", answer.text);
     assert!(scene.upstream.seen(Seen::sends).is_empty());
     bridge.stop().await;
