@@ -11,7 +11,7 @@ use crate::domain::{Credential, Timestamp};
 use crate::send_log::{SendFailure, SendRecord, SendStatus, Via};
 use crate::session::OutgoingMessage;
 use crate::store::StoreError;
-use crate::upstream::{ChatBody, PostError, RestClient, RestError};
+use crate::upstream::{PostError, RestClient, RestError, RestMessage};
 
 /// How a try over REST ended that is not on record as anything else.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +28,7 @@ pub enum Unsettled {
 }
 
 impl Outbox {
-    /// Posts a plain chat message over REST, once. Answers its record: confirmed, failed or unconfirmed.
+    /// Posts a message that REST can carry over REST, once. Answers its record: confirmed, failed or unconfirmed.
     pub async fn post_once(
         &self,
         message: OutgoingMessage,
@@ -72,8 +72,8 @@ impl Outbox {
 
 /// Posts the message of `record`.
 pub(super) async fn post(rest: &RestClient, credential: &Credential, record: &OutboxRecord) -> Result<SendStatus, PostError> {
-    let body = ChatBody::of(&record.payload).expect("only plain chat messages are posted over REST");
-    let posted = rest.post_chat(credential, &record.space, &body).await?;
+    let message = RestMessage::of(&record.payload).expect("only messages that REST can carry are posted");
+    let posted = rest.post_message(credential, &record.space, &message).await?;
     let created_at = posted.created.as_deref().and_then(Timestamp::parse);
     Ok(SendStatus::Confirmed { id: posted.id, created_at, message: posted.message })
 }

@@ -38,7 +38,7 @@ pub use oauth::{Grant, GrantError, OauthApplication, TokenServer, TokenServerSet
 pub(crate) use oauth::{describe, is_passing, read_at_most, retry_after};
 pub use reading::{HistoryFilter, InSpace};
 pub use rest::{DirectKind, Profile, RestClient, RestDialect, RestError, RestSettings, SpaceInfo, SpacePage};
-pub use sending::{ChatBody, PostError, PostedChat};
+pub use sending::{PostError, PostedMessage, RestMessage, SocketOnly};
 pub use socket::{Connector, Refusal, RefusedMessage, SUBSCRIPTION_REQUIRED, Socket, SocketEvent, SocketSettings};
 pub use space::{PeoplePage, Person, SpaceDetails};
 pub use storage::{Download, SignedUrl, StorageClient, StorageError, Upload};
