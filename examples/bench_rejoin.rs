@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cargo run --release --example bench_rejoin [SESSIONS [CONNECTS_PER_SECOND [SECONDS_AWAY]]]
+//! cargo run --release --example bench_rejoin spaces [SPACES]
 //! ```
 //!
 //! A child process is the upstream (the fake one, with limits off). So many sessions (10,000 if nothing is said), each kept by a
@@ -9,6 +10,10 @@
 //! back: each session has to connect, join, subscribe and read what happened meanwhile. The upstream counts the connections of each
 //! second, and a run in which they are more than the setting allows fails. Each session takes a file here and one in the upstream's
 //! process, so that `ulimit -n` has to allow some 2,000 more than there are sessions.
+//!
+//! With `spaces` it is one session that listens to so many spaces (10,000 if nothing is said), in every tenth of which something was said
+//! while it was away. The time is that of the service alone: the upstream, in the same process, allows any number of calls. How many there
+//! were tells how long it takes where 600 are allowed in five minutes.
 
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -25,6 +30,7 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 const SESSIONS: usize = 10_000;
 const CONNECTS_PER_SECOND: u32 = 500;
 const SECONDS_AWAY: u64 = 10;
+const SPACES: usize = 10_000;
 
 /// Requests at a time while sessions are opened.
 const OPENING: usize = 200;
@@ -43,6 +49,10 @@ fn main() -> Result<(), Error> {
         && role == "upstream"
     {
         return runtime.block_on(upstream(sessions.parse()?));
+    }
+    if arguments.first().is_some_and(|mode| mode == "spaces") {
+        let spaces = arguments.get(1).map_or(Ok(SPACES), |text| text.parse())?;
+        return runtime.block_on(recover(spaces));
     }
     let number = |place: usize, default: u64| arguments.get(place).map_or(Ok(default), |text| text.parse());
     let sessions = usize::try_from(number(0, SESSIONS as u64)?)?;
@@ -162,37 +172,18 @@ impl Drop for Upstream {
 
 async fn measure(sessions: usize, per_second: u32, away: Duration) -> Result<(), Error> {
     let mut upstream = Upstream::start(sessions)?;
-    let data = tempfile::tempdir()?;
-    let mut config = Config::default();
-    config.http.listen = "127.0.0.1:0".parse()?;
-    config.http.internal_listen = config.http.listen;
-    config.upstream.environment = Environment::Custom;
-    config.upstream.rest_url = Some(upstream.url.parse()?);
-    config.upstream.socket_url = Some(upstream.url.parse()?);
-    config.session.connects_per_second = per_second;
-    config.store.path = data.path().to_owned();
-    let app = App::build(config).await?;
-    let (api, internal) = (format!("http://{}", app.address()), format!("http://{}", app.internal_address()));
-    let shutdown = Shutdown::default();
-    let running = tokio::spawn(app.run(shutdown.clone()));
-    let tls = socketio_client::TlsConfig::platform()?;
-    let client = reqwest::Client::builder().tls_backend_preconfigured((*tls).clone()).no_proxy().build()?;
-
+    let service = Service::start(&upstream.url, per_second).await?;
     let (begin, before) = (Instant::now(), resident_kib()?);
-    let opened = futures_util::stream::iter(&upstream.places).map(|(token, space)| {
-        let request = client.put(format!("{api}/spaces/{space}/subscription")).header("authorization", format!("jwt {token}"));
-        async move { request.send().await?.error_for_status() }
-    });
-    let opened: Vec<_> = opened.buffer_unordered(OPENING).try_collect().await?;
+    let opened = service.subscribe(upstream.places.iter().map(|(token, space)| (token.as_str(), space.as_str()))).await?;
     let (took, after) = (begin.elapsed(), resident_kib()?);
-    println!("{} sessions opened and subscribed after {:.1} s", opened.len(), took.as_secs_f64());
+    println!("{opened} sessions opened and subscribed after {:.1} s", took.as_secs_f64());
     println!("memory: {before} KiB before, {after} KiB with all of them");
 
-    let (failed, processor) = (failures(&client, &internal).await?, processor_time()?);
+    let (failed, processor) = (service.metric(FAILURES).await?, processor_time()?);
     let returns = tokio::task::spawn_blocking(move || upstream.away(away).map(|returns| (upstream, returns))).await?;
     let (upstream, returns) = returns?;
     let [most, attempts, half, nearly_all, last] = returns[..] else { return Err("an odd answer".into()) };
-    let failed = failures(&client, &internal).await? - failed;
+    let failed = service.metric(FAILURES).await? - failed;
     let processor = processor_time()?.saturating_sub(processor);
     println!("upstream away for {} s, while {failed:.0} attempts failed", away.as_secs());
     println!("then {attempts} connections; the second with most had {most}, and the setting is {per_second}");
@@ -204,19 +195,111 @@ async fn measure(sessions: usize, per_second: u32, away: Duration) -> Result<(),
         processor.as_secs_f64()
     );
     drop(upstream);
-    shutdown.request();
-    running.await??;
+    service.stop().await?;
     #[expect(clippy::cast_precision_loss, reason = "a few thousand fit")]
     let too_many = most as f64 > f64::from(per_second) * LATE;
     if too_many { Err("there were more connection attempts in a second than the setting allows".into()) } else { Ok(()) }
 }
 
-/// Failed attempts to connect, by the service's own count.
-async fn failures(client: &reqwest::Client, internal: &str) -> Result<f64, Error> {
-    let text = client.get(format!("{internal}/metrics")).send().await?.text().await?;
-    let counts = text.lines().filter(|line| line.starts_with("spaces_bridge_session_connect_failures_total"));
-    counts.map(|line| Ok(line.rsplit(' ').next().ok_or("an odd line")?.parse::<f64>()?)).sum()
+/// One session listens to many spaces, loses its upstream, and reads what was said in some of them meanwhile.
+async fn recover(count: usize) -> Result<(), Error> {
+    let options = Options { record: 1_000, record_frames: false, history: 10, limits: Limits::none(), ..Options::default() };
+    let upstream = FakeUpstream::start(options).await?;
+    let (ana, bo) = (upstream.user("Ana"), upstream.user("Bo"));
+    let token = upstream.token_for(&ana, TokenKind::Jwt);
+    let spaces: Vec<_> = (0..count).map(|number| upstream.space(&format!("Space {number}"), &[&ana, &bo])).collect();
+    let service = Service::start(&upstream.rest_url(), CONNECTS_PER_SECOND).await?;
+    let begin = Instant::now();
+    let subscribed = service.subscribe(spaces.iter().map(|space| (token.as_ref(), space.as_ref()))).await?;
+    println!("one session subscribed to {subscribed} spaces after {:.1} s", begin.elapsed().as_secs_f64());
+
+    upstream.stop().await;
+    let missed: Vec<_> = spaces.iter().step_by(10).collect();
+    for space in &missed {
+        upstream.post_as(&bo, space, "missed")?;
+    }
+    let (calls, processor) = (upstream.seen(Seen::rest_total), processor_time()?);
+    upstream.restart().await?;
+    let begin = Instant::now();
+    #[expect(clippy::cast_precision_loss, reason = "a few thousand fit")]
+    let expected = missed.len() as f64;
+    while service.metric(RECOVERED).await? < expected || service.metric(OPEN).await? > 0.0 {
+        if begin.elapsed() > DEADLINE {
+            return Err(format!("only {} of {expected} messages were recovered", service.metric(RECOVERED).await?).into());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (took, calls) = (begin.elapsed(), upstream.seen(Seen::rest_total) - calls);
+    println!(
+        "{expected} messages of {count} spaces recovered {:.1} s after the upstream was back, reconnecting included",
+        took.as_secs_f64()
+    );
+    println!("REST calls: {calls}; processor time {:.1} s", processor_time()?.saturating_sub(processor).as_secs_f64());
+    println!("memory, the upstream's included: {} KiB at its peak", peak_kib()?);
+    service.stop().await
 }
+
+/// The service on free ports, with a store of its own.
+struct Service {
+    api: String,
+    internal: String,
+    client: reqwest::Client,
+    shutdown: Shutdown,
+    running: tokio::task::JoinHandle<Result<(), Error>>,
+    _data: tempfile::TempDir,
+}
+
+impl Service {
+    async fn start(upstream: &str, per_second: u32) -> Result<Self, Error> {
+        let data = tempfile::tempdir()?;
+        let mut config = Config::default();
+        config.http.listen = "127.0.0.1:0".parse()?;
+        config.http.internal_listen = config.http.listen;
+        config.upstream.environment = Environment::Custom;
+        config.upstream.rest_url = Some(upstream.parse()?);
+        config.upstream.socket_url = Some(upstream.parse()?);
+        config.session.connects_per_second = per_second;
+        config.store.path = data.path().to_owned();
+        let app = App::build(config).await?;
+        let (api, internal) = (format!("http://{}", app.address()), format!("http://{}", app.internal_address()));
+        let shutdown = Shutdown::default();
+        let running = tokio::spawn({
+            let shutdown = shutdown.clone();
+            async move { Ok(app.run(shutdown).await?) }
+        });
+        let tls = socketio_client::TlsConfig::platform()?;
+        let client = reqwest::Client::builder().tls_backend_preconfigured((*tls).clone()).no_proxy().build()?;
+        Ok(Self { api, internal, client, shutdown, running, _data: data })
+    }
+
+    /// Subscribes each token to its space, and answers how many there were.
+    async fn subscribe(&self, places: impl Iterator<Item = (&str, &str)>) -> Result<usize, Error> {
+        let subscribed = futures_util::stream::iter(places).map(|(token, space)| {
+            let request = self.client.put(format!("{}/spaces/{space}/subscription", self.api));
+            let request = request.header("authorization", format!("jwt {token}"));
+            async move { request.send().await?.error_for_status() }
+        });
+        let subscribed: Vec<_> = subscribed.buffer_unordered(OPENING).try_collect().await?;
+        Ok(subscribed.len())
+    }
+
+    /// A value that the service counts, summed over its labels.
+    async fn metric(&self, name: &str) -> Result<f64, Error> {
+        let text = self.client.get(format!("{}/metrics", self.internal)).send().await?.text().await?;
+        let counts = text.lines().filter(|line| line.starts_with(name));
+        counts.map(|line| Ok(line.rsplit(' ').next().ok_or("an odd line")?.parse::<f64>()?)).sum()
+    }
+
+    async fn stop(self) -> Result<(), Error> {
+        self.shutdown.request();
+        self.running.await?
+    }
+}
+
+/// Failed attempts to connect, messages that were read from the history, and spaces whose history is still to be read.
+const FAILURES: &str = "spaces_bridge_session_connect_failures_total";
+const RECOVERED: &str = "spaces_bridge_events_recovered_total";
+const OPEN: &str = "spaces_bridge_recoveries_open";
 
 /// Resident memory of this process, in KiB.
 fn resident_kib() -> Result<u64, Error> {

@@ -1,5 +1,6 @@
 //! The second path of a send that is waited for: over REST, if the session has been away for too long.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -8,7 +9,7 @@ use super::AppState;
 use super::auth::AccountCaller;
 use super::error::ApiError;
 use crate::domain::{AccountId, SessionState};
-use crate::outbox::{Sender, Unsettled};
+use crate::outbox::{Sender, Showing, Unsettled};
 use crate::send_log::SendRecord;
 use crate::session::{OutgoingMessage, SessionError, SessionHandle};
 use crate::upstream::{RestError, RestMessage};
@@ -29,12 +30,16 @@ pub(super) async fn take(
     let account = session.status().identity.map_or_else(|| AccountId::standing_in(session.id()), |identity| identity.account);
     let (outbox, rest, reference) = (app.outbox.clone(), app.rest.clone(), message.reference.clone());
     let message = message.clone();
+    let showing = Arc::new(Showing::default());
+    let shown = Arc::clone(&showing);
     let posting = app.to_the_end(async move {
         let sender = Sender { account, session: session.id().clone() };
-        Ok(outbox.post_once(message, sender, &rest, session.credential()).await)
+        Ok(outbox.post_once(message, sender, &rest, session.credential(), &shown).await)
     });
     // It is carried out to its end in any case.
-    let Ok(posted) = tokio::time::timeout_at(deadline, posting).await else { return Ok(app.sends.get(&reference).await?) };
+    let Ok(posted) = tokio::time::timeout_at(deadline, posting).await else {
+        return if showing.show() { Ok(app.sends.get(&reference).await?) } else { Ok(None) };
+    };
     match posted? {
         Ok(record) => Ok(Some(record)),
         Err(Unsettled::NotSent(error @ RestError::Refused { status: 401, .. })) => Err(caller.told(error)),

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::course::{Course, Stage};
-pub use self::once::Unsettled;
+pub use self::once::{Showing, Unsettled};
 pub use self::queue::Depths;
 use self::queue::{Doubt, Entry, Phase, Queue};
 use self::record::OutboxRecord;

@@ -1,6 +1,8 @@
 //! One try over REST for a send whose caller waits: the record is durable before the call, and what is in doubt afterwards is looked
 //! for as everything else, but nothing is sent again.
 
+use std::sync::atomic::{AtomicU8, Ordering};
+
 use tokio::time::Instant;
 
 use super::course::Course;
@@ -27,14 +29,39 @@ pub enum Unsettled {
     Unrecorded(#[source] StoreError),
 }
 
+/// Whether the record of a send may be taken back, as if it had never been, or was shown to its caller and has to tell how the send ended.
+#[derive(Debug, Default)]
+pub struct Showing(AtomicU8);
+
+const UNDECIDED: u8 = 0;
+const SHOWN: u8 = 1;
+const TAKEN_BACK: u8 = 2;
+
+impl Showing {
+    /// Decides to show the record. `false` if it was taken back before.
+    pub fn show(&self) -> bool {
+        self.decide(SHOWN)
+    }
+
+    fn take_back(&self) -> bool {
+        self.decide(TAKEN_BACK)
+    }
+
+    fn decide(&self, choice: u8) -> bool {
+        self.0.compare_exchange(UNDECIDED, choice, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+}
+
 impl Outbox {
-    /// Posts a message that REST can carry over REST, once. Answers its record: confirmed, failed or unconfirmed.
+    /// Posts a message that REST can carry over REST, once. Answers its record: confirmed, failed or unconfirmed. What was not sent
+    /// leaves no record, unless that was shown.
     pub async fn post_once(
         &self,
         message: OutgoingMessage,
         sender: Sender,
         rest: &RestClient,
         credential: &Credential,
+        showing: &Showing,
     ) -> Result<SendRecord, Unsettled> {
         let parts = &self.0.parts;
         let now = parts.clock.now();
@@ -49,9 +76,12 @@ impl Outbox {
         let status = match post(rest, credential, &record).await {
             Ok(confirmed) => confirmed,
             Err(PostError::Refused(error)) => failed(&error),
-            Err(PostError::NotSent(error)) => {
+            Err(PostError::NotSent(error)) if showing.take_back() => {
                 parts.sends.forget(&shown, vec![record.delete()]).await.map_err(Unsettled::NotRecorded)?;
                 return Err(Unsettled::NotSent(error));
+            }
+            Err(PostError::NotSent(error)) => {
+                SendStatus::Failed { kind: SendFailure::NotTaken, code: None, message: Some(error.to_string()) }
             }
             Err(PostError::Unknown(error)) => SendStatus::Unconfirmed { reason: in_doubt(&error) },
         };

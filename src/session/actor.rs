@@ -95,6 +95,8 @@ enum Job {
     Disconnected,
     Renewed(Result<SessionHandle, RenewalError>),
     Verified(Result<Profile, RestError>),
+    Reconsidered(Result<Profile, RestError>),
+    Replaced(Result<SessionHandle, RenewalError>),
     Marks(marks::MarksJob),
     LookedUp(SpaceId, Result<Option<TopicType>, RestError>),
     Compared(Box<liveness::HistoryRead>),
@@ -155,6 +157,10 @@ struct SessionActor {
     pinned: bool,
     own_sends: Option<Member>,
     renewal: Renewal,
+    /// Whether the token of a connection that stands is being looked at, or replaced, because calls over REST are refused with it.
+    is_doubted: bool,
+    /// Before that time such calls are no reason to look again.
+    doubt_again_at: Instant,
     handover: Option<Handover>,
     /// Set once another session serves the account: until when this one may finish what is under way.
     retire_until: Option<Instant>,
@@ -217,6 +223,8 @@ impl SessionActor {
             pinned: false,
             own_sends: None,
             renewal: Renewal::default(),
+            is_doubted: false,
+            doubt_again_at: now,
             handover: None,
             retire_until: None,
             timer: Box::pin(tokio::time::sleep_until(now)),
@@ -316,6 +324,8 @@ impl SessionActor {
             Job::Recorded | Job::Disconnected => {}
             Job::Renewed(renewed) => self.on_renewed(renewed),
             Job::Verified(profile) => self.on_verified(profile),
+            Job::Reconsidered(profile) => self.on_reconsidered(profile),
+            Job::Replaced(replaced) => self.on_replaced(replaced),
             Job::Marks(job) => self.on_marks(job),
             Job::LookedUp(space, kind) => self.on_looked_up(space, kind),
             Job::Compared(read) => self.on_compared(*read),

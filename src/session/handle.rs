@@ -35,6 +35,8 @@ pub(super) enum Command {
     Retire,
     /// Give up the connection, if there is one, and make another at once.
     Restart,
+    /// A call over REST was refused with the session's token.
+    Doubt,
     /// Someone wants the history of spaces; the wish is stored under this id.
     Wish(String, Wish),
     /// End.
@@ -192,6 +194,12 @@ impl SessionHandle {
     pub(super) async fn restart(&self) {
         // One that has ended meanwhile makes none.
         let _ = self.0.commands.send(Command::Restart).await;
+    }
+
+    /// Lets the session look whether its token is still good, if it has room for the word.
+    pub(super) fn doubt(&self) {
+        // The next call that is refused says so again.
+        let _ = self.0.commands.try_send(Command::Doubt);
     }
 
     /// Lets the session look again at what is wanted of it, if it has room for the word.

@@ -277,7 +277,10 @@ impl<T> Recovery<T> {
         run.pages += 1;
         run.failures = 0;
         run.tried_other = false;
-        run.failing_since = None;
+        let may_miss_changes = run.source == Source::Messages && !run.refused[Source::Activity as usize] && !self.activity_barred;
+        if !may_miss_changes {
+            run.failing_since = None;
+        }
         if run.is_second() && (next.is_none() || run.pages >= MAX_PAGES) {
             self.runs.remove(space);
             return After::More;
@@ -289,6 +292,13 @@ impl<T> Recovery<T> {
             run.next = next;
             run.stage = Stage::Due(now);
             return After::More;
+        }
+        if may_miss_changes {
+            run.has_messages = true;
+            run.pages = 0;
+            run.failures = 1;
+            run.turn_to(Source::Activity, now + FIRST_RETRY);
+            return After::ChangesLeft(self.release(space));
         }
         let source = run.source;
         if source == Source::Messages && run.refused[Source::Activity as usize] {
@@ -313,6 +323,12 @@ impl<T> Recovery<T> {
         let least = match failure {
             Failure::Refused => {
                 run.refused[run.source as usize] = true;
+                if run.has_messages {
+                    // Nothing tells of changes, then.
+                    self.activity_barred = true;
+                    self.preferred = Source::Messages;
+                    return After::Complete(self.release(space));
+                }
                 if run.refused == [true; 2] {
                     return self.give_up(space, GapReason::HistoryRefused);
                 }
@@ -320,7 +336,7 @@ impl<T> Recovery<T> {
                 return After::More;
             }
             Failure::Failing(least) => {
-                if !run.tried_other && !run.refused[other as usize] {
+                if !run.has_messages && !run.tried_other && !run.refused[other as usize] {
                     run.tried_other = true;
                     run.turn_to(other, now);
                     return After::More;

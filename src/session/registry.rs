@@ -1,8 +1,9 @@
 //! [`SessionRegistry`]: finds the session of a token, or opens it, once.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tracing::{error, warn};
 
 use super::opening::Refused;
@@ -14,6 +15,9 @@ use crate::store::{Result as StoreResult, Wanted};
 
 /// Sessions taken from the store at a time at the start.
 const RESTORE_BATCH: usize = 500;
+
+/// Tokens that calls were refused with and whose sessions have not been told yet.
+const REFUSALS: usize = 64;
 
 /// All sessions of this process.
 pub struct SessionRegistry {
@@ -29,7 +33,12 @@ impl std::fmt::Debug for SessionRegistry {
 impl SessionRegistry {
     /// A registry without sessions.
     pub fn new(dependencies: SessionDependencies) -> Self {
-        Self { shared: Arc::new(Shared::new(dependencies)) }
+        let (refusals, refused) = mpsc::channel(REFUSALS);
+        dependencies.rest.tell_refusals(refusals);
+        let shared = Arc::new(Shared::new(dependencies));
+        let (stop, heeding) = (shared.stop.clone(), heed_refusals(Arc::downgrade(&shared), refused));
+        shared.tasks.spawn(async move { _ = stop.run_until_cancelled(heeding).await });
+        Self { shared }
     }
 
     /// Finds the session of `credential`, or opens it. Concurrent first calls get the same session.
@@ -235,5 +244,15 @@ impl SessionRegistry {
             error!(error = &error as &dyn std::error::Error, session.id = %session, "failed to remove a stored token");
             SessionError::Store
         })
+    }
+}
+
+/// Lets the session of each token that a call was refused with look whether it is still good.
+async fn heed_refusals(shared: Weak<Shared>, mut refused: mpsc::Receiver<Credential>) {
+    while let Some(credential) = refused.recv().await {
+        let Some(shared) = shared.upgrade() else { return };
+        if let Some(handle) = shared.get(&shared.keyring.session_id(&credential)) {
+            handle.doubt();
+        }
     }
 }

@@ -97,6 +97,11 @@ impl Serving {
         self.change(account, |known| known.renewed_at = Some(Instant::now()));
     }
 
+    /// Notes that nothing came of that.
+    pub(super) fn forget_renewal(&self, account: &AccountId) {
+        self.change(account, |known| known.renewed_at = None);
+    }
+
     /// Whether that was less than `time` ago.
     pub(super) fn renewed_within(&self, account: &AccountId, time: Duration) -> bool {
         self.read().get(account).and_then(|known| known.renewed_at).is_some_and(|at| at.elapsed() < time)

@@ -3,12 +3,13 @@
 //! Source: <https://spaces.avayacloud.com/developers/docs/api/>. Error bodies and statuses are barely documented, so they are read
 //! by status class first and leniently after that.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
 use serde::Deserialize;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use url::Url;
 
@@ -199,6 +200,8 @@ pub struct RestClient {
     base: Url,
     governors: Arc<Governors>,
     dialect: RestDialect,
+    /// Who wants to know of tokens that calls are refused with.
+    refusals: Arc<OnceLock<mpsc::Sender<Credential>>>,
 }
 
 impl RestClient {
@@ -213,7 +216,14 @@ impl RestClient {
             .user_agent(concat!("spaces-bridge/", env!("CARGO_PKG_VERSION")))
             .build()?;
         let governors = Arc::new(Governors::new(LimitSettings::default(), Arc::new(Metrics::new())));
-        Ok(Self { http, base: settings.url.clone(), governors, dialect: RestDialect::default() })
+        Ok(Self { http, base: settings.url.clone(), governors, dialect: RestDialect::default(), refusals: Arc::default() })
+    }
+
+    /// Tells `refusals` of each token that a call of this client or a copy of it is refused with, as far as there is room. Only the first
+    /// one to ask is told.
+    pub fn tell_refusals(&self, refusals: mpsc::Sender<Credential>) {
+        // Whoever has asked before is told.
+        let _ = self.refusals.set(refusals);
     }
 
     /// The same, with `governors` that others share.
@@ -401,8 +411,14 @@ impl RestClient {
             self.governors.metrics().limit_refusals.with_label_values(&["upstream"]).inc();
             governor.pause_calls(retry_after.unwrap_or(PAUSE), Instant::now());
         }
+        if status == StatusCode::UNAUTHORIZED
+            && let Some(refusals) = self.refusals.get()
+        {
+            // Without room there are others already, and the next call with this one tells of it again.
+            let _ = refusals.try_send(credential.clone());
+        }
         if !status.is_success() {
-            return Err(refusal(status, retry_after, &body));
+            return Err(refusal(status, retry_after, &masked(body, credential.token.expose())));
         }
         Ok(body)
     }
@@ -468,6 +484,14 @@ async fn read_bounded(mut answer: Response) -> Result<Vec<u8>, RestError> {
         body.extend_from_slice(&piece);
     }
     Ok(body)
+}
+
+/// A body of an error without the token, should Spaces repeat it.
+fn masked(body: Vec<u8>, token: &str) -> Vec<u8> {
+    if token.is_empty() || memchr::memmem::find(&body, token.as_bytes()).is_none() {
+        return body;
+    }
+    String::from_utf8_lossy(&body).replace(token, "[redacted]").into_bytes()
 }
 
 /// Reads `{code, message}`, also wrapped in `error` or with a plain text in its place.

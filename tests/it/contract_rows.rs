@@ -54,6 +54,17 @@ async fn managed(bridge: &Bridge, scene: &Scene) -> String {
     connected(scene, "").await
 }
 
+/// What someone shows who has a bridge key of Ana's account.
+async fn key(bridge: &Bridge, scene: &Scene) -> String {
+    let request = bridge.plain(Method::POST, &format!("{}/accounts/acc_{}/keys", bridge.internal, scene.ana.id));
+    let request = request.header("authorization", format!("Bearer {ADMIN_KEY}"));
+    let answer = send(request.json(&json!({"name": "a system", "scopes": ["send", "read"]}))).await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+    let key = answer.json()["key"].as_str().expect("a key").to_owned();
+    note_secret(&key);
+    format!("Bearer {key}")
+}
+
 /// The token with which Ana is connected, once it is another one than `before` and the only one.
 async fn connected(scene: &Scene, before: &str) -> String {
     let look = |seen: &Seen| {
@@ -129,6 +140,42 @@ async fn a_token_that_calls_refuse_is_refused_to_its_bearer() {
     });
     scene.upstream.expire(&scene.token);
     bridge.get("/spaces", &scene.token).await.assert_problem(401, "token_refused");
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn a_managed_token_that_only_calls_refuse_is_renewed_once_and_the_connection_stands_until_then() {
+    let scene = Scene::new().await;
+    let bridge = Bridge::start(&scene.upstream).await;
+    let first = managed(&bridge, &scene).await;
+    let key = key(&bridge, &scene).await;
+    let spaces = async || send(bridge.plain(Method::GET, &format!("{}/spaces", bridge.api)).header("authorization", &key)).await;
+    assert_eq!(spaces().await.status, StatusCode::OK);
+    scene.upstream.script(|script| {
+        script.expiry.always(Expiry::Kept);
+    });
+    scene.upstream.expire(&first);
+    // Whoever has a key cannot help it.
+    spaces().await.assert_problem(503, "account_token_refused");
+    let second = connected(&scene, &first).await;
+    eventually("calls that are taken again", async || (spaces().await.status == StatusCode::OK).then_some(())).await;
+    assert_eq!(scene.upstream.seen(grants), 2, "one for the first token, one more");
+    let (old, new) = scene.upstream.seen(|seen| {
+        let only =
+            |token: &str| seen.connections_with(token).next().map(|connection| (connection.joined_at, connection.closed_at));
+        (only(&first).expect("the first"), only(&second).expect("the second"))
+    });
+    assert!(new.0 < old.1, "the new connection joined before the old one went");
+
+    scene.upstream.expire(&second);
+    for number in 0..20 {
+        spaces().await.assert_problem(503, "account_token_refused");
+        let path = format!("{}/spaces/{}/messages", bridge.api, scene.space.as_ref());
+        let request = bridge.plain(Method::POST, &path).header("authorization", &key);
+        let answer = send(request.json(&json!({"text": format!("over the socket {number}")}))).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+    }
+    assert_eq!(scene.upstream.seen(grants), 2, "the renewed token is not renewed again and again");
     bridge.stop().await;
 }
 
@@ -229,6 +276,27 @@ async fn an_unanswered_subscription_is_asked_for_once_more() {
     let answer = bridge.say_within(60, &scene.token, &scene.space, "heard in the end").await;
     assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
     assert_eq!(scene.upstream.seen(|seen| (seen.emits_of("SUBSCRIBE_CHANNEL").count(), seen.opened_with(&scene.token))), (2, 1));
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn a_subscription_that_is_never_answered_is_marked_alone() {
+    let scene = Scene::new().await;
+    let other = scene.upstream.space("Other", &[&scene.ana, &scene.bo]);
+    let bridge = Bridge::start(&scene.upstream).await;
+    listens(&bridge, &scene).await;
+    scene.upstream.script(|script| {
+        script.subscribe.next(2, SubscribeFault::Ignored);
+    });
+    let asked = bridge.put(&format!("/spaces/{}/subscription", other.as_ref()), &scene.token).await;
+    assert!(!asked.status.is_success(), "{}", asked.text);
+    eventually("the mark", async || (channel_state(&bridge, other.as_ref()).await == "refused").then_some(())).await;
+    let join = format!("/api/spaces/{}/join", other.as_ref());
+    assert_eq!(scene.upstream.seen(|seen| seen.rest_count("GET", &join)), 1);
+    assert_eq!(scene.upstream.seen(|seen| seen.emits_of("SUBSCRIBE_CHANNEL").count()), 3, "one for the other, two for this one");
+    assert_eq!(channel_state(&bridge, scene.space.as_ref()).await, "subscribed", "the other one is as it was");
+    assert_eq!(bridge.say(&scene.token, &scene.space, "goes on").await.status, StatusCode::CREATED);
+    assert_eq!(scene.upstream.seen(|seen| seen.opened_with(&scene.token)), 1);
     bridge.stop().await;
 }
 

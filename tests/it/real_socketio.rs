@@ -3,6 +3,8 @@
 //! Needs Node.js and `npm ci` in `tests/servers`. Where that is missing each test says so and passes, unless
 //! `REQUIRE_NODE=1` makes it a failure.
 
+mod storm;
+
 use std::io::Write as _;
 use std::path::Path;
 use std::process::Stdio;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use fake_upstream::{
-    ChangeStyle, EchoFault, EventFault, FakeUpstream, Fault, Limits, Options, OverLimit, RestFault, Seen, Space, Token,
+    ChangeStyle, EchoFault, EventFault, FakeUpstream, Fault, Limits, Options, OverLimit, Refusal, RestFault, Seen, Space, Token,
     TokenKind, Who,
 };
 use futures_util::future::join_all;
@@ -42,6 +42,42 @@ async fn logged(bridge: &Bridge, token: &Token) -> Vec<(String, String, String)>
         (text(&event["type"]), text(&message["text"]), text(&message["id"]))
     });
     told.collect()
+}
+
+#[tokio::test]
+async fn a_refusal_that_repeats_the_token_is_told_without_it() {
+    let scene = Scene::new().await;
+    let words = format!("jwt {} expired", scene.token.as_ref());
+    scene.upstream.script(|script| {
+        script.rest.on("/api/users/me/spaces").always(RestFault::status(403, "no.access", &words));
+    });
+    let bridge = Bridge::start(&scene.upstream).await;
+    let answer = bridge.get("/spaces", &scene.token).await;
+    assert!(answer.text.contains("expired") && !answer.text.contains(scene.token.as_ref()), "{}", answer.text);
+    bridge.stop().await;
+
+    let shapes: [fn(String) -> Refusal; 4] = [
+        Refusal::Text,
+        |words| Refusal::Object(json!({"message": words, "data": {"code": 401}})),
+        Refusal::RootText,
+        |words| Refusal::http(401, &words),
+    ];
+    for shape in shapes {
+        let scene = Scene::new().await;
+        let shape = shape(format!("jwt {} expired", scene.token.as_ref()));
+        scene.upstream.script(|script| {
+            script.refuse.always(shape);
+        });
+        let bridge = Bridge::start(&scene.upstream).await;
+        let answer = bridge.say(&scene.token, &scene.space, "let me in").await;
+        answer.assert_problem(401, "token_refused");
+        let session = bridge.session().await;
+        assert!(session["reason"].is_string(), "{session}");
+        for told in [answer.text, session.to_string()] {
+            assert!(!told.contains(scene.token.as_ref()), "{told}");
+        }
+        bridge.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -61,7 +61,14 @@ const refusal = () => {
   return error;
 };
 
-const admitted = (socket) => !options.token || tokenOf(socket) === options.token;
+let refusals = 0;
+const admitted = (socket) => {
+  if (refusals > 0) {
+    refusals -= 1;
+    return false;
+  }
+  return !options.token || tokenOf(socket) === options.token;
+};
 
 if (options.rootMiddleware) {
   io.use((_socket, next) => setTimeout(next, options.rootMiddleware));
@@ -161,11 +168,18 @@ server.listen(options.port || 0, '127.0.0.1', () => {
 const cut = (socket) => (socket.conn.transport.socket._socket || socket.conn.transport.socket).destroy();
 const everybody = () => (version === '4' ? [...chat.sockets.values()] : Object.values(chat.connected));
 
-// Commands from the test, one word a line.
+// Commands from the test, one a line: a word, and what it is about if it needs that.
 const commands = readline.createInterface({ input: process.stdin });
 commands.on('line', (line) => {
   if (line === 'close') io.close();
   if (line === 'cut') everybody().forEach(cut);
   if (line === 'kick') everybody().forEach((socket) => socket.disconnect(false));
+  // The next one that wants to come in is not let in, whatever its token.
+  if (line === 'refuse') refusals += 1;
+  // Someone else has said something: the message follows as JSON.
+  if (line.startsWith('say ')) {
+    const message = JSON.parse(line.slice(4));
+    chat.to(message.topicId).emit('MESSAGE_SENT', message);
+  }
 });
 commands.on('close', () => process.exit(0));

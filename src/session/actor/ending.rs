@@ -89,6 +89,7 @@ impl SessionActor {
                 | Command::Serve(_)
                 | Command::Retire
                 | Command::Restart
+                | Command::Doubt
                 | Command::Wish(..)
                 | Command::Close(_) => {}
             }

@@ -5,6 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tracing::warn;
@@ -47,6 +48,17 @@ impl SessionActor {
         let Ok(event) = normalise(&message, raw, circumstances) else { return self.unreadable() };
         if self.leaves_out(&event.event_type) {
             return;
+        }
+        // What was heard of the message before it changed goes first, so that who follows the log ends with how it stands.
+        if is_change(&message)
+            && let Some(id) = message.id.as_deref()
+        {
+            let is_older = |held: &Entry| {
+                held.event.occurred_at <= event.occurred_at && held.event.id != event.id && tells_of(&held.event.body, id)
+            };
+            while let Some(older) = self.recovery.take_held(space, is_older) {
+                self.inbox.push(older);
+            }
         }
         // What a connection saw as well is no recovered event; only its place is that in the history.
         if let Some(held) = self.recovery.take_held(space, |held| held.event.id == event.id) {
@@ -111,6 +123,28 @@ impl SessionActor {
         let user = account.zip(self.user_id.clone());
         OwnOnRecord { shared: Arc::clone(&self.shared), user }
     }
+}
+
+/// Whether the body of an event tells of the message with this id.
+fn tells_of(body: &[u8], id: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Body<'a> {
+        #[serde(borrow)]
+        data: Data<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Data<'a> {
+        #[serde(borrow)]
+        message: Message<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Message<'a> {
+        #[serde(borrow)]
+        id: Option<Cow<'a, str>>,
+    }
+    // Most say nothing of it, which is seen sooner.
+    memchr::memmem::find(body, id.as_bytes()).is_some()
+        && serde_json::from_slice::<Body<'_>>(body).is_ok_and(|body| body.data.message.id.as_deref() == Some(id))
 }
 
 /// Finds out by the record of sends which messages the account sent before this process began.

@@ -238,6 +238,10 @@ impl SessionActor {
         self.history.changed = true;
         let (held, outcome) = match after {
             After::More => return,
+            After::ChangesLeft(held) => {
+                self.push_all(held);
+                return;
+            }
             After::Complete(held) => (held, Outcome::Closed),
             After::Gap(gap, held) => {
                 self.tell_gap(&gap);

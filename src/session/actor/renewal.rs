@@ -43,7 +43,8 @@ impl SessionActor {
         let (account, shared) = (&identity.account, &self.shared);
         let serves = shared.is_kept(account, &self.id) || (self.is_preparing() && !self.is_spare());
         let ours = serves && shared.tokens.manages(account);
-        let too_soon = !self.renewal.is_under_way() && shared.serving.renewed_within(account, TOO_SOON);
+        let is_awaited = self.renewal.is_under_way() || self.is_doubted;
+        let too_soon = !is_awaited && shared.serving.renewed_within(account, TOO_SOON);
         (ours && !too_soon).then_some(identity)
     }
 
@@ -96,6 +97,47 @@ impl SessionActor {
             && !self.link.is_online()
         {
             self.on_refused(error.to_string());
+        }
+    }
+    /// A call over REST was refused with the token. If it can be renewed, it is asked about whether that was about the token; the
+    /// connection stands meanwhile.
+    pub(super) fn on_doubt(&mut self) {
+        let now = Instant::now();
+        let is_looked_at = self.is_doubted || self.renewal.is_under_way() || now < self.doubt_again_at;
+        if is_looked_at || !self.link.is_online() || self.renewable().is_none() {
+            return;
+        }
+        self.is_doubted = true;
+        self.doubt_again_at = now + TOO_SOON;
+        let (shared, credential) = (Arc::clone(&self.shared), self.credential.clone());
+        self.jobs.push(Box::pin(async move { Job::Reconsidered(shared.rest.me(&credential).await) }));
+    }
+
+    /// A token that Spaces does not take any more is replaced, once; the session of the new one takes over from this one.
+    pub(super) fn on_reconsidered(&mut self, profile: Result<Profile, RestError>) {
+        let is_refused = profile.is_err_and(|error| error.is_auth());
+        let renewable = if is_refused && !self.renewal.is_under_way() { self.renewable() } else { None };
+        let Some(identity) = renewable else {
+            self.is_doubted = false;
+            return;
+        };
+        info!("Spaces refuses calls with the token of session `{}`, which is renewed", self.id);
+        let (shared, id) = (Arc::clone(&self.shared), self.id.clone());
+        self.jobs.push(Box::pin(async move { Job::Replaced(shared.renew(identity, &id).await) }));
+    }
+
+    /// The connection stands either way. Without a new token it goes on hearing; the next call that is refused asks again, later.
+    pub(super) fn on_replaced(&mut self, replaced: Result<SessionHandle, RenewalError>) {
+        self.is_doubted = false;
+        match replaced {
+            Ok(after) => info!("session `{}` is about to take the place of session `{}`", after.id(), self.id),
+            Err(error) => {
+                warn!(error = &error as &dyn std::error::Error, "the token of session `{}` cannot be renewed now", self.id);
+                // There was none, so that a refusal by the socket is the first one.
+                if let Some(identity) = &self.status.borrow().identity {
+                    self.shared.serving.forget_renewal(&identity.account);
+                }
+            }
         }
     }
 }

@@ -53,6 +53,7 @@ impl SessionActor {
             Command::Serve(identity) => self.serve(*identity),
             Command::Retire => self.retire(),
             Command::Restart => self.restart(),
+            Command::Doubt => self.on_doubt(),
             Command::Wish(id, wish) => self.on_wish(id, wish),
             Command::Close(reason) => self.end = Some(End::Closed(reason)),
         }

@@ -70,6 +70,8 @@ pub(in crate::session) enum After<T> {
     More,
     /// That was the last page. What was held comes next, and then [`Recovery::settle`].
     Complete(Vec<T>),
+    /// All messages were read, and what was held comes next. Changes and deletions are still to be read, so the gap stays open.
+    ChangesLeft(Vec<T>),
     /// The gap stays: tell of it; then as above.
     Gap(Gap, Vec<T>),
 }
@@ -125,6 +127,9 @@ pub(super) struct Run<T> {
     pub(super) refused: [bool; 2],
     /// Whether the other history was tried as well since the last page.
     pub(super) tried_other: bool,
+    /// Whether only the record of activity is left to be read: the query of messages, which was read to its end, does not tell what
+    /// became of older ones.
+    pub(super) has_messages: bool,
     pub(super) failures: u32,
     pub(super) failing_since: Option<(Instant, GapReason)>,
     pub(super) told: bool,
@@ -147,6 +152,7 @@ impl<T> Run<T> {
             pages: 0,
             refused: [false; 2],
             tried_other: false,
+            has_messages: false,
             failures: 0,
             failing_since: None,
             told: false,

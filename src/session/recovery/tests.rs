@@ -100,6 +100,10 @@ async fn each_failure_has_its_consequence() {
     let told = recovery.untold_gaps(now + Duration::from_secs(30));
     assert_eq!(told.iter().map(|gap| gap.reason).collect::<Vec<_>>(), [GapReason::HistoryUnavailable]);
     assert!(recovery.untold_gaps(now + Duration::from_mins(5)).is_empty(), "it is told once");
+    let now = now + FIRST_RETRY;
+    assert_eq!(read(&mut recovery, now).source, Source::Messages);
+    assert_eq!(recovery.page(&s1, None, now), After::ChangesLeft(Vec::new()));
+    assert_eq!(recovery.status().gaps.len(), 1, "it is open still");
     read(&mut recovery, now + FIRST_RETRY);
     assert_eq!(recovery.page(&s1, None, now), After::Complete(Vec::new()));
     recovery.settle(&s1, 0, Outcome::Closed);
@@ -118,6 +122,44 @@ async fn each_failure_has_its_consequence() {
         assert_eq!(recovery.next_at(true), Some(now + wait), "{failure:?}");
         assert_eq!(read(&mut recovery, now + wait).source, Source::Activity, "{failure:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_stays_open_for_changes_that_the_query_of_messages_does_not_tell() {
+    let now = Instant::now();
+    let s1 = space("s1");
+    let messages_are_read = || {
+        let mut recovery = broken(now);
+        recovery.hold(&s1, 7, 1, now);
+        recovery.subscribed(&s1, at(2_000), now);
+        read(&mut recovery, now);
+        recovery.failed(&s1, Failure::Failing(None), now);
+        assert_eq!(read(&mut recovery, now).source, Source::Messages);
+        assert_eq!(recovery.page(&s1, None, now), After::ChangesLeft(vec![7]), "messages do not wait for changes");
+        assert!(!recovery.holds(&s1) && !recovery.is_idle() && recovery.marks().has_gap(&s1));
+        (recovery, now + FIRST_RETRY)
+    };
+
+    let (mut recovery, later) = messages_are_read();
+    assert_eq!(recovery.next_at(true), Some(later));
+    let changes = read(&mut recovery, later);
+    assert_eq!((changes.source, changes.from, changes.next), (Source::Activity, at(1_000), None), "all of it");
+    recovery.failed(&s1, Failure::Failing(None), later);
+    let again = later + 2 * FIRST_RETRY;
+    assert_eq!(recovery.next_at(true), Some(again), "the messages are not read once more");
+    assert_eq!(recovery.untold_gaps(now + Duration::from_secs(30)).len(), 1, "it is told that they are missing");
+    assert_eq!(read(&mut recovery, again).source, Source::Activity);
+    assert_eq!(recovery.page(&s1, None, again), After::Complete(Vec::new()));
+
+    let (mut recovery, later) = messages_are_read();
+    read(&mut recovery, later);
+    assert_eq!(recovery.failed(&s1, Failure::Refused, later), After::Complete(Vec::new()), "nothing else tells of them");
+    recovery.settle(&s1, 0, Outcome::Closed);
+    recovery.drained(0, at(2_001), later);
+    recovery.connection_lost(at(3_000), later);
+    recovery.subscribed(&s1, at(3_500), later);
+    assert_eq!(read(&mut recovery, later).source, Source::Messages);
+    assert_eq!(recovery.page(&s1, None, later), After::Complete(Vec::new()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -310,6 +352,10 @@ impl World {
         let next = (next < all.len()).then(|| next.to_string());
         match self.recovery.page(&space("s1"), next, self.now) {
             After::More => {}
+            After::ChangesLeft(held) => {
+                self.push(held);
+                self.now += LAST_RETRY;
+            }
             After::Complete(held) => {
                 self.push(held);
                 self.recovery.settle(&space("s1"), self.pushed, Outcome::Closed);

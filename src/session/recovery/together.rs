@@ -6,7 +6,7 @@
 
 use tokio::time::Instant;
 
-use super::run::{After, Failure, Run, Stage};
+use super::run::{After, Failure, Run, Source, Stage};
 use super::{READS, Recovery};
 use crate::domain::{SpaceId, Timestamp};
 
@@ -125,6 +125,8 @@ impl<T> Recovery<T> {
         match changes {
             Changes::All { some } if some || run.is_second() || !self.marks.ends_with_event(space) => {
                 let preferred = self.preferred;
+                // It tells of changes and deletions as the record of activity does.
+                run.source = Source::Activity;
                 let after = self.page(space, None, now);
                 // It says nothing of the listings of single spaces.
                 self.preferred = preferred;

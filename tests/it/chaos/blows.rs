@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fake_upstream::{EchoFault, EventFault, Fault, Refusal, RestFault, SendFault, SendRefusal, SubscribeFault, Who};
+use fake_upstream::{EchoFault, EventFault, Expiry, Fault, Refusal, RestFault, SendFault, SendRefusal, SubscribeFault, Who};
 
 use super::chance::Chance;
 use super::scene::Scene;
@@ -11,6 +11,7 @@ use crate::support::receiver::Reply;
 /// The two listings of what happened before, and the other calls that the service makes.
 const ACTIVITY: &str = "/api/activitiesrecord/messages";
 const MESSAGES: &str = "/api/spaces/*/messages/query";
+const GRANT: &str = "POST /oauth2/access_token";
 const POST_CHAT: &str = "POST /api/spaces/*/chats";
 const OTHER_CALLS: [&str; 3] = ["/api/users/me", "/api/users/me/spaces", "/api/spaces/*/join"];
 
@@ -31,6 +32,10 @@ pub(super) enum Blow {
     RefuseJoin,
     /// Spaces refuses a token for a moment although it is good.
     RefuseToken,
+    /// A token that the service can renew ends before its time.
+    EndToken,
+    /// The service asks for a token and gets none, or late.
+    FailingRenewal,
     /// Echoes do not come, come late, twice, or without their reference.
     Echo,
     /// Spaces refuses a message.
@@ -58,6 +63,8 @@ const BLOWS: &[(Blow, usize)] = &[
     (Blow::BreakSend, 8),
     (Blow::RefuseJoin, 5),
     (Blow::RefuseToken, 1),
+    (Blow::EndToken, 4),
+    (Blow::FailingRenewal, 2),
     (Blow::Echo, 8),
     (Blow::RefuseMessage, 1),
     (Blow::Twice, 3),
@@ -82,8 +89,8 @@ impl Blow {
 
     pub(super) fn strike(self, scene: &Scene, chance: &mut Chance) {
         let account = chance.pick(&scene.accounts);
-        let (upstream, token) = (&scene.upstream, &account.token);
-        let who = Who::token(token);
+        let upstream = &scene.upstream;
+        let (token, who) = (&upstream.seen(|seen| account.token(seen)), Who::user(&account.user.id));
         match self {
             Self::Break => {
                 let how = chance.pick(&[Fault::Cut, Fault::Reset, Fault::Close, Fault::CloseWith(1001), Fault::Disconnect]);
@@ -117,14 +124,29 @@ impl Blow {
                 let how =
                     chance.pick(&[unavailable, Refusal::Hangup, Refusal::Unanswered, Refusal::Close, Refusal::Kick]).clone();
                 let times = chance.between(1, 2);
-                upstream.script_for(token, |script| {
-                    script.refuse.next(times, how);
-                });
+                if chance.once_in(3) {
+                    // Whoever comes, with whichever token: in a hand-over it is a new one.
+                    upstream.script(|script| {
+                        script.refuse.next(times, how);
+                    });
+                } else {
+                    upstream.script_for(token, |script| {
+                        script.refuse.next(times, how);
+                    });
+                }
             }
             Self::RefuseToken => {
                 let how = chance.pick(&[Refusal::http(401, "Unauthorized"), Refusal::Text("Not authorized".to_owned())]).clone();
                 upstream.script_for(token, |script| {
                     script.refuse.next(1, how);
+                });
+            }
+            Self::EndToken => end_token(scene, chance),
+            Self::FailingRenewal => {
+                let slow = RestFault::Slow(chance.millis(100, 600));
+                let how = if chance.once_in(2) { slow } else { failing(chance) };
+                upstream.script(|script| {
+                    script.rest.on(GRANT).next(1, how);
                 });
             }
             Self::Echo => {
@@ -178,6 +200,18 @@ impl Blow {
             }
         }
     }
+}
+
+/// Lets a token end that the service can renew; its connection notices in one of several ways, or not at all.
+fn end_token(scene: &Scene, chance: &mut Chance) {
+    let managed: Vec<_> = scene.accounts.iter().filter(|account| account.is_managed()).collect();
+    let token = scene.upstream.seen(|seen| chance.pick(&managed).token(seen));
+    let expired = Fault::Frame("44/chat,\"jwt expired\"".to_owned());
+    let how = chance.pick(&[Expiry::Kept, Expiry::Fault(Fault::Cut), Expiry::Fault(Fault::Kick), Expiry::Fault(expired)]).clone();
+    scene.upstream.script_for(&token, |script| {
+        script.expiry.next(1, how);
+    });
+    scene.upstream.expire(&token);
 }
 
 /// Lets one listing of the history fail for a few calls, or both.

@@ -1,19 +1,22 @@
-//! Who takes part: Spaces, three accounts with a webhook each, and Bo, who writes to all of them.
+//! Who takes part: Spaces, three accounts with a webhook each, and Bo, who writes to all of them and changes what he wrote.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use fake_upstream::{FakeUpstream, Limits, Options, Seen, Space, Token, TokenKind, User};
-use serde_json::json;
+use fake_upstream::{FakeUpstream, Limits, Options, User};
 
+use super::account::{Account, TOKEN_LIFE, Tokens};
 use super::chance::Chance;
+use super::events::{self, MessageEvent};
 use super::verdict::DEADLINE;
 use crate::support::process::Service;
-use crate::support::receiver::{Receiver, Reply};
-use crate::support::suite_log;
 use crate::support::wait::eventually;
 
-/// How many accounts there are.
-const ACCOUNTS: usize = 3;
+/// The accounts: one with the token of its callers, two whose tokens run out.
+const ACCOUNTS: [Tokens; 3] = [Tokens::Passed, Tokens::Refreshed, Tokens::LoggedIn];
+
+/// How far back Bo changes his messages.
+const CHANGED: usize = 12;
 
 /// What makes the service quick to give up and quick to try again, so that much happens in little time.
 const SETTINGS: &[(&str, &str)] = &[
@@ -32,26 +35,37 @@ const SETTINGS: &[(&str, &str)] = &[
     ("SPACES_BRIDGE_SHUTDOWN__GRACE_SECONDS", "1"),
 ];
 
-/// A user whose token the service holds.
-pub(super) struct Account {
-    pub(super) token: Token,
-    /// The spaces that it shares with Bo: one of its own, one of all, and the direct one.
-    pub(super) spaces: Vec<Space>,
-    pub(super) receiver: Receiver,
-}
-
-impl Account {
-    /// Whether its session is subscribed to the group spaces. What is said in direct ones is heard without.
-    pub(super) fn listens(&self, seen: &Seen) -> bool {
-        self.spaces[..2].iter().all(|space| seen.is_subscribed(&self.token, space.as_ref()))
-    }
-}
-
 /// A message of Bo's.
 #[derive(Debug, Clone)]
 pub(super) struct Posted {
     pub(super) id: String,
     pub(super) space: String,
+    /// What it said first, and after each change.
+    pub(super) texts: Vec<String>,
+    pub(super) is_deleted: bool,
+}
+
+impl Posted {
+    /// The event that tells how it stands now. Of what was there before, the history does not tell.
+    pub(super) fn last_event(&self) -> MessageEvent {
+        let text = self.texts.last().expect("its first text").clone();
+        let (kind, text) = match (self.is_deleted, self.texts.len()) {
+            (true, _) => ("message.deleted", String::new()),
+            (false, 1) => ("message.created", text),
+            (false, _) => ("message.updated", text),
+        };
+        MessageEvent { kind: kind.to_owned(), message: self.id.clone(), text }
+    }
+
+    /// Whether this is true of it, or was once.
+    pub(super) fn has_been(&self, event: &MessageEvent) -> bool {
+        match event.kind.as_str() {
+            "message.created" => event.text == self.texts[0],
+            "message.updated" => self.texts[1..].contains(&event.text),
+            "message.deleted" => self.is_deleted,
+            _ => false,
+        }
+    }
 }
 
 pub(super) struct Scene {
@@ -60,8 +74,6 @@ pub(super) struct Scene {
     pub(super) bo: User,
     /// All that Bo has written, in order.
     pub(super) posted: Vec<Posted>,
-    /// Signing secrets of the webhooks.
-    pub(super) secrets: Vec<String>,
 }
 
 impl Scene {
@@ -77,26 +89,19 @@ impl Scene {
             ..Options::default()
         };
         let upstream = Arc::new(FakeUpstream::start(options).await.expect("a fake upstream"));
+        upstream.with_world(|world| world.set_oauth_life(TOKEN_LIFE));
         let service = Service::start(&upstream, SETTINGS).await;
         let bo = upstream.user("Bo");
-        let users: Vec<_> = (1..=ACCOUNTS).map(|number| upstream.user(&format!("User {number}"))).collect();
+        let users = [1, 2, 3].map(|number| upstream.user(&format!("User {number}")));
         let everybody: Vec<_> = std::iter::once(&bo).chain(&users).collect();
         let common = upstream.space("Common", &everybody);
-        let (mut accounts, mut secrets) = (Vec::new(), Vec::new());
-        for user in users {
-            let token = upstream.token_for(&user, TokenKind::Jwt);
-            suite_log::note_secret(token.as_ref());
+        let mut accounts = Vec::new();
+        for (user, tokens) in users.into_iter().zip(ACCOUNTS) {
             let own = upstream.space(&format!("Bo and {}", user.displayname), &[&bo, &user]);
             let direct = upstream.direct_space(&bo, &user);
-            let receiver = Receiver::start(Reply::status(204)).await;
-            // Whatever happens to the receiver, the retries come soon and outlast it.
-            let webhook = json!({"url": receiver.url(), "retry": {"steps": vec![1; 19]}});
-            let answer = service.post("/webhooks", &token, &webhook).await;
-            assert_eq!(answer.status, 201, "{}", answer.text);
-            secrets.push(answer.json()["secret"].as_str().expect("a secret").to_owned());
-            accounts.push(Account { token, spaces: vec![own, common.clone(), direct], receiver });
+            accounts.push(Account::new(&upstream, &service, user, tokens, vec![own, common.clone(), direct]).await);
         }
-        let mut scene = Self { upstream, accounts, bo, posted: Vec::new(), secrets };
+        let mut scene = Self { upstream, accounts, bo, posted: Vec::new() };
         scene.settle_in(&service).await;
         (scene, service)
     }
@@ -106,21 +111,21 @@ impl Scene {
         for account in &self.accounts {
             self.upstream.wait_until(DEADLINE, |seen| account.listens(seen)).await.expect("the session listens");
         }
-        for account in 0..ACCOUNTS {
+        for account in 0..self.accounts.len() {
             for space in 0..self.accounts[account].spaces.len() {
                 self.bo_posts_to(account, space);
             }
         }
         eventually("the first deliveries", async || {
             let missing = self.accounts.iter().find(|account| {
-                let received = received(&account.receiver);
-                !self.ids_for(account).iter().all(|id| received.contains(*id))
+                let received = events::received(&account.receiver);
+                !self.posted_for(account).all(|posted| received.contains(&posted.last_event()))
             });
             missing.is_none().then_some(())
         })
         .await;
         for account in &self.accounts {
-            assert_eq!(service.get("/me", &account.token).await.status, 200);
+            assert_eq!(account.get(service, "/me").await.status, 200);
         }
     }
 
@@ -135,20 +140,37 @@ impl Scene {
         let space = self.accounts[account].spaces[space].as_ref().to_owned();
         let text = format!("Bo's message {}", self.posted.len());
         let message = self.upstream.post_as(&self.bo, &space, &text).expect("Bo is a member");
-        self.posted.push(Posted { id: message["_id"].as_str().expect("an id").to_owned(), space });
+        let id = message["_id"].as_str().expect("an id").to_owned();
+        self.posted.push(Posted { id, space, texts: vec![text], is_deleted: false });
     }
 
-    /// The ids of all that Bo wrote where the account is a member, in order.
-    pub(super) fn ids_for(&self, account: &Account) -> Vec<&str> {
-        let shared = |posted: &&Posted| account.spaces.iter().any(|space| space.as_ref() == posted.space);
-        self.posted.iter().filter(shared).map(|posted| posted.id.as_str()).collect()
+    /// Lets Bo change or delete one of the messages that he wrote last, if it is still there.
+    pub(super) fn bo_changes(&mut self, chance: &mut Chance) {
+        let place = self.posted.len() - 1 - chance.below(CHANGED.min(self.posted.len()));
+        let posted = &mut self.posted[place];
+        if posted.is_deleted {
+            return;
+        }
+        if chance.once_in(3) {
+            self.upstream.delete(&posted.id).expect("it is there");
+            posted.is_deleted = true;
+        } else {
+            let text = format!("{}, changed", posted.texts.last().expect("its first text"));
+            self.upstream.edit(&posted.id, &text).expect("it is there");
+            posted.texts.push(text);
+        }
+    }
+
+    /// All that Bo wrote where the account is a member, in order.
+    pub(super) fn posted_for<'a>(&'a self, account: &'a Account) -> impl Iterator<Item = &'a Posted> {
+        self.posted.iter().filter(|posted| account.spaces.iter().any(|space| space.as_ref() == posted.space))
     }
 
     /// How often each text stands in Spaces, with the id of its first message.
-    pub(super) fn texts_upstream(&self) -> std::collections::HashMap<String, Vec<String>> {
-        let mut texts = std::collections::HashMap::<String, Vec<String>>::new();
+    pub(super) fn texts_upstream(&self) -> HashMap<String, Vec<String>> {
+        let mut texts = HashMap::<String, Vec<String>>::new();
         self.upstream.with_world(|world| {
-            let spaces: std::collections::BTreeSet<_> =
+            let spaces: BTreeSet<_> =
                 self.accounts.iter().flat_map(|account| &account.spaces).map(|space| space.as_ref().to_owned()).collect();
             for message in spaces.iter().flat_map(|space| world.messages_in(space)) {
                 texts.entry(message.text().to_owned()).or_default().push(message.id.clone());
@@ -156,13 +178,4 @@ impl Scene {
         });
         texts
     }
-}
-
-/// The ids of the messages that came to a receiver.
-pub(super) fn received(receiver: &Receiver) -> std::collections::HashSet<String> {
-    let ids = receiver.recorded().into_iter().filter_map(|request| {
-        let body: serde_json::Value = serde_json::from_slice(&request.body).ok()?;
-        body["data"]["message"]["id"].as_str().map(str::to_owned)
-    });
-    ids.collect()
 }

@@ -49,7 +49,7 @@ pub(super) struct Sent {
 /// A message to be sent.
 pub(super) struct Wish {
     pub(super) account: usize,
-    pub(super) token: String,
+    pub(super) authorization: String,
     pub(super) space: String,
     pub(super) text: String,
     pub(super) manner: Manner,
@@ -130,9 +130,9 @@ impl Caller {
 
     async fn ask(&self) -> Option<Answer> {
         let api = self.api.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Wish { token, space, text, manner, .. } = &self.wish;
+        let Wish { authorization, space, text, manner, .. } = &self.wish;
         let mut request = self.client.post(format!("{api}/spaces/{space}/messages")).timeout(PATIENCE);
-        request = request.header("authorization", format!("jwt {token}")).json(&json!({ "text": text }));
+        request = request.header("authorization", authorization).json(&json!({ "text": text }));
         request = match manner {
             Manner::Once => request.header("prefer", "wait=2"),
             Manner::Keyed => request.header("prefer", "wait=2").header("idempotency-key", text.replace(' ', "-")),

@@ -7,10 +7,13 @@ use reqwest::Method;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::scene::{Account, Scene, received};
+use super::account::{Account, secrets_of};
+use super::events::{Logged, MessageEvent, logged, received};
+use super::scene::{Posted, Scene};
 use super::senders::{Manner, Sent, Told};
 use crate::support::bridge::{ADMIN_KEY, send};
 use crate::support::process::Service;
+use crate::support::suite_log::note_secret;
 
 /// How long the service may take to put everything in order.
 pub(super) const DEADLINE: Duration = Duration::from_mins(2);
@@ -24,18 +27,17 @@ async fn settles(what: &str, mut complaint: impl AsyncFnMut() -> Option<String>)
     }
 }
 
-/// Every account has an online session that listens to all its spaces again, however it was treated.
+/// Every account has one session that listens to all its spaces again, however it was treated.
 pub(super) async fn sessions_come_back(scene: &Scene, service: &Service) {
     settles("every session is back", async || {
         for account in &scene.accounts {
             // A refused token is tried again when its holder calls.
-            let me = service.get("/me", &account.token).await;
+            let me = account.get(service, "/me").await;
             if me.status != 200 {
                 return Some(me.text);
             }
             if !scene.upstream.seen(|seen| account.listens(seen)) {
-                let sessions = send(service.request(Method::GET, "/sessions", &format!("Bearer {ADMIN_KEY}"))).await;
-                return Some(sessions.text);
+                return Some(sessions(service).await);
             }
         }
         None
@@ -43,49 +45,63 @@ pub(super) async fn sessions_come_back(scene: &Scene, service: &Service) {
     .await;
 }
 
-/// Every message of Bo's is in the log, and came to the webhook.
+async fn sessions(service: &Service) -> String {
+    send(service.request(Method::GET, "/sessions", &format!("Bearer {ADMIN_KEY}"))).await.text
+}
+
+/// How each message of Bo's stands now is in the log, and came to the webhook: that it was written, what it was changed to, or that it was
+/// deleted.
 pub(super) async fn nothing_is_lost(scene: &Scene, service: &Service) {
-    settles("every message of Bo's is in the event log", async || {
+    let missing = |account: &Account, known: &HashSet<MessageEvent>| {
+        let last = scene.posted_for(account).map(Posted::last_event);
+        last.filter(|event| !known.contains(event)).collect::<Vec<_>>()
+    };
+    settles("what Bo wrote is in the event log", async || {
         for (number, account) in scene.accounts.iter().enumerate() {
-            let known: HashSet<_> = events(service, account).await.into_iter().map(|event| event.message).collect();
-            let missing: Vec<_> = scene.ids_for(account).into_iter().filter(|id| !known.contains(*id)).collect();
+            let known = logged(service, account).await.into_iter().map(|logged| logged.event).collect();
+            let missing = missing(account, &known);
             if !missing.is_empty() {
-                let sessions = send(service.request(Method::GET, "/sessions", &format!("Bearer {ADMIN_KEY}"))).await;
-                return Some(format!("account {number} lacks {} of them: {missing:?}; {}", missing.len(), sessions.text));
+                let sessions = sessions(service).await;
+                return Some(format!("account {number} lacks {} of them: {missing:?}; {sessions}", missing.len()));
             }
         }
         None
     })
     .await;
-    settles("every message of Bo's came to the webhook", async || {
+    settles("what Bo wrote came to the webhook", async || {
         scene.accounts.iter().enumerate().find_map(|(number, account)| {
-            let received = received(&account.receiver);
-            let missing: Vec<_> = scene.ids_for(account).into_iter().filter(|id| !received.contains(*id)).collect();
+            let missing = missing(account, &received(&account.receiver));
             (!missing.is_empty()).then(|| format!("the receiver of account {number} lacks {missing:?}"))
         })
     })
     .await;
 }
 
-/// Each message is one event of an account's log. In each space, what was heard of Bo stands in the order in which he wrote it, and so does
-/// what was read afterwards. A session that ends while it reads lets go of what it has heard meanwhile, so between the two there is none.
+/// Nothing stands more than once in an account's log, and all that it tells of Bo's messages was so. In each space, what was heard of those
+/// that were never changed stands in the order in which Bo wrote them, and so does what was read afterwards. A session that ends while it
+/// reads lets go of what it has heard meanwhile, so between the two there is none. The history shows a message where it was changed last.
 pub(super) async fn nothing_is_repeated(scene: &Scene, service: &Service) {
     let bos: HashMap<_, _> = scene.posted.iter().enumerate().map(|(place, posted)| (posted.id.as_str(), place)).collect();
     for (number, account) in scene.accounts.iter().enumerate() {
-        let events = events(service, account).await;
+        let events = logged(service, account).await;
         let mut counts = HashMap::<_, usize>::new();
-        for event in &events {
-            *counts.entry(event.message.as_str()).or_default() += 1;
+        for Logged { event, .. } in &events {
+            *counts.entry(event).or_default() += 1;
         }
         let twice: Vec<_> = counts.iter().filter(|(_, count)| **count > 1).collect();
         assert!(twice.is_empty(), "account {number} has more than one event of {twice:?}");
 
         let mut last = HashMap::new();
-        for event in &events {
-            let Some(place) = bos.get(event.message.as_str()) else { continue };
-            let before = last.insert((event.space.as_str(), event.recovered), place);
+        for logged in &events {
+            let Some(place) = bos.get(logged.event.message.as_str()) else { continue };
+            let posted = &scene.posted[*place];
+            assert!(posted.has_been(&logged.event), "account {number}: {logged:?} of {posted:?}");
+            if posted.is_deleted || posted.texts.len() > 1 {
+                continue;
+            }
+            let before = last.insert((logged.space.as_str(), logged.is_recovered), place);
             let ordered = before.is_none_or(|before| before < place);
-            assert!(ordered, "account {number}: {event:?} comes after {:?}", before.map(|before| &scene.posted[*before]));
+            assert!(ordered, "account {number}: {logged:?} comes after {:?}", before.map(|before| &scene.posted[*before]));
         }
     }
 }
@@ -141,9 +157,9 @@ fn expect_none_upstream(scene: &Scene, sent: &Sent) {
 
 /// What became of a message, once that is known or will never be.
 async fn final_record(scene: &Scene, service: &Service, sent: &Sent, reference: &str) -> Value {
-    let (token, mut record) = (&scene.accounts[sent.account].token, Value::Null);
+    let (account, mut record) = (&scene.accounts[sent.account], Value::Null);
     settles("every send has an end", async || {
-        let answer = service.get(&format!("/messages/{reference}"), token).await;
+        let answer = account.get(service, &format!("/messages/{reference}")).await;
         if answer.status != 200 {
             return Some(format!("{sent:?}: {}", answer.text));
         }
@@ -160,50 +176,12 @@ async fn final_record(scene: &Scene, service: &Service, sent: &Sent, reference: 
     record
 }
 
-/// One connection for each token, at any time.
-pub(super) fn one_connection_each(scene: &Scene) {
-    for (number, account) in scene.accounts.iter().enumerate() {
-        let peak = scene.upstream.seen(|seen| seen.peak_with(&account.token));
-        assert_eq!(peak, 1, "account {number} had {peak} connections of one token at the same time");
-    }
-}
-
 /// Nothing secret in what the service wrote.
 pub(super) fn no_secret_in(scene: &Scene, written: &str) {
-    let tokens = scene.accounts.iter().map(|account| account.token.as_ref());
-    for secret in tokens.chain(scene.secrets.iter().map(String::as_str)).chain([ADMIN_KEY]) {
-        assert!(!written.contains(secret), "a secret was written");
+    for secret in secrets_of(&scene.accounts, &scene.upstream) {
+        note_secret(&secret);
+        assert!(!written.contains(&secret), "a secret was written");
     }
     // Without this the look would find nothing in an empty log either.
     assert!(written.contains("is online"), "the log was not kept");
-}
-
-/// An event about a message.
-#[derive(Debug)]
-struct MessageEvent {
-    message: String,
-    space: String,
-    recovered: bool,
-}
-
-/// All messages that the account's log tells of, in its order.
-async fn events(service: &Service, account: &Account) -> Vec<MessageEvent> {
-    let (mut all, mut cursor) = (Vec::new(), String::new());
-    loop {
-        let page = service.get(&format!("/events?type=message.created&limit=200{cursor}"), &account.token).await;
-        assert_eq!(page.status, 200, "{}", page.text);
-        let page = page.json();
-        for event in page["data"].as_array().expect("a list") {
-            let text = |value: &Value| value.as_str().expect("a text").to_owned();
-            all.push(MessageEvent {
-                message: text(&event["data"]["message"]["id"]),
-                space: text(&event["data"]["spaceId"]),
-                recovered: event["data"]["recovered"] == true,
-            });
-        }
-        if page["hasMore"] != true {
-            return all;
-        }
-        cursor = format!("&cursor={}", page["nextCursor"].as_str().expect("a cursor"));
-    }
 }

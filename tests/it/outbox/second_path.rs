@@ -1,5 +1,7 @@
 //! Messages over REST while the socket is away.
 
+use std::time::Duration;
+
 use fake_upstream::{Refusal, RestFault, Who};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -222,5 +224,21 @@ async fn what_rest_says_against_a_message_is_answered() {
     let keyed = say_with(&bridge, &scene, "yes", &[("idempotency-key", "k"), ("prefer", "wait=30")]).await;
     assert_eq!(keyed.status, 201, "{}", keyed.text);
     assert_eq!(scene.texts(), ["yes"]);
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn who_was_told_to_ask_later_learns_that_nothing_was_posted() {
+    let (scene, bridge) = without_socket().await;
+    assert_eq!(bridge.get("/me", &scene.token).await.status, 200);
+    // The refusal comes after the caller has its answer.
+    scene
+        .upstream
+        .script(|script| script.rest.on("POST /api/spaces/*/chats").next(1, RestFault::Slow(Duration::from_secs(4))).is_on());
+    scene.upstream.expire(&scene.token);
+    let answer = bridge.say_within(2, &scene.token, &scene.space, "never").await;
+    assert_eq!(answer.status, 202, "{}", answer.text);
+    comes_to(&bridge, &scene, answer.header("location"), "failed").await;
+    assert_eq!(scene.texts(), Vec::<String>::new());
     bridge.stop().await;
 }

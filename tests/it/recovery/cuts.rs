@@ -1,5 +1,7 @@
 //! Connections that are cut, services that stop or are killed: everything is in the log once, in order, and reaches the webhooks.
 
+use std::time::Duration;
+
 use fake_upstream::{ChangeStyle, EchoFault, Expiry, Fault, Refusal, RestFault, SendFault, TokenKind, Who};
 use reqwest::StatusCode;
 use serde_json::json;
@@ -145,6 +147,31 @@ async fn what_comes_in_while_the_history_is_slow_waits_for_it_and_other_spaces_d
     assert_eq!(elsewhere[0].trim_start_matches('+'), "elsewhere", "its own history may have been quicker");
     assert_eq!(talk.texts(0).await, Vec::<String>::new());
     assert_eq!(talk.texts(2).await, ["+missed", "live"]);
+    talk.bridge.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_heard_of_a_message_before_it_changed_goes_before_the_change_that_the_history_tells() {
+    let talk = Talk::start().await;
+    talk.scene.upstream.script(|script| {
+        script.rest.on("/api/activitiesrecord/messages").next(1, RestFault::Slow(Duration::from_secs(1)));
+    });
+    talk.while_cut(async || {
+        talk.bo_says("missed");
+    })
+    .await;
+    talk.listening_to(&talk.scene.space).await;
+    let (edited, deleted) = (talk.bo_says("first"), talk.bo_says("second"));
+    talk.scene.upstream.edit(&edited, "changed").expect("it exists");
+    talk.scene.upstream.delete(&deleted).expect("it exists");
+    talk.texts(5).await;
+    let events = talk.events("type=message.*").await;
+    for (message, types) in
+        [(&edited, ["message.created", "message.updated"]), (&deleted, ["message.created", "message.deleted"])]
+    {
+        let told = events.iter().filter(|event| event["data"]["message"]["id"] == **message);
+        assert_eq!(told.map(|event| &event["type"]).collect::<Vec<_>>(), types);
+    }
     talk.bridge.stop().await;
 }
 

@@ -4,6 +4,7 @@ use fake_upstream::{EndOfList, ErrorBody, Pagination, RestFault};
 use serde_json::json;
 
 use super::Talk;
+use crate::support::wait::eventually;
 
 const ACTIVITY: &str = "/api/activitiesrecord/messages";
 const MESSAGES: &str = "/api/spaces/*/messages/query";
@@ -66,8 +67,40 @@ async fn where_one_history_is_closed_or_fails_the_other_one_is_read() {
         })
         .await;
         assert_eq!(talk.texts(1).await, ["+missed"], "{fault:?}");
+        // What only fails may tell of changes yet.
+        talk.scene.upstream.clear_script();
         let recovery = talk.recovered().await;
         assert_eq!((&recovery["state"], &recovery["gaps"]), (&json!("idle"), &json!([])), "{fault:?}");
+        talk.bridge.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn edits_and_deletions_are_not_lost_over_a_record_of_activity_that_fails_at_first() {
+    for fault in [empty(500), garbled(), RestFault::Cut] {
+        // So that the query does not show by chance what became of messages before the gap.
+        let talk = Talk::with(|config| config.session.recovery_overlap_seconds = 0).await;
+        let (edited, deleted) = (talk.bo_says("first"), talk.bo_says("second"));
+        talk.texts(2).await;
+        talk.scene.upstream.script(|script| {
+            script.rest.on(ACTIVITY).next(2, fault.clone());
+        });
+        talk.while_cut(async || {
+            talk.bo_says("missed");
+            talk.scene.upstream.edit(&edited, "changed").expect("it exists");
+            talk.scene.upstream.delete(&deleted).expect("it exists");
+        })
+        .await;
+        let events = eventually("all events", async || {
+            let events = talk.events("type=message.*").await;
+            (events.len() >= 5).then_some(events)
+        })
+        .await;
+        let told =
+            |kind: &str| events[2..].iter().find(|event| event["type"] == kind).map(|event| &event["data"]["message"]["id"]);
+        assert_eq!(told("message.updated"), Some(&json!(edited)), "{fault:?}");
+        assert_eq!(told("message.deleted"), Some(&json!(deleted)), "{fault:?}");
+        assert_eq!(talk.recovered().await["state"], "idle", "{fault:?}");
         talk.bridge.stop().await;
     }
 }
