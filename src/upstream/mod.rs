@@ -5,6 +5,7 @@
 
 mod activity;
 mod attachments;
+mod beside;
 mod editing;
 mod escape;
 mod event;
@@ -23,6 +24,7 @@ mod storage;
 mod text;
 
 pub use activity::{ActivityKind, ReceivedActivity, typing};
+pub use beside::Beside;
 pub use editing::{Deletion, Reason};
 pub use escape::escape;
 pub use event::{Circumstances, MessageView, NoSpace, NormalisedEvent, api_category, is_change, normalise, upstream_category};
