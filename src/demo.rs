@@ -32,6 +32,9 @@ const PREFERRED: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOC
 
 const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
+/// Most characters of a text that are shown of what arrives.
+const MAX_SHOWN: usize = 200;
+
 /// Most time until the service is ready.
 const READY_TIME: Duration = Duration::from_secs(20);
 
@@ -240,7 +243,7 @@ async fn receive(State(secret): State<ReceiverSecret>, headers: HeaderMap, body:
     }
     let event: Value = serde_json::from_slice(&body).unwrap_or_default();
     let message = &event["data"]["message"];
-    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let text = |value: &Value| shortened(value.as_str().unwrap_or("-"));
     println!(
         "<- webhook {} (signature verified) from {}: {:?}",
         text(&event["type"]),
@@ -248,6 +251,14 @@ async fn receive(State(secret): State<ReceiverSecret>, headers: HeaderMap, body:
         text(&message["text"]),
     );
     StatusCode::NO_CONTENT
+}
+
+/// As much of a text as fits beside others.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 /// Checks a delivery as any receiver would (Standard Webhooks, "Verifying webhook authenticity").
