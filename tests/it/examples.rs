@@ -118,7 +118,7 @@ impl Stage {
     fn place(&self, value: &mut Value) {
         match value {
             Value::String(text) => match text.as_str() {
-                SPACE => *text = self.scene.space.id.clone(),
+                SPACE => text.clone_from(&self.scene.space.id),
                 TOKEN_FILE => *text = self.directory.path().join("ana").display().to_string(),
                 RECEIVER => *text = self.receiver.url(),
                 SINCE => *text = an_hour_ago(),
@@ -128,8 +128,16 @@ impl Stage {
                 }
                 _ => {}
             },
-            Value::Array(values) => values.iter_mut().for_each(|value| self.place(value)),
-            Value::Object(fields) => fields.values_mut().for_each(|value| self.place(value)),
+            Value::Array(values) => {
+                for value in values {
+                    self.place(value);
+                }
+            }
+            Value::Object(fields) => {
+                for value in fields.values_mut() {
+                    self.place(value);
+                }
+            }
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
     }
