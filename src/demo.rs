@@ -32,6 +32,9 @@ const PREFERRED: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOC
 
 const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
+/// Most characters of a text that are shown of what arrives.
+const MAX_SHOWN: usize = 200;
+
 /// Most time until the service is ready.
 const READY_TIME: Duration = Duration::from_secs(20);
 
@@ -106,6 +109,8 @@ struct Demo<'a> {
     world: &'a DemoWorld,
     receiver: SocketAddr,
     webhook: String,
+    /// Where anything can be posted that is to become a message.
+    hook: String,
 }
 
 impl<'a> Demo<'a> {
@@ -122,26 +127,18 @@ impl<'a> Demo<'a> {
         wait_until_ready(&client, api).await?;
         let secret = Arc::new(OnceLock::new());
         let receiver = start_receiver(Arc::clone(&secret), shutdown).await?;
+        let make = async |path: &str, body: Value| make(&client, &format!("{api}{path}"), world, &body).await;
         let body = json!({ "url": format!("http://{receiver}/webhook"), "description": "the demo's own receiver" });
-        let created = client
-            .post(format!("{api}/webhooks"))
-            .header("authorization", format!("jwt {}", world.token.as_ref()))
-            .header("content-type", "application/json")
-            .body(body.to_string())
-            .send()
-            .await?;
-        let (status, created) = (created.status(), created.text().await?);
-        let created: Value = serde_json::from_str(&created)?;
-        let (Some(id), Some(text)) = (created["id"].as_str(), created["secret"].as_str()) else {
-            return Err(Failure::new(format!("the webhook could not be registered: {status} {}", created["detail"])));
-        };
+        let [webhook, text] = made("the webhook", &make("/webhooks", body).await?, ["id", "secret"])?;
         // Set once: nobody else has this cell.
         let _ = secret.set(Secret::new(text));
-        Ok(Self { api, upstream, world, receiver, webhook: id.to_owned() })
+        let body = json!({ "name": "the demo's own", "spaceId": world.operations.as_ref() });
+        let [hook] = made("the incoming hook", &make("/incoming-hooks", body).await?, ["url"])?;
+        Ok(Self { api, upstream, world, receiver, webhook, hook })
     }
 
     fn introduce(&self, admin_key: &Secret) {
-        let Self { api, world, receiver, webhook, .. } = self;
+        let Self { api, world, receiver, webhook, hook, .. } = self;
         let (token, operations, lounge) = (world.token.as_ref(), world.operations.as_ref(), world.lounge.as_ref());
         println!("spaces-bridge runs at {api} beside a fake Spaces. Everything here is made up, and gone when it ends.\n");
         println!("API and its documentation   {api}/docs");
@@ -150,12 +147,15 @@ impl<'a> Demo<'a> {
         println!("Space \"Operations\"          {operations}");
         println!("Space \"Lounge\"              {lounge}");
         println!("Colleague \"Cleo Marsh\"      {}", world.cleo.as_ref());
-        println!("Webhook                     {webhook} -> http://{receiver}/webhook\n");
+        println!("Webhook                     {webhook} -> http://{receiver}/webhook");
+        println!("Incoming hook               {hook}\n");
         println!("Try these in another terminal:\n");
         println!("# Send a message; the answer has the id that Spaces gave it");
         println!(
             "curl -s {api}/spaces/{operations}/messages -H 'Authorization: jwt {token}' -H 'Content-Type: application/json' -d '{{\"text\": \"Hello from curl\"}}'\n"
         );
+        println!("# The same from anything that can post: no token, only the address of the incoming hook");
+        println!("curl -s {hook} -H 'Content-Type: application/json' -d '{{\"text\": \"Hello from *any* system\"}}'\n");
         println!("# Send one to a colleague");
         println!(
             "curl -s {api}/direct/user/{} -H 'Authorization: jwt {token}' -H 'Content-Type: application/json' -d '{{\"text\": \"Hello Cleo\"}}'\n",
@@ -185,6 +185,28 @@ impl<'a> Demo<'a> {
         self.upstream.post_as(&self.world.bo, &self.world.operations, "<p>Welcome to the demo!</p>")?;
         Ok(())
     }
+}
+
+/// Makes something as Ana. Answers the status and the body.
+async fn make(client: &reqwest::Client, url: &str, world: &DemoWorld, body: &Value) -> Result<(StatusCode, Value), Failure> {
+    let answer = client
+        .post(url)
+        .header("authorization", format!("jwt {}", world.token.as_ref()))
+        .header("content-type", "application/json")
+        .body(body.to_string())
+        .send()
+        .await?;
+    let status = answer.status();
+    Ok((status, serde_json::from_str(&answer.text().await?)?))
+}
+
+/// What is needed of `what` that was made.
+fn made<const N: usize>(what: &str, (status, answer): &(StatusCode, Value), fields: [&str; N]) -> Result<[String; N], Failure> {
+    let texts = fields.map(|field| answer[field].as_str().map(str::to_owned));
+    if texts.iter().any(Option::is_none) {
+        return Err(Failure::new(format!("{what} could not be made: {status} {}", answer["detail"])));
+    }
+    Ok(texts.map(Option::unwrap_or_default))
 }
 
 async fn wait_until_ready(client: &reqwest::Client, api: &str) -> Result<(), Failure> {
@@ -221,7 +243,7 @@ async fn receive(State(secret): State<ReceiverSecret>, headers: HeaderMap, body:
     }
     let event: Value = serde_json::from_slice(&body).unwrap_or_default();
     let message = &event["data"]["message"];
-    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let text = |value: &Value| shortened(value.as_str().unwrap_or("-"));
     println!(
         "<- webhook {} (signature verified) from {}: {:?}",
         text(&event["type"]),
@@ -229,6 +251,14 @@ async fn receive(State(secret): State<ReceiverSecret>, headers: HeaderMap, body:
         text(&message["text"]),
     );
     StatusCode::NO_CONTENT
+}
+
+/// As much of a text as fits beside others.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 /// Checks a delivery as any receiver would (Standard Webhooks, "Verifying webhook authenticity").

@@ -126,7 +126,7 @@ pub struct UpstreamConfig {
     pub emits_per_minute: Option<u32>,
     /// Largest Socket.IO event in bytes, if that is to be less than Spaces takes.
     pub max_event_bytes: Option<usize>,
-    /// How long a session may be away before plain chat messages go over REST, in seconds; 0 for ever.
+    /// How long a session may be away before messages that REST can carry go over it, in seconds; 0 for ever.
     pub rest_fallback_seconds: u64,
     /// The `accept-version` of REST calls; not sent if not set. Avaya's newer examples have `1.2`.
     pub accept_version: Option<String>,

@@ -142,10 +142,23 @@ fn not_parsed(error: &serde_json::Error, pointer: String) -> ApiError {
         let text = error.to_string();
         // The pointer says where; serde_json's line and column would only repeat it.
         let detail = text.rfind(" at line ").map_or(text.as_str(), |end| &text[..end]);
-        ApiError::field(pointer, detail)
+        ApiError::field(pointer, in_words_of_json(detail))
     } else {
         ApiError::MalformedJson { detail: error.to_string() }
     }
+}
+
+/// serde's words for what was expected, without the names that types have inside.
+fn in_words_of_json(detail: &str) -> String {
+    let Some((found, expected)) = detail.rsplit_once(", expected ") else { return detail.to_owned() };
+    let is_object =
+        ["struct ", "internally tagged enum ", "adjacently tagged enum "].iter().any(|kind| expected.starts_with(kind));
+    let expected = if is_object || expected == "a map" { "an object" } else { expected };
+    let found = match found.strip_suffix("sequence") {
+        Some(before) => format!("{before}array"),
+        None => found.to_owned(),
+    };
+    format!("{}, expected {expected}", found.replace("invalid type: map", "invalid type: object"))
 }
 
 fn json_pointer(path: &serde_path_to_error::Path) -> String {
@@ -253,6 +266,9 @@ mod tests {
             (r#"{"a/b":[{"_id":1},{"_id":"x"}]}"#, "/a~1b/1/_id", "invalid type"),
             (r#"{"a/b":[{}]}"#, "/a~1b/0", "missing field `_id`"),
             (r#"{"a/b":[],"colour":1}"#, "/colour", "unknown field `colour`"),
+            (r#"{"a/b":[7]}"#, "/a~1b/0", "integer `7`, expected an object"),
+            (r#"{"a/b":[{"_id":[]}]}"#, "/a~1b/0/_id", "invalid type: array, expected u8"),
+            (r#"{"a/b":[{"_id":{}}]}"#, "/a~1b/0/_id", "invalid type: object, expected u8"),
             ("[]", "", "object"),
             ("7", "", "object"),
         ] {

@@ -206,7 +206,8 @@ async fn send(app: &AppState, caller: &AccountCaller, message: OutgoingMessage, 
     let stand_in = AccountId::standing_in(caller.session(app)?.id());
     let (reference, space, category) = (message.reference.clone(), message.space.clone(), message.category.clone());
     let mut record = SendRecord::new(reference, stand_in, space, category, app.clock.now());
-    let (session, outcome) = emit(app, caller, &message, deadline).await?;
+    let emitted = emit(app, caller, &message, deadline).await;
+    let (session, outcome) = emitted.map_err(|error| second_path::explain(app, error, &message.payload))?;
     let status = session.status();
     if let Some(identity) = status.identity {
         record.account = identity.account;

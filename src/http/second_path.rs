@@ -11,8 +11,8 @@ use super::error::ApiError;
 use crate::domain::{AccountId, SessionState};
 use crate::outbox::{Sender, Showing, Unsettled};
 use crate::send_log::SendRecord;
-use crate::session::{OutgoingMessage, SessionHandle};
-use crate::upstream::{ChatBody, RestError};
+use crate::session::{OutgoingMessage, SessionError, SessionHandle};
+use crate::upstream::{RestError, RestMessage};
 
 /// Waits for the session if it is away, and takes the second path if it stays away. Answers the record of the send if it went there;
 /// none if it is to go through the session.
@@ -59,7 +59,20 @@ fn patience(app: &AppState, session: &SessionHandle, message: &OutgoingMessage, 
     let away = app.clock.now().since(status.since);
     let patience = app.outbox.rest_after()?.saturating_sub(away);
     let in_time = Instant::now() + patience < deadline;
-    (in_time && ChatBody::of(&message.payload).is_some()).then_some(patience)
+    (in_time && RestMessage::of(&message.payload).is_ok()).then_some(patience)
+}
+
+/// Says of a message that found no session why it did not go over REST, if that is for its form.
+pub(super) fn explain(app: &AppState, error: ApiError, payload: &str) -> ApiError {
+    match (error, RestMessage::of(payload)) {
+        (ApiError::Session(SessionError::NotConnected { retry_after, detail }), Err(why))
+            if app.outbox.rest_after().is_some() =>
+        {
+            let detail = format!("{detail}; {why}");
+            SessionError::NotConnected { retry_after, detail }.into()
+        }
+        (error, _) => error,
+    }
 }
 
 fn is_away(state: SessionState) -> bool {

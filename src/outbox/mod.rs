@@ -74,7 +74,7 @@ pub struct OutboxSettings {
     pub silence: Duration,
     /// How long a message in doubt is looked for.
     pub doubt: Duration,
-    /// How long a session may be away before plain chat messages go over REST; `None` for ever.
+    /// How long a session may be away before messages that REST can carry go over it; `None` for ever.
     pub rest_after: Option<Duration>,
 }
 

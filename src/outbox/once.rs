@@ -13,7 +13,7 @@ use crate::domain::{Credential, Timestamp};
 use crate::send_log::{SendFailure, SendRecord, SendStatus, Via};
 use crate::session::OutgoingMessage;
 use crate::store::StoreError;
-use crate::upstream::{ChatBody, PostError, RestClient, RestError};
+use crate::upstream::{PostError, RestClient, RestError, RestMessage};
 
 /// How a try over REST ended that is not on record as anything else.
 #[derive(Debug, thiserror::Error)]
@@ -53,8 +53,8 @@ impl Showing {
 }
 
 impl Outbox {
-    /// Posts a plain chat message over REST, once. Answers its record: confirmed, failed or unconfirmed. What was not sent leaves no record,
-    /// unless that was shown.
+    /// Posts a message that REST can carry over REST, once. Answers its record: confirmed, failed or unconfirmed. What was not sent
+    /// leaves no record, unless that was shown.
     pub async fn post_once(
         &self,
         message: OutgoingMessage,
@@ -102,8 +102,8 @@ impl Outbox {
 
 /// Posts the message of `record`.
 pub(super) async fn post(rest: &RestClient, credential: &Credential, record: &OutboxRecord) -> Result<SendStatus, PostError> {
-    let body = ChatBody::of(&record.payload).expect("only plain chat messages are posted over REST");
-    let posted = rest.post_chat(credential, &record.space, &body).await?;
+    let message = RestMessage::of(&record.payload).expect("only messages that REST can carry are posted");
+    let posted = rest.post_message(credential, &record.space, &message).await?;
     let created_at = posted.created.as_deref().and_then(Timestamp::parse);
     Ok(SendStatus::Confirmed { id: posted.id, created_at, message: posted.message })
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::course::{Next, Tried};
-use super::queue::{Doubt, Lane, Phase};
+use super::queue::{Doubt, Entry, Lane, Phase};
 use super::record::OutboxRecord;
 use super::{Inner, once};
 use crate::domain::{AccountId, MessageRef, SessionId, SessionState};
@@ -16,7 +16,7 @@ use crate::event_log::{EventLog, SystemEvent};
 use crate::send_log::{SendFailure, SendRecord, SendStatus, Via};
 use crate::session::{NO_ANSWER, SendClass, SendOutcome, SessionError, SessionHandle, SessionRegistry, Unconfirmed};
 use crate::store::{DocKind, DocWrite, StoreError};
-use crate::upstream::{ChatBody, PostError, RestClient, api_category};
+use crate::upstream::{PostError, RestClient, RestMessage, SocketOnly, api_category};
 
 /// The wait after the store failed.
 const STORE_WAIT: Duration = Duration::from_secs(2);
@@ -53,6 +53,13 @@ impl OutboxWork {
 pub(super) enum Due {
     Now,
     In(Duration),
+}
+
+/// Which way a message can go.
+enum Way {
+    Open(Via),
+    /// None for now; and why not over REST, if that is for its form.
+    Closed(Option<SocketOnly>),
 }
 
 /// Where the message stands that another follows.
@@ -156,8 +163,13 @@ impl Inner {
             Before::Missing(status) => return self.end(work, &record, status).await,
         }
         let session = self.session_of(work, &record).await;
-        let Some((session, via)) = session.and_then(|session| self.way(&session, &record).map(|via| (session, via))) else {
-            return Ok(self.wait_longer(&record.reference, LAST_WAIT));
+        let Some(session) = session else { return Ok(self.wait_longer(&record.reference, LAST_WAIT)) };
+        let via = match self.way(&session, &record) {
+            Way::Open(via) => via,
+            Way::Closed(why) => {
+                self.explain_wait(&record, why).await?;
+                return Ok(self.wait_longer(&record.reference, LAST_WAIT));
+            }
         };
         if !self.begin(&record.reference) {
             return Ok(Due::Now);
@@ -192,17 +204,32 @@ impl Inner {
     }
 
     /// Which way a message can go now.
-    fn way(&self, session: &SessionHandle, record: &OutboxRecord) -> Option<Via> {
+    fn way(&self, session: &SessionHandle, record: &OutboxRecord) -> Way {
         let status = session.status();
         match status.state {
-            SessionState::Online => Some(Via::Socket),
+            SessionState::Online => Way::Open(Via::Socket),
             SessionState::Connecting | SessionState::Reconnecting | SessionState::Degraded => {
                 let away = self.parts.clock.now().since(status.since);
                 let is_over = self.parts.settings.rest_after.is_some_and(|patience| away >= patience);
-                (is_over && ChatBody::of(&record.payload).is_some()).then_some(Via::Rest)
+                match RestMessage::of(&record.payload) {
+                    _ if !is_over => Way::Closed(None),
+                    Ok(_) => Way::Open(Via::Rest),
+                    Err(why) => Way::Closed(Some(why)),
+                }
             }
-            SessionState::AuthFailed | SessionState::Closing | SessionState::Closed => None,
+            SessionState::AuthFailed | SessionState::Closing | SessionState::Closed => Way::Closed(None),
         }
+    }
+
+    /// Shows why a message waits for its session although others go over REST.
+    async fn explain_wait(&self, record: &OutboxRecord, why: Option<SocketOnly>) -> Result<(), StoreError> {
+        let Some(why) = why else { return Ok(()) };
+        let reason = format!("the session is not connected, and {why}");
+        let is_shown = |entry: &Entry| entry.shown.borrow().status.detail().as_ref() == Some(&reason);
+        if !self.queue().get(&record.reference).is_some_and(is_shown) {
+            self.write(record, SendStatus::Queued { reason: Some(reason) }, Vec::new()).await?;
+        }
+        Ok(())
     }
 
     /// The session that a message goes through: the one that serves its account, else the one that it was handed in with, which then

@@ -1,17 +1,19 @@
 //! Sends that were emitted and wait for their echo.
 //!
 //! An echo is recognised by the reference in its `loopbackMetadata`. Where the echo carries none, the oldest waiting send of the same
-//! space, category and text stands for it, provided that the sender is the session's own user.
+//! space, category and text stands for it, provided that the sender is the session's own user. Posts and tasks must say the same beside
+//! their title too.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::types::{OutgoingMessage, SendOutcome, SessionError, Unconfirmed};
 use crate::domain::{MessageRef, SpaceId};
-use crate::upstream::{LOOPBACK_BRIDGE, ReceivedLoopback, plain_text};
+use crate::upstream::{Beside, CHAT_CATEGORY, LOOPBACK_BRIDGE, ReceivedLoopback, plain_text};
 
 /// How long a send that nobody waits for any more is still looked out for.
 const LATE_ECHO: Duration = Duration::from_mins(10);
@@ -55,6 +57,20 @@ pub(super) struct Trace<'a> {
     pub(super) space: &'a str,
     pub(super) category: Option<&'a str>,
     pub(super) html: Option<&'a str>,
+    /// All that came.
+    pub(super) whole: &'a RawValue,
+}
+
+impl Trace<'_> {
+    /// Whether it is of the space and kind of `message`.
+    fn is_of_place(&self, message: &OutgoingMessage) -> bool {
+        message.space.as_str() == self.space && self.category.is_none_or(|word| word == message.category)
+    }
+
+    /// Whether nothing of what is said beside the text tells it from `message`.
+    fn may_be(&self, message: &OutgoingMessage) -> bool {
+        message.category == CHAT_CATEGORY || Beside::of(&message.payload).may_be(&Beside::of(self.whole.get()))
+    }
 }
 
 impl PendingSends {
@@ -126,9 +142,9 @@ impl PendingSends {
         let text = plain_text(trace.html.unwrap_or_default());
         self.by_number.iter().find_map(|(number, send)| {
             let message = &send.message;
-            let same_place = message.space.as_str() == trace.space && trace.category.is_none_or(|word| word == message.category);
             let in_time = now.saturating_duration_since(send.accepted_at) + CLOCKS_DIFFER >= age;
-            (same_place && in_time && text == message.plain_text && is_wanted(send)).then_some(*number)
+            (trace.is_of_place(message) && in_time && text == message.plain_text && is_wanted(send) && trace.may_be(message))
+                .then_some(*number)
         })
     }
 
@@ -136,9 +152,9 @@ impl PendingSends {
         let mut text = None;
         let number = self.by_number.iter().find_map(|(number, send)| {
             let message = &send.message;
-            let same_place = message.space.as_str() == trace.space && trace.category.is_none_or(|word| word == message.category);
-            let same =
-                same_place && *text.get_or_insert_with(|| plain_text(trace.html.unwrap_or_default())) == message.plain_text;
+            let same = trace.is_of_place(message)
+                && *text.get_or_insert_with(|| plain_text(trace.html.unwrap_or_default())) == message.plain_text
+                && trace.may_be(message);
             same.then_some(*number)
         })?;
         self.remove(number)
@@ -230,7 +246,32 @@ mod tests {
     }
 
     fn trace<'a>(loopback: Option<&'a ReceivedLoopback<'a>>, space: &'a str, html: &'a str) -> Trace<'a> {
-        Trace { loopback, space, category: Some("chat"), html: Some(html) }
+        Trace { loopback, space, category: Some("chat"), html: Some(html), whole: RawValue::NULL }
+    }
+
+    #[test]
+    fn without_a_reference_a_task_is_told_from_others_of_its_title() {
+        let mut sends = PendingSends::default();
+        let content = |words: &str| format!(r#"{{"content":{{"bodyText":"Rotate keys","description":"{words}"}}}}"#);
+        let task = |words: &str| OutgoingMessage {
+            reference: MessageRef::random(),
+            space: "s1".parse().expect("an id"),
+            category: "task".to_owned(),
+            payload: content(words).into(),
+            plain_text: "Rotate keys".to_owned(),
+            class: SendClass::default(),
+        };
+        for words in ["one", "two"] {
+            sends.insert(Box::new(task(words)), oneshot::channel().0, Instant::now(), false);
+        }
+        let mut take = |words: &str| {
+            let whole = RawValue::from_string(content(words)).expect("JSON");
+            let (category, html) = (Some("task"), Some("Rotate keys"));
+            let taken = sends.take(&Trace { loopback: None, space: "s1", category, html, whole: &whole });
+            taken.map(|send| send.message.payload.to_string())
+        };
+        assert_eq!((take("three"), take("two"), take("two")), (None, Some(content("two")), None));
+        assert_eq!(take(""), Some(content("one")), "what is not said speaks for it");
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl RestClient {
         let body = serde_json::to_vec(&Edit { id, content }).expect("a content of JSON serialises");
         let url = self.path(&["api", "messages", id]);
         let answer = self.ask(ask(at), Method::POST, url, Some(body)).await?;
-        Ok(message_in(&answer, id))
+        Ok(message_in(&answer, |found| found == id))
     }
 
     /// Deletes a message (`POST /api/messages/deletemessages`).
@@ -69,8 +69,8 @@ fn ask(at: InSpace<'_>) -> Ask<'_> {
     Ask { class: RestClass::Interactive, credential: at.credential, password: at.password }
 }
 
-/// The message `id` in an answer, which may be the message itself or wrap it.
-fn message_in(answer: &[u8], id: &str) -> Option<Box<RawValue>> {
+/// The message in an answer, which may be the message itself or wrap it, if its id is one that is looked for.
+pub(super) fn message_in(answer: &[u8], is_sought: impl Fn(&str) -> bool) -> Option<Box<RawValue>> {
     #[derive(Deserialize)]
     struct Wrapped<'a> {
         #[serde(borrow)]
@@ -84,7 +84,7 @@ fn message_in(answer: &[u8], id: &str) -> Option<Box<RawValue>> {
     let bare: &RawValue = serde_json::from_slice(answer).ok()?;
     let wrapped = serde_json::from_str::<Wrapped<'_>>(bare.get()).ok().map(|wrapped| wrapped.data);
     let listed = wrapped.and_then(|data| serde_json::from_str::<Vec<&RawValue>>(data.get()).ok()).unwrap_or_default();
-    let is_it = |raw: &&RawValue| serde_json::from_str::<Named>(raw.get()).is_ok_and(|named| named.id == id);
+    let is_it = |raw: &&RawValue| serde_json::from_str::<Named>(raw.get()).is_ok_and(|named| is_sought(&named.id));
     [Some(bare), wrapped].into_iter().flatten().chain(listed).find(is_it).map(ToOwned::to_owned)
 }
 
@@ -166,7 +166,7 @@ mod tests {
             ("", false),
             ("<html>", false),
         ] {
-            assert_eq!(message_in(answer.as_bytes(), "m1").is_some(), found, "{answer}");
+            assert_eq!(message_in(answer.as_bytes(), |id| id == "m1").is_some(), found, "{answer}");
         }
     }
 }

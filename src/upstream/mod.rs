@@ -5,6 +5,7 @@
 
 mod activity;
 mod attachments;
+mod beside;
 mod editing;
 mod escape;
 mod event;
@@ -25,6 +26,7 @@ mod storage;
 mod text;
 
 pub use activity::{ActivityKind, ReceivedActivity, typing};
+pub use beside::Beside;
 pub use editing::{Deletion, Reason};
 pub use escape::escape;
 pub use event::{Circumstances, MessageView, NoSpace, NormalisedEvent, api_category, is_change, normalise, upstream_category};
@@ -41,7 +43,7 @@ pub(crate) use oauth::{describe, is_passing, read_at_most, retry_after};
 pub use readable::readable_text;
 pub use reading::{HistoryFilter, InSpace};
 pub use rest::{DirectKind, Profile, RestClient, RestDialect, RestError, RestSettings, SpaceInfo, SpacePage};
-pub use sending::{ChatBody, PostError, PostedChat};
+pub use sending::{PostError, PostedMessage, RestMessage, SocketOnly};
 pub use socket::{Connector, Refusal, RefusedMessage, SUBSCRIPTION_REQUIRED, Socket, SocketEvent, SocketSettings};
 pub use space::{PeoplePage, Person, SpaceDetails};
 pub use storage::{Download, SignedUrl, StorageClient, StorageError, Upload};

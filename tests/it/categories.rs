@@ -1,10 +1,14 @@
 //! Posts, tasks, comments and mentions in the bridge's own form: what Spaces gets, and what callers are told.
 
+use std::time::Duration;
+
 use fake_upstream::{EchoFault, Seen};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::support::bridge::{Answer, Bridge, Scene};
+
+const DEADLINE: Duration = Duration::from_secs(30);
 
 async fn post(bridge: &Bridge, scene: &Scene, body: &Value) -> Answer {
     bridge.post(&format!("/spaces/{}/messages", scene.space.as_ref()), &scene.token, body).await
@@ -61,10 +65,10 @@ async fn a_task_has_assignees_by_id_and_by_address_a_due_date_and_a_status() {
 async fn a_task_for_somebody_whom_spaces_does_not_know_is_not_sent() {
     let scene = Scene::new().await;
     let bridge = Bridge::start(&scene.upstream).await;
-    let body = json!({"category": "task", "title": "Rotate keys", "assignees": ["nobody@corp.example"]});
+    let body = json!({"category": "task", "title": "Rotate keys", "assignees": ["bo@corp.example", "nobody@corp.example"]});
     let answer = post(&bridge, &scene, &body).await;
     answer.assert_problem(422, "invalid_body");
-    assert_eq!(answer.json()["errors"][0]["pointer"], "/assignees", "{}", answer.text);
+    assert_eq!(answer.json()["errors"][0]["pointer"], "/assignees/1", "{}", answer.text);
     assert!(answer.text.contains("nobody@corp.example"), "{}", answer.text);
     assert!(scene.upstream.seen(Seen::sends).is_empty());
     bridge.stop().await;
@@ -124,5 +128,25 @@ async fn every_kind_is_confirmed_also_if_its_echo_has_lost_the_reference() {
         let answer = post(&bridge, &scene, &body).await;
         assert_eq!(answer.status, StatusCode::CREATED, "{body}: {}", answer.text);
     }
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_user_posts_by_hand_under_the_same_title_confirms_nothing() {
+    let scene = Scene::new().await;
+    let bridge = Bridge::start(&scene.upstream).await;
+    scene.upstream.script(|script| script.echo.next(1, EchoFault::Held).is_on());
+    let body = json!({"category": "post", "title": "Release 41", "text": "What is new"});
+    let other = async {
+        scene.upstream.wait_until(DEADLINE, |seen| seen.sends().len() == 1).await.expect("a send");
+        let other = json!({"category": "idea", "content": {"bodyText": "Release 41", "description": "What was new"}});
+        let other = scene.upstream.send_as(&scene.ana, &scene.space, &other).expect("a message");
+        scene.upstream.release();
+        other
+    };
+    let (answer, other) = tokio::join!(post(&bridge, &scene, &body), other);
+    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+    assert_ne!(answer.json()["id"], other["_id"]);
+    assert!(answer.text.contains("What is new"), "{}", answer.text);
     bridge.stop().await;
 }

@@ -12,6 +12,7 @@ mod dialect;
 mod durability;
 mod editing;
 mod events;
+mod examples;
 mod files;
 mod hooks;
 mod http_api;

@@ -35,7 +35,13 @@ async fn say_with(bridge: &Bridge, scene: &Scene, text: &str, headers: &[(&str, 
 
 /// Puts a text into the outbox. Answers where to read what becomes of it.
 async fn queue(bridge: &Bridge, scene: &Scene, text: &str) -> String {
-    let answer = say_with(bridge, scene, text, &[("prefer", "respond-async")]).await;
+    queue_message(bridge, scene, &json!({ "text": text })).await
+}
+
+/// Puts a message into the outbox. Answers where to read what becomes of it.
+async fn queue_message(bridge: &Bridge, scene: &Scene, message: &Value) -> String {
+    let request = bridge.request(Method::POST, &messages(scene), &scene.token).header("prefer", "respond-async");
+    let answer = send(request.json(message)).await;
     assert_eq!(answer.status, 202, "{}", answer.text);
     answer.header("location").to_owned()
 }

@@ -88,11 +88,13 @@ impl PreparedMessage {
         };
         let named = message.task.as_mut().map(|task| std::mem::take(&mut task.assignees)).unwrap_or_default();
         let mut assignees: Vec<UserRef> = Vec::with_capacity(named.len());
-        for person in named {
+        for (index, person) in named.into_iter().enumerate() {
             let id = match person {
                 Person::Id(id) => id,
                 Person::Email(email) => user_of_email(app, caller, &email).await.map_err(|error| match error {
-                    ApiError::PersonNotFound => ApiError::field("/assignees", format!("Spaces knows nobody by `{email}`")),
+                    ApiError::PersonNotFound => {
+                        ApiError::field(format!("/assignees/{index}"), format!("Spaces knows nobody by `{email}`"))
+                    }
                     other => other,
                 })?,
             };

@@ -139,7 +139,7 @@ impl SessionActor {
         if self.is_of_sibling(message) {
             return Echo::Sibling;
         }
-        self.find_echoed(message).map_or(Echo::Foreign, |(id, send)| self.confirm(id, send, message, raw))
+        self.find_echoed(message, raw).map_or(Echo::Foreign, |(id, send)| self.confirm(id, send, message, raw))
     }
 
     /// Whether another session of the account sent the message.
@@ -154,7 +154,7 @@ impl SessionActor {
         own_sends.whose(space, &plain_text(html), id, Instant::now()) == Whose::Other
     }
 
-    fn find_echoed<'a>(&mut self, message: &'a ReceivedMessage<'_>) -> Option<(&'a str, PendingSend)> {
+    fn find_echoed<'a>(&mut self, message: &'a ReceivedMessage<'_>, raw: &RawValue) -> Option<(&'a str, PendingSend)> {
         if self.pending.is_empty() {
             return None;
         }
@@ -166,6 +166,7 @@ impl SessionActor {
             space: message.topic_id.as_deref()?,
             category: message.category.as_deref(),
             html: message.content.as_ref().and_then(|content| content.body_text.as_deref()),
+            whole: raw,
         };
         let send = if by_us { self.pending.take(&trace)? } else { return None };
         if self.user_id.is_none() {
@@ -207,6 +208,7 @@ impl SessionActor {
             space: refused.topic_id.as_deref().unwrap_or_default(),
             category: None,
             html: refused.content.as_ref().and_then(|content| content.body_text.as_deref()),
+            whole: raw,
         };
         let Some(send) = self.pending.take(&trace) else { return };
         let refusal = Refusal::read(raw);

@@ -97,6 +97,7 @@ impl SessionActor {
             space,
             category: message.category.as_deref(),
             html: message.content.as_ref().and_then(|content| content.body_text.as_deref()),
+            whole: raw,
         };
         let (age, now) = (self.shared.clock.now().since(created), Instant::now());
         if let Some(send) = self.pending.take_late(&trace, age, now) {

@@ -1,8 +1,9 @@
 //! Messages that left, or may have: looked for before anything is sent again.
 
 use fake_upstream::{EchoFault, Fault, RestFault, SendFault, SendRefusal, TextStyle};
+use serde_json::{Value, json};
 
-use super::{comes_to, impatient, queue, say_with, shows, steps};
+use super::{comes_to, impatient, queue, queue_message, say_with, shows, steps};
 use crate::support::bridge::{Bridge, Scene};
 
 const HISTORY: [&str; 2] = ["/api/activitiesrecord/messages", "/api/spaces/*/messages/query"];
@@ -171,4 +172,53 @@ async fn a_late_echo_ends_the_doubt_by_itself() {
     shows(&bridge, r#"spaces_bridge_outbox_messages{state="doubtful"} 0"#).await;
     assert_eq!((scene.texts().len(), emits(&scene)), (1, 1));
     bridge.stop().await;
+}
+
+/// Posts and tasks, each with one of the same title by the same user that says something else beside it.
+fn titled_alike(scene: &Scene) -> Vec<(Value, Value)> {
+    let title = |category: &str| json!({"category": category, "title": "Rotate keys", "text": "before Friday"});
+    let task = |assignee: &str, due_date: &str| {
+        let mut task = title("task");
+        task["assignees"] = json!([assignee]);
+        task["dueDate"] = due_date.into();
+        task
+    };
+    let content = |assignee: &str, due_date: &str| json!({"bodyText": "Rotate keys", "description": "before Friday", "assignees": [{"_id": assignee}], "dueDate": due_date});
+    let (ana, bo) = (scene.ana.id.as_str(), scene.bo.id.as_str());
+    let (one, other) = ("2031-03-14T17:00:00.000Z", "2031-03-15T17:00:00.000Z");
+    vec![
+        (title("post"), json!({"category": "idea", "content": {"bodyText": "Rotate keys", "description": "after Friday"}})),
+        (title("task"), json!({"category": "task", "content": {"bodyText": "Rotate keys", "description": "after Friday"}})),
+        (task(ana, one), json!({"category": "task", "content": content(bo, one)})),
+        (task(ana, one), json!({"category": "task", "content": content(ana, other)})),
+    ]
+}
+
+#[tokio::test]
+async fn posts_and_tasks_in_doubt_are_told_from_others_of_the_same_title() {
+    for (index, what) in ["description of a post", "description of a task", "assignees", "due date"].into_iter().enumerate() {
+        let (scene, bridge) = scene().await;
+        let (message, other) = titled_alike(&scene).swap_remove(index);
+        // The session is there before the other appears, and sees it.
+        assert_eq!(bridge.say(&scene.token, &scene.space, "hello").await.status, 201);
+        let other = scene.upstream.send_as(&scene.ana, &scene.space, &other).expect("a message");
+        let mut expected = emits(&scene);
+        for (trouble, copies) in [("no echo", 1), ("stored and cut", 1), ("swallowed", 2), ("cut before", 2)] {
+            scene.upstream.script(|script| match trouble {
+                "no echo" => script.echo.next(1, EchoFault::Missing).is_on(),
+                "swallowed" => script.send_refusal.next(1, SendRefusal::Silence).is_on(),
+                "stored and cut" => script.send_fault.next(1, SendFault::AfterStoring(Fault::Cut)).is_on(),
+                _ => script.send_fault.next(1, SendFault::BeforeStoring(Fault::Cut)).is_on(),
+            });
+            let location = queue_message(&bridge, &scene, &message).await;
+            let state = comes_to(&bridge, &scene, &location, "confirmed").await;
+            assert!(steps(&state).contains(&"unconfirmed"), "{what}, {trouble}: {state}");
+            assert_ne!(state["id"], other["_id"], "{what}, {trouble}: {state}");
+            expected += copies;
+            assert_eq!(emits(&scene), expected, "{what}, {trouble}: {state}");
+        }
+        // The greeting, the other, and each of the four once.
+        assert_eq!(scene.texts().len(), 6, "{what}");
+        bridge.stop().await;
+    }
 }

@@ -1,14 +1,14 @@
-//! Plain chat messages over REST while the socket is away.
+//! Messages over REST while the socket is away.
 
 use std::time::Duration;
 
 use fake_upstream::{Refusal, RestFault, Who};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use spaces_bridge::config::Config;
 
-use super::{comes_to, impatient, messages, queue, say_with, shows};
-use crate::support::bridge::{Bridge, Scene};
+use super::{comes_to, impatient, messages, queue, queue_message, say_with, shows, steps};
+use crate::support::bridge::{Answer, Bridge, Scene, send};
 use crate::support::wait::eventually;
 
 fn quick(config: &mut Config) {
@@ -25,8 +25,30 @@ async fn without_socket() -> (Scene, Bridge) {
 }
 
 fn chats(scene: &Scene) -> usize {
-    let path = format!("/api/spaces/{}/chats", scene.space.id);
+    calls(scene, "chats")
+}
+
+/// How often messages of a kind were posted over REST.
+fn calls(scene: &Scene, kind: &str) -> usize {
+    let path = format!("/api/spaces/{}/{kind}", scene.space.id);
     scene.upstream.seen(|seen| seen.rest_count("POST", &path))
+}
+
+/// Sends a message and waits for so many seconds.
+async fn send_within(seconds: u32, bridge: &Bridge, scene: &Scene, message: &Value) -> Answer {
+    let request = bridge.request(Method::POST, &messages(scene), &scene.token);
+    send(request.header("prefer", format!("wait={seconds}")).json(message)).await
+}
+
+/// A message as Spaces has it.
+fn stored(scene: &Scene, id: &Value) -> Value {
+    let id = id.as_str().expect("an id");
+    scene.upstream.with_world(|world| world.find_message(id).expect("it is there").to_json())
+}
+
+fn task(scene: &Scene, words: &str) -> Value {
+    json!({"category": "task", "title": "Rotate keys", "text": words, "assignees": [scene.bo.id], "status": "completed",
+        "dueDate": "2031-03-14T17:00:00Z"})
 }
 
 #[tokio::test]
@@ -69,14 +91,92 @@ async fn a_caller_who_waits_long_enough_gets_its_confirmation_over_rest() {
 }
 
 #[tokio::test]
-async fn only_plain_chat_messages_take_the_second_path_and_only_if_it_is_open() {
+async fn posts_tasks_comments_and_files_go_over_rest_too() {
     let (scene, bridge) = without_socket().await;
-    let post = json!({"category": "idea", "content": {"bodyText": "Plan"}});
-    let request = bridge.request(Method::POST, &messages(&scene), &scene.token).header("prefer", "wait=2").json(&post);
-    crate::support::bridge::send(request).await.assert_problem(503, "not_connected");
+    let files = json!([{"fileId": "f1", "name": "plan.pdf", "fileSize": 7, "fileType": "document", "providerFileType": "application/pdf"}]);
+    let post = json!({"category": "post", "title": "1 < 2", "markdown": "**so**", "attachments": files});
+    let post = send_within(20, &bridge, &scene, &post).await;
+    assert_eq!((post.status.as_u16(), &post.json()["category"]), (201, &json!("post")), "{}", post.text);
+    let content = &stored(&scene, &post.json()["id"])["content"];
+    assert_eq!((&content["bodyText"], &content["data"][0]["fileId"]), (&json!("1 &lt; 2"), &json!("f1")), "{content}");
+    assert!(content["description"].as_str().is_some_and(|html| html.contains("<strong>so</strong>")), "{content}");
+
+    let task = send_within(20, &bridge, &scene, &task(&scene, "before Friday")).await;
+    assert_eq!((task.status.as_u16(), &task.json()["category"]), (201, &json!("task")), "{}", task.text);
+    let content = &stored(&scene, &task.json()["id"])["content"];
+    assert_eq!((&content["description"], &content["status"]), (&json!("before Friday"), &json!("completed")), "{content}");
+    assert_eq!(content["assignees"], json!([{"_id": scene.bo.id}]), "{content}");
+    assert_eq!(content["dueDate"], "2031-03-14T17:00:00.000Z", "{content}");
+
+    for parent in [&post, &task] {
+        let parent = &parent.json()["id"];
+        let comment = send_within(20, &bridge, &scene, &json!({"text": "done", "replyTo": parent, "attachments": files})).await;
+        assert_eq!((comment.status.as_u16(), &comment.json()["category"]), (201, &json!("chat")), "{}", comment.text);
+        let comment = stored(&scene, &comment.json()["id"]);
+        assert_eq!((&comment["parentMsg"]["_id"], &comment["content"]["data"][0]["fileId"]), (parent, &json!("f1")), "{comment}");
+    }
+    assert_eq!([calls(&scene, "ideas"), calls(&scene, "tasks"), calls(&scene, "chats")], [1, 1, 2]);
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn a_post_in_doubt_over_rest_is_told_from_another_of_its_title() {
+    let (scene, bridge) = without_socket().await;
+    let post = json!({"category": "post", "title": "Release 41", "text": "What is new"});
+    for (kind, message, other) in [
+        ("ideas", post, json!({"category": "idea", "content": {"bodyText": "Release 41", "description": "What is old"}})),
+        ("tasks", task(&scene, "all"), json!({"category": "task", "content": {"bodyText": "Rotate keys", "description": "one"}})),
+    ] {
+        let other = scene.upstream.send_as(&scene.ana, &scene.space, &other).expect("a message");
+        let path = format!("POST /api/spaces/*/{kind}");
+        for (fault, posted) in [(RestFault::CutAfter, 1), (RestFault::status(500, "x", "broken"), 2)] {
+            let before = calls(&scene, kind);
+            scene.upstream.script(|script| script.rest.on(&path).next(1, fault).is_on());
+            let location = queue_message(&bridge, &scene, &message).await;
+            let state = comes_to(&bridge, &scene, &location, "confirmed").await;
+            assert_ne!(state["id"], other["_id"], "{state}");
+            assert_eq!(calls(&scene, kind) - before, posted, "{state}");
+        }
+    }
+    assert_eq!(scene.texts().len(), 6);
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn what_spaces_does_not_document_for_rest_waits_for_the_socket_and_says_so() {
+    let (scene, bridge) = without_socket().await;
+    let mention = json!({"text": format!("ask @[Bo]({})", scene.bo.id)});
+    let undated = json!({"category": "task", "title": "Rotate keys", "assignees": [scene.bo.id]});
+    for (message, why) in [(&mention, "takes mentions"), (&undated, "takes a task without a due date")] {
+        let refused = send_within(2, &bridge, &scene, message).await;
+        refused.assert_problem(503, "not_connected");
+        assert!(refused.text.contains(why), "{}", refused.text);
+    }
+    let waiting = queue_message(&bridge, &scene, &undated).await;
+    let reason = eventually("a reason", async || {
+        let state = bridge.get(&waiting, &scene.token).await.json();
+        state["reason"].as_str().map(str::to_owned)
+    })
+    .await;
+    assert!(reason.contains("takes a task without a due date"), "{reason}");
+    assert_eq!((scene.texts().len(), calls(&scene, "tasks"), chats(&scene)), (0, 0, 0));
+    scene.upstream.script(|script| script.refuse.off().is_on());
+    let state = comes_to(&bridge, &scene, &waiting, "confirmed").await;
+    assert_eq!(steps(&state), ["queued", "sent", "confirmed"]);
+    assert_eq!((scene.texts(), calls(&scene, "tasks")), (vec!["Rotate keys".to_owned()], 0));
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_takes_a_second_path_that_is_closed() {
+    let (scene, bridge) = without_socket().await;
     let bridge = bridge.restart_with(impatient).await;
-    bridge.say_within(2, &scene.token, &scene.space, "no way").await.assert_problem(503, "not_connected");
-    assert_eq!((scene.texts().len(), chats(&scene)), (0, 0));
+    for message in [json!({"text": "no way"}), json!({"category": "post", "title": "No way"})] {
+        let refused = send_within(2, &bridge, &scene, &message).await;
+        refused.assert_problem(503, "not_connected");
+        assert!(!refused.text.contains("REST"), "{}", refused.text);
+    }
+    assert_eq!((scene.texts().len(), chats(&scene), calls(&scene, "ideas")), (0, 0, 0));
     bridge.stop().await;
 }
 

@@ -54,6 +54,11 @@ pub(super) async fn post_task(
     }
     let top_level = [body.remove("assignees"), body.remove("dueDate"), body.remove("status")];
     let [assignees, due_date, status] = top_level.map(Option::unwrap_or_default);
+    let is_time = due_date.as_str().is_some_and(|time| clock::parse(time).is_some());
+    let is_status = status == json!(0) || status == json!(1);
+    if !(assignees.is_array() && is_time && is_status) {
+        return Err(Failure::invalid("assignees is a list of ids, dueDate a time, and status 0 or 1"));
+    }
     if let Some(content) = body.get_mut("content").and_then(Value::as_object_mut) {
         let ids = assignees.as_array().into_iter().flatten();
         let people: Vec<Value> = ids.map(|id| if id.is_string() { json!({"_id": id}) } else { id.clone() }).collect();

@@ -129,6 +129,11 @@ async fn chats_posts_and_tasks_are_made_within_the_rules_of_the_space() {
     assert_eq!(scene.post(&scene.anas, &path("tasks"), content.clone()).await.status, 400);
     let task =
         json!({"content": {"bodyText": "x"}, "assignees": [scene.bo.id], "dueDate": "2031-03-14T17:00:00.000Z", "status": 1});
+    for (field, odd) in [("assignees", json!("x")), ("dueDate", json!(null)), ("dueDate", json!("soon")), ("status", json!(2))] {
+        let mut task = task.clone();
+        task[field] = odd;
+        assert_eq!(scene.post(&scene.anas, &path("tasks"), task).await.status, 400, "{field}");
+    }
     let task = scene.post(&scene.anas, &path("tasks?notify=true"), task).await.json();
     assert_eq!(
         (&task["content"]["status"], &task["content"]["assignees"]),
