@@ -129,6 +129,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Registers every metric.
+    #[expect(clippy::too_many_lines, reason = "the list of all metrics")]
     pub fn new() -> Self {
         let registry = Registry::new();
         let new = Builder(&registry);

@@ -21,6 +21,7 @@ const MARGIN: Duration = Duration::from_secs(35);
 
 /// What to send, and where.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[command(group = ArgGroup::new("target").required(true))]
 pub(super) struct SendArgs {
     /// What to say; `-`, or nothing where standard input is no terminal, reads it from there.

@@ -172,7 +172,7 @@ pub async fn render_by(
 ) -> Result<Rendered, PayloadError> {
     let payload = match Reading::of(Format::Template, headers, body)? {
         Reading::Payload(payload) => payload,
-        Reading::Quoted(rendered) => return Ok(rendered),
+        Reading::Quoted(quoted) => return Ok(quoted),
     };
     let made = renderer.fill(account, template, (&payload, event(headers))).await;
     Ok(match made.and_then(|made| template.to_html(&made, sanitizer)) {

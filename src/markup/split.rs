@@ -194,6 +194,7 @@ struct Gap {
 
 /// The end of a word, as far as it matters for a cut behind it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a property of the word, and none follows from another")]
 struct Before {
     /// A sentence ends here; its quotation marks and brackets included.
     ends_sentence: bool,

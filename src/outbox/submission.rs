@@ -53,7 +53,9 @@ impl Outbox {
         let mut shown: Vec<_> = records.iter().map(|record| queued(record, now)).collect();
         if let Some((first, others)) = shown.split_first_mut() {
             first.parts = parts;
-            others.iter_mut().for_each(|part| part.part_of = parts.map(|_| first.reference.clone()));
+            for part in others {
+                part.part_of = parts.map(|_| first.reference.clone());
+            }
         }
         let mut known: Vec<Option<SendRecord>> = vec![None; records.len()];
         loop {

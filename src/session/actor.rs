@@ -119,6 +119,14 @@ enum Step {
     Timer,
 }
 
+/// Doubt about the token of a connection that stands, because calls over REST are refused with it.
+struct Doubt {
+    /// It is being looked at, or replaced.
+    is_open: bool,
+    /// Before that time such calls are no reason to look again.
+    again_at: Instant,
+}
+
 struct SessionActor {
     shared: Arc<Shared>,
     id: SessionId,
@@ -157,10 +165,7 @@ struct SessionActor {
     pinned: bool,
     own_sends: Option<Member>,
     renewal: Renewal,
-    /// Whether the token of a connection that stands is being looked at, or replaced, because calls over REST are refused with it.
-    is_doubted: bool,
-    /// Before that time such calls are no reason to look again.
-    doubt_again_at: Instant,
+    doubt: Doubt,
     handover: Option<Handover>,
     /// Set once another session serves the account: until when this one may finish what is under way.
     retire_until: Option<Instant>,
@@ -223,8 +228,7 @@ impl SessionActor {
             pinned: false,
             own_sends: None,
             renewal: Renewal::default(),
-            is_doubted: false,
-            doubt_again_at: now,
+            doubt: Doubt { is_open: false, again_at: now },
             handover: None,
             retire_until: None,
             timer: Box::pin(tokio::time::sleep_until(now)),

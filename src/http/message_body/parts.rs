@@ -28,8 +28,8 @@ impl OwnPrepared {
         let named: Vec<_> = mentioned_in(&self.html).collect();
         let unnamed = self.mentions.iter().filter(|mention| !named.contains(&mention.id.as_str()));
         let unnamed: Vec<_> = unnamed.cloned().collect();
-        let list = if self.mentions.is_empty() { 0 } else { LIST };
-        let others = limit.checked_sub(compose("", &[], &[]).payload.len() + list)?;
+        let beside = if self.mentions.is_empty() { 0 } else { LIST };
+        let others = limit.checked_sub(compose("", &[], &[]).payload.len() + beside)?;
         let first = others.checked_sub(unnamed.iter().map(entry).sum::<usize>())?;
         let mention = |id: &str| self.mentions.iter().find(|mention| mention.id == id).map_or(0, entry);
         let pieces = split_html(&self.html, &Room { first, others, mention: &mention })?;

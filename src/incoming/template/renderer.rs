@@ -143,12 +143,11 @@ impl Ended {
             Some(Signal::XCPU) => Err(TemplateError::TooSlow),
             // What cannot be allocated aborts, a stack that cannot grow is a fault, and the system's last resort kills.
             Some(Signal::ABORT | Signal::SEGV | Signal::BUS | Signal::KILL) => Err(TemplateError::TooHungry),
-            Some(_) => Err(self.unexpected()),
             None if self.status.success() => match serde_json::from_slice::<Answer>(&self.answer) {
                 Ok(answer) => answer.into_result(),
                 Err(_) => Err(self.unexpected()),
             },
-            None => Err(self.unexpected()),
+            Some(_) | None => Err(self.unexpected()),
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::recovery::Storing;
 use super::{Job, SessionActor};
 use crate::domain::{SpaceId, SpaceSelector};
 use crate::session::channels::Readiness;
@@ -76,12 +77,12 @@ impl SessionActor {
         match self.history.marks {
             Marks::Own => false,
             Marks::Wanted(_) | Marks::Loading => true,
-            Marks::Known => self.history.storing_first || self.recovery.marks().has_new(),
+            Marks::Known => self.history.storing == Storing::First || self.recovery.marks().has_new(),
         }
     }
 
     pub(super) fn store_marks(&mut self, now: Instant) {
-        if self.history.marks != Marks::Known || self.history.storing {
+        if self.history.marks != Marks::Known || self.history.storing != Storing::Nothing {
             return;
         }
         if self.history.note_online_at <= now {
@@ -104,8 +105,7 @@ impl SessionActor {
         }
         let Some(account) = self.account() else { return };
         self.history.store_at = None;
-        self.history.storing = true;
-        self.history.storing_first = self.recovery.marks().has_new();
+        self.history.storing = if self.recovery.marks().has_new() { Storing::First } else { Storing::Later };
         let (writes, shared) =
             (self.recovery.marks_mut().take_writes(&account, self.shared.clock.now()), Arc::clone(&self.shared));
         self.jobs.push(Box::pin(async move {
@@ -132,13 +132,13 @@ impl SessionActor {
                 self.history.marks = Marks::Wanted(now + STORE_AGAIN);
             }
             MarksJob::Stored(_, Ok(())) => {
-                (self.history.storing, self.history.storing_first) = (false, false);
+                self.history.storing = Storing::Nothing;
                 // Also where the next first ones are waiting already, so that listening to many spaces holds nothing up for long.
                 self.append_received(now);
             }
             MarksJob::Stored(writes, Err(error)) => {
                 warn!(error = &error as &dyn std::error::Error, "the watermarks of session `{}` could not be stored", self.id);
-                (self.history.storing, self.history.storing_first) = (false, false);
+                self.history.storing = Storing::Nothing;
                 self.recovery.marks_mut().not_written(&writes);
                 self.history.store_at = Some(now + STORE_AGAIN);
             }

@@ -32,14 +32,22 @@ pub(super) enum HistoryRead {
     Together(Together, Result<ChangesPage, RestError>),
 }
 
+/// Which watermarks are being stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Storing {
+    Nothing,
+    /// Later ones of spaces whose first ones are stored.
+    Later,
+    /// Among others the first ones of spaces.
+    First,
+}
+
 /// What the session needs to close gaps, beside what decides.
 pub(super) struct History {
     pub(super) reads: FuturesUnordered<BoxFuture<'static, HistoryRead>>,
     pub(super) marks: Marks,
     pub(super) store_at: Option<Instant>,
-    pub(super) storing: bool,
-    /// Whether one of those watermarks is a first one.
-    pub(super) storing_first: bool,
+    pub(super) storing: Storing,
     pub(super) note_online_at: Instant,
     pub(super) has_listed: bool,
     pub(super) own_ids: RecentIds,
@@ -53,8 +61,7 @@ impl History {
             reads: FuturesUnordered::new(),
             marks: Marks::Own,
             store_at: None,
-            storing: false,
-            storing_first: false,
+            storing: Storing::Nothing,
             note_online_at: now + NOTE_ONLINE,
             has_listed: false,
             own_ids: RecentIds::default(),

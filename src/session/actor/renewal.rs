@@ -43,7 +43,7 @@ impl SessionActor {
         let (account, shared) = (&identity.account, &self.shared);
         let serves = shared.is_kept(account, &self.id) || (self.is_preparing() && !self.is_spare());
         let ours = serves && shared.tokens.manages(account);
-        let is_awaited = self.renewal.is_under_way() || self.is_doubted;
+        let is_awaited = self.renewal.is_under_way() || self.doubt.is_open;
         let too_soon = !is_awaited && shared.serving.renewed_within(account, TOO_SOON);
         (ours && !too_soon).then_some(identity)
     }
@@ -103,12 +103,12 @@ impl SessionActor {
     /// connection stands meanwhile.
     pub(super) fn on_doubt(&mut self) {
         let now = Instant::now();
-        let is_looked_at = self.is_doubted || self.renewal.is_under_way() || now < self.doubt_again_at;
+        let is_looked_at = self.doubt.is_open || self.renewal.is_under_way() || now < self.doubt.again_at;
         if is_looked_at || !self.link.is_online() || self.renewable().is_none() {
             return;
         }
-        self.is_doubted = true;
-        self.doubt_again_at = now + TOO_SOON;
+        self.doubt.is_open = true;
+        self.doubt.again_at = now + TOO_SOON;
         let (shared, credential) = (Arc::clone(&self.shared), self.credential.clone());
         self.jobs.push(Box::pin(async move { Job::Reconsidered(shared.rest.me(&credential).await) }));
     }
@@ -118,7 +118,7 @@ impl SessionActor {
         let is_refused = profile.is_err_and(|error| error.is_auth());
         let renewable = if is_refused && !self.renewal.is_under_way() { self.renewable() } else { None };
         let Some(identity) = renewable else {
-            self.is_doubted = false;
+            self.doubt.is_open = false;
             return;
         };
         info!("Spaces refuses calls with the token of session `{}`, which is renewed", self.id);
@@ -128,7 +128,7 @@ impl SessionActor {
 
     /// The connection stands either way. Without a new token it goes on hearing; the next call that is refused asks again, later.
     pub(super) fn on_replaced(&mut self, replaced: Result<SessionHandle, RenewalError>) {
-        self.is_doubted = false;
+        self.doubt.is_open = false;
         match replaced {
             Ok(after) => info!("session `{}` is about to take the place of session `{}`", after.id(), self.id),
             Err(error) => {

@@ -112,6 +112,7 @@ pub(super) enum Purpose {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each says that a step of the run was made, and they come in any order")]
 pub(super) struct Run<T> {
     pub(super) number: u64,
     pub(super) stage: Stage,

@@ -87,6 +87,7 @@ impl Blow {
         found.expect("the weights add up").0
     }
 
+    #[expect(clippy::too_many_lines, reason = "the list of all blows")]
     pub(super) fn strike(self, scene: &Scene, chance: &mut Chance) {
         let account = chance.pick(&scene.accounts);
         let upstream = &scene.upstream;

@@ -174,8 +174,8 @@ async fn what_is_said_is_told_and_what_is_sent_stands_once_whatever_breaks_on_th
     })
     .await;
     eventually("all of it at the webhook", async || {
-        let received = receiver.recorded();
-        said.iter().all(|id| received.iter().any(|request| is_about(request, id))).then_some(())
+        let requests = receiver.recorded();
+        said.iter().all(|id| requests.iter().any(|request| is_about(request, id))).then_some(())
     })
     .await;
     let twice: Vec<_> = logged(&service, &scene).await.into_iter().filter(|(_, count)| *count > 1).collect();
