@@ -5,6 +5,8 @@ mod markdown;
 mod mention;
 mod sanitizer;
 mod split;
+#[cfg(test)]
+mod tests;
 mod text;
 
 pub use builder::Html;
@@ -13,5 +15,7 @@ pub use mention::mark_mentions;
 #[cfg(test)]
 pub(crate) use sanitizer::ELEMENTS;
 pub use sanitizer::Sanitizer;
+#[cfg(test)]
+use sanitizer::{ATTRIBUTES, SCHEMES};
 pub use split::{MAX_PARTS, Room, mentioned_in, split_html};
 pub use text::text_to_html;

@@ -33,10 +33,10 @@ pub(crate) const ELEMENTS: [&str; 25] = [
 ];
 
 /// The attributes that survive, by element.
-const ATTRIBUTES: [(&str, &[&str]); 2] = [("a", &["href", "title"]), ("mention", &["id", "type", "value"])];
+pub(super) const ATTRIBUTES: [(&str, &[&str]); 2] = [("a", &["href", "title"]), ("mention", &["id", "type", "value"])];
 
 /// The schemes that links may have; relative links would point into Spaces and lose their address.
-const SCHEMES: [&str; 4] = ["http", "https", "mailto", "tel"];
+pub(super) const SCHEMES: [&str; 4] = ["http", "https", "mailto", "tel"];
 
 /// Makes HTML from callers safe to show.
 pub struct Sanitizer(ammonia::Builder<'static>);
