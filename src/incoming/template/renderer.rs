@@ -162,3 +162,53 @@ fn unavailable(what: &'static str, error: &(dyn std::error::Error + 'static)) ->
     warn!(error, "cannot {what} a process that renders a template");
     TemplateError::Unavailable
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(status: i32, answer: &str) -> Result<String, TemplateError> {
+        let status = ExitStatus::from_raw(status);
+        Ended { status, answer: answer.as_bytes().to_vec(), complaint: b"it failed\n".to_vec() }.into_result()
+    }
+
+    #[test]
+    fn how_a_process_ends_says_what_became_of_the_template() {
+        let exited = |code: i32| code << 8;
+        let done = r#"{"made":"a"}"#;
+        for (status, answer, expected) in [
+            (exited(0), done, Ok("a".to_owned())),
+            (exited(0), r#"{"syntax":"b"}"#, Err(TemplateError::Syntax("b".to_owned()))),
+            (exited(0), r#"{"failed":"c"}"#, Err(TemplateError::Failed("c".to_owned()))),
+            (exited(0), r#""too_costly""#, Err(TemplateError::TooCostly)),
+            (exited(0), r#""too_long""#, Err(TemplateError::TooLong)),
+            (exited(0), "", Err(TemplateError::Unavailable)),
+            (exited(0), r#"{"made":"#, Err(TemplateError::Unavailable)),
+            (exited(1), done, Err(TemplateError::Unavailable)),
+            (Signal::XCPU.as_raw(), done, Err(TemplateError::TooSlow)),
+            (Signal::ABORT.as_raw(), "", Err(TemplateError::TooHungry)),
+            (Signal::SEGV.as_raw(), "", Err(TemplateError::TooHungry)),
+            (Signal::KILL.as_raw(), "", Err(TemplateError::TooHungry)),
+            (Signal::TERM.as_raw(), "", Err(TemplateError::Unavailable)),
+        ] {
+            assert_eq!(ended(status, answer), expected, "{status} {answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_more_is_read_than_an_answer_may_have() {
+        let endless = tokio::io::repeat(b'x');
+        assert_eq!(beginning(Some(endless), 3).await.expect("it is read"), b"xxx");
+    }
+
+    #[tokio::test]
+    async fn a_process_that_cannot_be_started_is_no_fault_of_the_template() {
+        let outcomes = IntCounterVec::new(prometheus::Opts::new("renderings", "by outcome"), &["outcome"]).expect("a counter");
+        let renderer = Renderer::new(Some("/nowhere/spaces-bridge".into()), outcomes.clone()).expect("a renderer");
+        let template = Template { source: "a".to_owned(), output: super::super::TemplateOutput::Text };
+        let account = AccountId::of_user("u1").expect("an account");
+        let error = renderer.check(&account, &template).await.expect_err("there is no such program");
+        assert!(error.is_ours() && error == TemplateError::Unavailable, "{error}");
+        assert_eq!(outcomes.with_label_values(&["unavailable"]).get(), 1);
+    }
+}

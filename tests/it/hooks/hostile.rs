@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use fake_upstream::{FakeUpstream, Options, Space, Token, TokenKind};
 use reqwest::Method;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::support::bridge::send;
@@ -121,6 +121,29 @@ async fn a_template_that_the_engine_does_not_stop_is_stopped_by_its_process() {
     assert_eq!(texts(&upstream, &his, 4).await.len(), 4);
     let grown = peak(&service).saturating_sub(before);
     assert!(grown < MOST_GROWTH, "{grown} KiB");
+}
+
+/// Stopped, it uses no processor time, so that only the service's own clock can end it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_stands_still_is_ended() {
+    let upstream = FakeUpstream::start(Options::default()).await.expect("a fake upstream");
+    let ana = upstream.user("Ana");
+    let token = upstream.token_for(&ana, TokenKind::Jwt);
+    let space = upstream.space("Hers", &[&ana]);
+    let service = Service::start(&upstream, &[]).await;
+    let url = hook(&service, &token, &space, &doubling()).await;
+    let payload = json!({"a": 1});
+    let halt = async {
+        let child = confined_child(&service).await;
+        let process = child.parse().ok().and_then(Pid::from_raw).expect("a process");
+        kill_process(process, Signal::STOP).expect("it is there");
+        child
+    };
+    let (stopped, child) = tokio::join!(call(&service, &url, &payload), halt);
+    assert_eq!(stopped["understood"], false);
+    assert_eq!(about(&child, "status"), "", "it is gone");
+    let told = texts(&upstream, &space, 1).await.remove(0);
+    assert!(told.starts_with("<i>Something came and the template takes more time "), "{told}");
 }
 
 #[test]
