@@ -34,18 +34,26 @@ fn to_html(text: &str) -> Cow<'_, str> {
     finder.kinds(&[LinkKind::Url]);
     let mut html = String::with_capacity(text.len() + text.len() / 2);
     for span in finder.spans(text) {
-        let shown = escape(span.as_str());
-        if span.kind().is_some() && is_web(span.as_str()) {
+        let length = span.as_str().find(ends_address).unwrap_or(span.as_str().len());
+        let (address, after) = span.as_str().split_at(length);
+        if span.kind().is_some() && is_web(address) {
+            let shown = escape(address);
             html.push_str("<a href=\"");
             html.push_str(&shown);
             html.push_str("\">");
             html.push_str(&shown);
             html.push_str("</a>");
+            html.push_str(&escape(after));
         } else {
-            html.push_str(&shown);
+            html.push_str(&escape(span.as_str()));
         }
     }
     Cow::Owned(html)
+}
+
+/// Whether a character ends an address; the finder of links takes a no-break space and what has no width for part of it.
+fn ends_address(character: char) -> bool {
+    character.is_whitespace() || matches!(character, '\u{200b}' | '\u{feff}')
 }
 
 /// Whether an address leads to the web; others, such as `file:`, are left as text.
@@ -74,6 +82,7 @@ mod tests {
                 "see <a href=\"https://e.example/?a=1&amp;b=2\">https://e.example/?a=1&amp;b=2</a>.",
             ),
             ("(http://e.example/x)", "(<a href=\"http://e.example/x\">http://e.example/x</a>)"),
+            ("https://e.example/\u{a0}- x", "<a href=\"https://e.example/\">https://e.example/</a>\u{a0}- x"),
             ("main.rs and e.example", "main.rs and e.example"),
             ("javascript://e.example/%0aalert(1)", "javascript://e.example/%0aalert(1)"),
             ("file:///etc/passwd", "file:///etc/passwd"),

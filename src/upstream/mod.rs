@@ -11,7 +11,6 @@ mod escape;
 mod event;
 mod files;
 mod history;
-mod html;
 mod limits;
 mod message;
 mod oauth;

@@ -1,354 +1,310 @@
-//! The text of a message as a reader sees it, with what its layout says: lines, paragraphs, lists, quotations, and where links lead.
+//! The text of a received message, as faithful as plain text can be: what [`readable_text`] makes of its HTML.
 
-mod elements;
+mod lines;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
-use self::elements::Element;
-use super::html::{Piece, attribute, is_space, pieces};
-use super::text::is_inline;
+use self::lines::Lines;
+use super::text::entity;
 
-/// How deep lists and quotations are shown in one another; deeper ones stand on the line's level.
-const MAX_DEPTH: usize = 16;
-
-/// A space that HTML does not take for white space.
-const HARD_SPACE: char = '\u{a0}';
-
-/// What a piece of HTML says, as plain text.
-///
-/// Line breaks, paragraphs and preformatted text are kept, entries of lists begin with `- ` or their number, lines of quotations with `> `,
-/// cells of a row stand apart by ` | `, a link is its words with the address in parentheses behind them unless they are the address, and
-/// an image is its description. Elsewhere a run of white space is one space, as it is shown; there is none at the end of a line.
+/// The plain text of a piece of HTML, with its lines, lists, quotes and the addresses of its links.
 ///
 /// It takes time in proportion to the input whatever the input is, and never fails: what is no markup is text.
 pub fn readable_text(html: &str) -> String {
-    if says_itself(html) {
-        return html.to_owned();
+    if !html.bytes().any(is_special) {
+        return html.trim().to_owned();
     }
-    let mut reader = Reader { out: String::with_capacity(html.len()), ..Reader::default() };
-    for piece in pieces(html) {
-        match piece {
-            Piece::Text(text) => reader.text(text),
-            Piece::Characters(first, second) => [Some(first), second].into_iter().flatten().for_each(|c| reader.character(c)),
-            Piece::Opening { name, attributes } => reader.open(name, attributes),
-            Piece::Closing { name } => reader.close(name),
+    let mut reader = Reader { lines: Lines::with_capacity(html.len()), ..Reader::default() };
+    reader.literal = usize::from(!has_tags(html));
+    reader.read(html);
+    reader.lines.finish()
+}
+
+/// Whether a byte may begin what is not passed on as it stands: markup, or a character that is not seen.
+fn is_special(byte: u8) -> bool {
+    // The last three begin a no-break space, and the two characters without a width.
+    matches!(byte, b'<' | b'&' | b'\r' | 0xc2 | 0xe2 | 0xef)
+}
+
+/// Whether there is anything that looks like a tag. What has none is text that somebody passed on as it was.
+fn has_tags(html: &str) -> bool {
+    memchr::memchr_iter(b'<', html.as_bytes()).any(|at| {
+        html.as_bytes().get(at + 1).is_some_and(|next| next.is_ascii_alphabetic() || matches!(next, b'/' | b'!' | b'?'))
+    })
+}
+
+/// Elements whose content is no text.
+const SILENT: [&str; 2] = ["script", "style"];
+
+/// Longest name of an element that means anything here.
+const MAX_NAME: usize = 10;
+
+#[derive(Default)]
+struct Reader {
+    lines: Lines,
+    /// How many elements are open in which white space counts.
+    literal: usize,
+    /// From here on quotes do not hide the end of a tag: one of them is never closed.
+    quotes_are_broken: bool,
+    /// From here on nothing closes a comment.
+    no_comment_ends: bool,
+    /// From here on nothing closes these.
+    never_closed: [bool; SILENT.len()],
+}
+
+impl Reader {
+    fn read(&mut self, html: &str) {
+        let mut rest = html;
+        while let Some(at) = memchr::memchr2(b'<', b'&', rest.as_bytes()) {
+            self.text(&rest[..at]);
+            rest = &rest[at..];
+            rest = if rest.starts_with('<') { self.markup(rest) } else { self.entity(rest) };
         }
+        self.text(rest);
     }
-    reader.end()
-}
 
-/// Whether the text that `html` says is `html`.
-fn says_itself(html: &str) -> bool {
-    let bytes = html.as_bytes();
-    let is_ordinary = |at: usize, byte: u8| match byte {
-        b'<' | b'&' | b'\t' | b'\n' | b'\r' | b'\x0c' => false,
-        b' ' => at > 0 && bytes.get(at + 1).is_some_and(|&next| next != b' '),
-        // The hard space is `C2 A0`.
-        0xc2 => bytes.get(at + 1) != Some(&0xa0),
-        _ => true,
-    };
-    bytes.iter().enumerate().all(|(at, &byte)| is_ordinary(at, byte))
-}
-
-/// What the lines stand in.
-#[derive(Debug)]
-enum Container {
-    Quotation,
-    /// A list, with the number of its next entry if they have numbers.
-    List(Option<u64>),
-    /// An entry, with what it begins with; that is shown once, and makes room in the other lines.
-    Entry {
-        marker: Cow<'static, str>,
-        is_shown: bool,
-    },
-}
-
-/// A link or mention that is open: what it is to say beside its words, and where those begin if there are any.
-#[derive(Debug)]
-struct Held<'a> {
-    element: Element,
-    value: Cow<'a, str>,
-    start: Option<usize>,
-}
-
-#[derive(Debug, Default)]
-struct Reader<'a> {
-    out: String,
-    containers: Vec<Container>,
-    /// Lists and quotations that are open beyond those.
-    beyond: usize,
-    /// Line ends that `br` has asked for since the last word, and that blocks have.
-    breaks: usize,
-    gap: usize,
-    /// White space was seen since the last word.
-    space: bool,
-    /// Cells of the row that have ended since the last word, and whether the row has one.
-    cells: usize,
-    has_cell: bool,
-    /// Open elements of preformatted text; whether one has just begun.
-    preformatted: usize,
-    is_begun: bool,
-    /// The quotations around the last word, if nothing else was.
-    quotations: usize,
-    held: Option<Held<'a>>,
-}
-
-impl<'a> Reader<'a> {
     fn text(&mut self, text: &str) {
-        if self.preformatted > 0 {
-            return self.lines(text);
-        }
-        for piece in text.split_inclusive(is_space) {
-            let word = piece.trim_end_matches(is_space);
-            if !word.is_empty() {
-                self.word(word);
-            }
-            self.space |= word.len() < piece.len();
-        }
+        if self.literal > 0 { self.lines.literal(text) } else { self.lines.flowing(text) }
     }
 
-    fn character(&mut self, character: char) {
-        self.text(character.encode_utf8(&mut [0; 4]));
+    /// Takes the entity that `rest` begins with, or its `&` as text, and answers what follows.
+    fn entity<'a>(&mut self, rest: &'a str) -> &'a str {
+        let Some((first, second, after)) = entity(rest) else {
+            self.text("&");
+            return &rest[1..];
+        };
+        for character in [Some(first), second].into_iter().flatten() {
+            self.text(character.encode_utf8(&mut [0; 4]));
+        }
+        after
     }
 
-    fn word(&mut self, word: &str) {
-        self.lead();
-        if let Some(held) = &mut self.held {
-            held.start.get_or_insert(self.out.len());
-        }
-        if word.contains(HARD_SPACE) {
-            self.out.extend(word.chars().map(|c| if c == HARD_SPACE { ' ' } else { c }));
-        } else {
-            self.out.push_str(word);
-        }
+    /// Takes the markup that `rest` begins with, or its `<` as text if it begins none, and answers what follows.
+    fn markup<'a>(&mut self, rest: &'a str) -> &'a str {
+        self.comment(rest).or_else(|| self.tag(rest)).unwrap_or_else(|| {
+            self.text("<");
+            &rest[1..]
+        })
     }
 
-    /// Preformatted text: a line break right behind the tag is none.
-    fn lines(&mut self, text: &str) {
-        for piece in text.split_inclusive('\n') {
-            let line = piece.trim_end_matches(['\n', '\r']);
-            if !line.is_empty() {
-                self.space = false;
-                self.word(line);
-            }
-            let is_first = std::mem::take(&mut self.is_begun) && line.is_empty();
-            if piece.ends_with('\n') && !is_first {
-                self.breaks += 1;
-            }
+    /// What follows the comment or declaration that `rest` begins with.
+    fn comment<'a>(&mut self, rest: &'a str) -> Option<&'a str> {
+        if let Some(comment) = rest.strip_prefix("<!--").filter(|_| !self.no_comment_ends) {
+            let after = comment.split_once("-->").map(|(_, after)| after);
+            self.no_comment_ends = after.is_none();
+            return after;
         }
+        let declaration = rest.strip_prefix("<!").or_else(|| rest.strip_prefix("<?"))?;
+        let is_one = declaration.starts_with(|c: char| c.is_ascii_alphabetic() || c == '[');
+        is_one.then(|| self.tag_end(declaration)).flatten()
     }
 
-    /// Writes what stands between the last word and the next one.
-    fn lead(&mut self) {
-        let ends = self.breaks.max(self.gap);
-        let (space, cells) = (std::mem::take(&mut self.space), std::mem::take(&mut self.cells));
-        (self.breaks, self.gap) = (0, 0);
-        if ends == 0 && !self.out.is_empty() {
-            for _ in 0..cells {
-                self.out.push_str(" |");
-            }
-            if space || cells > 0 {
-                self.out.push(' ');
-            }
-            return;
+    fn tag<'a>(&mut self, rest: &'a str) -> Option<&'a str> {
+        let inside = &rest[1..];
+        let (named, closes) = inside.strip_prefix('/').map_or((inside, false), |named| (named, true));
+        let length = named.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte)).count();
+        let name = &named[..length];
+        let is_name = name.starts_with(|first: char| first.is_ascii_alphabetic()) && !name.ends_with(':');
+        let follows = named.as_bytes().get(length);
+        // `<ana@e.example>` and `<https://e.example>` are what somebody wrote.
+        if !is_name || !follows.is_some_and(|byte| byte.is_ascii_whitespace() || matches!(byte, b'/' | b'>')) {
+            return None;
         }
-        self.end_line();
-        let is_first = self.out.is_empty();
-        let before = self.quotations;
-        self.quotations = self.containers.iter().take_while(|container| matches!(container, Container::Quotation)).count();
-        if !is_first {
-            for _ in 1..ends {
-                self.out.push('\n');
-                let shared = before.min(self.quotations);
-                self.out.push_str("> ".repeat(shared).trim_end());
-            }
-            self.out.push('\n');
+        let attributes = &named[length..];
+        let after = self.tag_end(attributes)?;
+        let attributes = &attributes[..attributes.len() - after.len()];
+        self.lines.tag();
+        let mut lower = [0; MAX_NAME];
+        let name = lower.get_mut(..length).map_or(&[][..], |lower| {
+            lower.copy_from_slice(name.as_bytes());
+            lower.make_ascii_lowercase();
+            lower
+        });
+        if closes {
+            self.close(name);
+            return Some(after);
         }
-        for container in &mut self.containers {
-            match container {
-                Container::Quotation => self.out.push_str("> "),
-                Container::List(_) => {}
-                Container::Entry { marker, is_shown: true } => self.out.extend(marker.chars().map(|_| ' ')),
-                Container::Entry { marker, is_shown } => {
-                    self.out.push_str(marker);
-                    *is_shown = true;
+        self.open(name, attributes);
+        Some(self.skip_silent(name, after))
+    }
+
+    /// What follows the `>` that ends a tag; a `>` in a quoted value does not. None if nothing ends it.
+    fn tag_end<'a>(&mut self, attributes: &'a str) -> Option<&'a str> {
+        if !self.quotes_are_broken {
+            let mut quote = None;
+            for (at, byte) in attributes.bytes().enumerate() {
+                match (quote, byte) {
+                    (None, b'>') => return Some(&attributes[at + 1..]),
+                    (None, b'"' | b'\'') => quote = Some(byte),
+                    (Some(open), byte) if open == byte => quote = None,
+                    _ => {}
                 }
             }
+            self.quotes_are_broken = true;
         }
+        // Whoever left a quote open did not mean to quote all that follows.
+        let end = memchr::memchr2(b'>', b'<', attributes.as_bytes())?;
+        (attributes.as_bytes()[end] == b'>').then(|| &attributes[end + 1..])
     }
 
-    /// Takes the white space from the end.
-    fn end_line(&mut self) {
-        self.out.truncate(self.out.trim_end_matches(' ').len());
+    /// What follows the content of an element that is not shown. One that is never closed has no content.
+    fn skip_silent<'a>(&mut self, name: &[u8], content: &'a str) -> &'a str {
+        let Some(which) = SILENT.iter().position(|silent| silent.as_bytes() == name) else { return content };
+        if self.never_closed[which] {
+            return content;
+        }
+        let bytes = content.as_bytes();
+        let end = memchr::memchr_iter(b'<', bytes).find(|&at| {
+            bytes[at..].starts_with(b"</")
+                && bytes.get(at + 2..at + 2 + name.len()).is_some_and(|found| found.eq_ignore_ascii_case(name))
+        });
+        self.never_closed[which] = end.is_none();
+        end.map_or(content, |end| &content[end..])
     }
 
-    /// What comes next stands apart; in lists, closer.
-    fn stand_apart(&mut self, ends: usize) {
-        let is_entry = self.containers.iter().any(|container| matches!(container, Container::Entry { .. }));
-        self.gap = self.gap.max(if is_entry { ends.min(1) } else { ends });
-    }
-
-    fn open(&mut self, name: &str, attributes: &'a str) {
-        let Some(element) = Element::of(name) else {
-            self.space |= !is_inline(name);
-            return;
-        };
-        match element {
-            Element::Block(ends) => self.stand_apart(ends),
-            Element::Preformatted => {
-                self.stand_apart(2);
-                self.preformatted += 1;
-                self.is_begun = true;
+    fn open(&mut self, name: &[u8], attributes: &str) {
+        match name {
+            b"br" => self.lines.break_line(),
+            b"hr" => self.lines.rule(),
+            b"li" => self.lines.item(),
+            b"ul" => self.lines.open_list(None),
+            b"ol" => {
+                let start = attribute(attributes, "start").and_then(|start| start.trim().parse().ok());
+                self.lines.open_list(Some(start.unwrap_or(1)));
             }
-            Element::Bullets => self.begin(Container::List(None)),
-            Element::Numbers => {
-                let first = attribute(attributes, "start").and_then(|start| start.parse::<u32>().ok());
-                self.begin(Container::List(Some(first.unwrap_or(1).into())));
+            b"blockquote" => self.lines.open_quote(),
+            b"pre" | b"listing" => {
+                self.literal += 1;
+                self.lines.open_literal();
             }
-            Element::Quotation => self.begin(Container::Quotation),
-            Element::Entry => self.begin_entry(),
-            Element::Row => {
-                self.stand_apart(1);
-                (self.has_cell, self.cells) = (false, 0);
-            }
-            Element::Cell => self.cells += usize::from(std::mem::replace(&mut self.has_cell, true)),
-            Element::Break => self.breaks += 1,
-            Element::Rule => {
-                self.stand_apart(2);
-                self.word("---");
-                self.stand_apart(2);
-            }
-            Element::Image => {
-                if let Some(words) = attribute(attributes, "alt") {
-                    self.text(&words);
+            b"a" => self.lines.open_link(attribute(attributes, "href").and_then(|href| address(&href))),
+            b"mention" => self.lines.open_mention(attribute(attributes, "value").map(Cow::into_owned)),
+            b"img" => {
+                if let Some(alt) = attribute(attributes, "alt") {
+                    self.lines.flowing(&alt);
                 }
             }
-            Element::Link | Element::Mention => {
-                self.release();
-                let value = attribute(attributes, if element == Element::Link { "href" } else { "value" });
-                self.held = value.map(|value| Held { element, value, start: None });
-            }
-        }
-    }
-
-    fn close(&mut self, name: &str) {
-        let Some(element) = Element::of(name) else {
-            self.space |= !is_inline(name);
-            return;
-        };
-        match element {
-            Element::Block(ends) => self.stand_apart(ends),
-            Element::Preformatted => {
-                self.preformatted = self.preformatted.saturating_sub(1);
-                // What ends the last line is not shown.
-                self.breaks = 0;
-                self.stand_apart(2);
-            }
-            Element::Bullets | Element::Numbers => self.finish(|container| matches!(container, Container::List(_))),
-            Element::Quotation => self.finish(|container| matches!(container, Container::Quotation)),
-            Element::Entry => {
-                self.leave_entry();
-                self.stand_apart(1);
-            }
-            Element::Row => self.stand_apart(1),
-            // Browsers take `</br>` for a break, too.
-            Element::Break => self.breaks += 1,
-            Element::Link | Element::Mention => self.release(),
-            Element::Cell | Element::Rule | Element::Image => {}
-        }
-    }
-
-    fn begin(&mut self, container: Container) {
-        self.stand_apart(2);
-        if self.containers.len() < MAX_DEPTH {
-            self.containers.push(container);
-        } else {
-            self.beyond += 1;
-        }
-    }
-
-    fn finish(&mut self, is_it: impl Fn(&Container) -> bool) {
-        if self.beyond > 0 {
-            self.beyond -= 1;
-        } else if let Some(at) = self.containers.iter().rposition(is_it) {
-            self.containers.truncate(at);
-        }
-        self.stand_apart(2);
-    }
-
-    fn begin_entry(&mut self) {
-        self.leave_entry();
-        self.stand_apart(1);
-        if self.beyond > 0 || self.containers.len() >= MAX_DEPTH {
-            return;
-        }
-        let marker = match self.containers.last_mut() {
-            Some(Container::List(Some(number))) => {
-                let marker = Cow::Owned(format!("{number}. "));
-                *number += 1;
-                marker
-            }
-            _ => Cow::Borrowed("- "),
-        };
-        self.containers.push(Container::Entry { marker, is_shown: false });
-    }
-
-    /// Ends the entry of the innermost list, whatever was left open in it.
-    fn leave_entry(&mut self) {
-        if self.beyond > 0 {
-            return;
-        }
-        let list = self.containers.iter().rposition(|container| matches!(container, Container::List(_)));
-        let inside = list.map_or(0, |at| at + 1);
-        if let Some(at) = self.containers[inside..].iter().position(|container| matches!(container, Container::Entry { .. })) {
-            self.containers.truncate(inside + at);
-        }
-    }
-
-    /// Ends a link or mention with what its words do not say.
-    fn release(&mut self) {
-        let Some(Held { element, value, start }) = self.held.take() else { return };
-        let value = value.trim();
-        let shown = start.and_then(|start| self.out.get(start..)).unwrap_or_default().trim();
-        match element {
-            Element::Link if !leads_somewhere(value) || is_same(shown, value) => {}
-            Element::Link if shown.is_empty() => self.word(value),
-            Element::Link => write!(self.out, " ({value})").expect("writing to a String cannot fail"),
-            _ if shown.is_empty() && !value.is_empty() => {
-                self.character('@');
-                self.text(value);
-            }
+            b"td" | b"th" => self.lines.cell(),
+            name if is_paragraph(name) => self.lines.paragraph(),
+            name if is_block(name) => self.lines.block(),
             _ => {}
         }
     }
 
-    fn end(mut self) -> String {
-        self.release();
-        self.out.truncate(self.out.trim_end_matches([' ', '\n']).len());
-        self.out
+    fn close(&mut self, name: &[u8]) {
+        match name {
+            b"br" => self.lines.break_line(),
+            b"li" => self.lines.block(),
+            b"ul" | b"ol" => self.lines.close_list(),
+            b"blockquote" => self.lines.close_quote(),
+            b"pre" | b"listing" => {
+                self.literal = self.literal.saturating_sub(1);
+                self.lines.paragraph();
+            }
+            b"a" => self.lines.close_link(),
+            b"mention" => self.lines.close_mention(),
+            name if is_paragraph(name) => self.lines.paragraph(),
+            name if is_block(name) => self.lines.block(),
+            _ => {}
+        }
     }
 }
 
-/// Whether an address leads out of the message, and runs nothing.
-fn leads_somewhere(address: &str) -> bool {
-    let scheme = address.split_once(':').map_or("", |(scheme, _)| scheme);
+/// Elements that an empty line sets apart.
+fn is_paragraph(name: &[u8]) -> bool {
+    matches!(name, b"p" | b"h1" | b"h2" | b"h3" | b"h4" | b"h5" | b"h6" | b"table" | b"dl" | b"figure")
+}
+
+/// Elements that have lines of their own.
+fn is_block(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"address"
+            | b"article"
+            | b"aside"
+            | b"body"
+            | b"caption"
+            | b"center"
+            | b"dd"
+            | b"details"
+            | b"div"
+            | b"dt"
+            | b"fieldset"
+            | b"figcaption"
+            | b"footer"
+            | b"form"
+            | b"head"
+            | b"header"
+            | b"html"
+            | b"legend"
+            | b"main"
+            | b"nav"
+            | b"option"
+            | b"section"
+            | b"summary"
+            | b"title"
+            | b"tr"
+    )
+}
+
+/// Where a link leads, if that is worth telling: relative links lead into Spaces, and scripts nowhere.
+fn address(href: &str) -> Option<String> {
+    let href: String = href.trim().chars().filter(|character| !character.is_control()).collect();
+    let (scheme, _) = href.split_once(':')?;
     let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
-    is_scheme && !["javascript", "vbscript", "data"].iter().any(|script| scheme.eq_ignore_ascii_case(script))
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    let leads_nowhere =
+        ["javascript", "vbscript", "data", "blob", "about"].iter().any(|known| known.eq_ignore_ascii_case(scheme));
+    (is_scheme && !leads_nowhere).then_some(href)
 }
 
-/// Whether the words of a link are its address, with or without what goes without saying.
-fn is_same(words: &str, address: &str) -> bool {
-    let bare = |text: &'_ str| {
-        let schemes = ["https://", "http://", "mailto:", "tel:"];
-        let length =
-            schemes.iter().find(|scheme| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)));
-        let text = &text[length.map_or(0, |scheme| scheme.len())..];
-        text.strip_suffix('/').unwrap_or(text).to_owned()
-    };
-    !words.is_empty() && bare(words) == bare(address)
+/// The value of the first attribute of that name.
+fn attribute<'a>(attributes: &'a str, wanted: &str) -> Option<Cow<'a, str>> {
+    let is_gap = |c: char| c.is_ascii_whitespace() || c == '/' || c == '>';
+    let mut rest = attributes.trim_start_matches(is_gap);
+    while !rest.is_empty() {
+        // An `=` that begins a name belongs to it.
+        let length = rest.char_indices().skip(1).find(|&(_, c)| is_gap(c) || c == '=').map_or(rest.len(), |(at, _)| at);
+        let (name, after) = rest.split_at(length);
+        let after = after.trim_ascii_start();
+        let (value, after) = match after.strip_prefix('=').map(str::trim_ascii_start) {
+            None => ("", after),
+            Some(value) => match value.chars().next() {
+                Some(quote @ ('"' | '\'')) => value[1..].split_once(quote).unwrap_or((&value[1..], "")),
+                _ => value.split_at(value.find(|c: char| c.is_ascii_whitespace() || c == '>').unwrap_or(value.len())),
+            },
+        };
+        if name.eq_ignore_ascii_case(wanted) {
+            return Some(value_of(value));
+        }
+        rest = after.trim_start_matches(is_gap);
+    }
+    None
 }
 
-#[cfg(test)]
-mod tests;
+/// What stands in an attribute. An entity needs its `;` here, because addresses have `&copy=1` in them.
+fn value_of(written: &str) -> Cow<'_, str> {
+    if !written.contains('&') {
+        return Cow::Borrowed(written);
+    }
+    let (mut value, mut rest) = (String::with_capacity(written.len()), written);
+    while let Some(at) = rest.find('&') {
+        value.push_str(&rest[..at]);
+        rest = &rest[at..];
+        match entity(rest).filter(|(_, _, after)| rest[..rest.len() - after.len()].ends_with(';')) {
+            Some((first, second, after)) => {
+                value.push(first);
+                value.extend(second);
+                rest = after;
+            }
+            None => {
+                value.push('&');
+                rest = &rest[1..];
+            }
+        }
+    }
+    value.push_str(rest);
+    Cow::Owned(value)
+}

@@ -1,19 +1,19 @@
-//! The words of a message, for comparing: what is between them is told by [`super::readable_text`].
+//! The text of a message in one line: what decides whether two messages say the same. What readers get is in `readable.rs`.
 
-use super::html::{Piece, pieces};
+use markup5ever::data::NAMED_ENTITIES;
 
-/// The words of a piece of HTML: tags gone, entities resolved, every run of white space one space, none at the ends.
+/// The readable text of a piece of HTML: tags gone, entities resolved, every run of white space one space, none at the ends.
 ///
 /// It takes time in proportion to the input whatever the input is, and never fails: what is no markup is text.
 pub fn plain_text(html: &str) -> String {
     let mut text = Collapsed::with_capacity(html.len());
-    for piece in pieces(html) {
-        match piece {
-            Piece::Text(plain) => text.push_str(plain),
-            Piece::Characters(first, second) => [Some(first), second].into_iter().flatten().for_each(|c| text.push(c)),
-            Piece::Opening { name, .. } | Piece::Closing { name } => text.space |= !is_inline(name),
-        }
+    let mut rest = html;
+    while let Some(at) = rest.find(['<', '&']) {
+        text.push_str(&rest[..at]);
+        rest = &rest[at..];
+        rest = if rest.starts_with('<') { skip_markup(rest, &mut text) } else { read_entity(rest, &mut text) };
     }
+    text.push_str(rest);
     text.text
 }
 
@@ -58,9 +58,106 @@ const INLINE: [&str; 21] = [
     "strong", "sub", "sup", "u",
 ];
 
-/// Whether words on both sides of a tag of this name may be one word.
-pub(super) fn is_inline(name: &str) -> bool {
-    INLINE.iter().any(|inline| inline.eq_ignore_ascii_case(name))
+/// Elements whose content is no text.
+const SILENT: [&str; 2] = ["script", "style"];
+
+/// Takes the markup that `rest` begins with, or its `<` as text if it begins none, and answers what follows.
+fn skip_markup<'a>(rest: &'a str, text: &mut Collapsed) -> &'a str {
+    let inside = &rest[1..];
+    if let Some(comment) = inside.strip_prefix("!--") {
+        return comment.split_once("-->").map_or("", |(_, after)| after);
+    }
+    let name_start = inside.strip_prefix('/').unwrap_or(inside);
+    if name_start.starts_with(|first: char| first.is_ascii_alphabetic()) {
+        let name_length = name_start.find(|c: char| !c.is_ascii_alphanumeric() && c != '-').unwrap_or(name_start.len());
+        let name = &name_start[..name_length];
+        let after = &name_start[name_length..];
+        let after = &after[tag_length(after)..];
+        let is = |known: &&str| known.eq_ignore_ascii_case(name);
+        text.space |= !INLINE.iter().any(&is);
+        return match SILENT.iter().find(|known| is(known)) {
+            Some(silent) if !inside.starts_with('/') => &after[silent_length(after, silent)..],
+            _ => after,
+        };
+    }
+    if inside.starts_with(['!', '?', '/']) {
+        return inside.split_once('>').map_or("", |(_, after)| after);
+    }
+    text.push('<');
+    inside
+}
+
+/// The length of a tag's remainder, its `>` included; a `>` in a quoted value does not end it.
+fn tag_length(remainder: &str) -> usize {
+    let mut quote = None;
+    for (at, byte) in remainder.bytes().enumerate() {
+        match (quote, byte) {
+            (None, b'>') => return at + 1,
+            (None, b'"' | b'\'') => quote = Some(byte),
+            (Some(open), byte) if open == byte => quote = None,
+            _ => {}
+        }
+    }
+    remainder.len()
+}
+
+/// The length of the content of a silent element, up to its end tag or the end of the input.
+fn silent_length(content: &str, name: &str) -> usize {
+    let bytes = content.as_bytes();
+    let ends_at = |at: usize| {
+        bytes[at..].starts_with(b"</")
+            && bytes.get(at + 2..at + 2 + name.len()).is_some_and(|found| found.eq_ignore_ascii_case(name.as_bytes()))
+    };
+    (0..bytes.len()).find(|&at| ends_at(at)).unwrap_or(bytes.len())
+}
+
+/// Longest name of an entity (`&CounterClockwiseContourIntegral;`).
+const MAX_ENTITY: usize = 32;
+
+/// Longest name of an entity that needs no `;` (`&Aacute`).
+const MAX_OPEN_ENTITY: usize = 6;
+
+/// Takes the entity that `rest` begins with, or its `&` as text if it begins none, and answers what follows.
+fn read_entity<'a>(rest: &'a str, text: &mut Collapsed) -> &'a str {
+    let Some((first, second, after)) = entity(rest) else {
+        text.push('&');
+        return &rest[1..];
+    };
+    [Some(first), second].into_iter().flatten().for_each(|character| text.push(character));
+    after
+}
+
+/// What the entity that `rest` begins with stands for, one character or two, and what follows it.
+pub(super) fn entity(rest: &str) -> Option<(char, Option<char>, &str)> {
+    let inside = rest.strip_prefix('&')?;
+    if let Some(number) = inside.strip_prefix('#') {
+        return read_number(number).map(|(character, after)| (character, None, after));
+    }
+    let length = inside.bytes().take(MAX_ENTITY).take_while(u8::is_ascii_alphanumeric).count();
+    let closed = inside.as_bytes().get(length) == Some(&b';');
+    let mut candidates = closed.then_some(length + 1).into_iter().chain((2..=length.min(MAX_OPEN_ENTITY)).rev());
+    candidates.find_map(|end| {
+        // The table also holds the beginnings of names, as zero.
+        let &(first, second) = NAMED_ENTITIES.get(&inside[..end])?;
+        let first = char::from_u32(first).filter(|first| *first != '\0')?;
+        Some((first, char::from_u32(second).filter(|second| *second != '\0'), &inside[end..]))
+    })
+}
+
+/// Reads what follows `&#`: digits or `x` and hexadecimal digits, with or without a `;`.
+fn read_number(number: &str) -> Option<(char, &str)> {
+    let (digits, radix) = match number.strip_prefix(['x', 'X']) {
+        Some(digits) => (digits, 16),
+        None => (number, 10),
+    };
+    let length = digits.bytes().take_while(|&byte| char::from(byte).is_digit(radix)).count();
+    if length == 0 {
+        return None;
+    }
+    let code = u32::from_str_radix(&digits[..length], radix).unwrap_or(0);
+    let character = char::from_u32(code).filter(|&character| character != '\0').unwrap_or(char::REPLACEMENT_CHARACTER);
+    let after = &digits[length..];
+    Some((character, after.strip_prefix(';').unwrap_or(after)))
 }
 
 #[cfg(test)]
