@@ -8,6 +8,7 @@ const MAX_INDENT: usize = 24;
 
 /// Text that is put together word by word. What lies between two words is decided when the second one comes.
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each says what came since the last word, and they come in any order")]
 pub(super) struct Lines {
     text: String,
     /// Lines that end before the next word.
@@ -27,8 +28,8 @@ pub(super) struct Lines {
     /// What the next word's line begins with.
     marker: Option<String>,
     link: Option<Link>,
-    /// A mention that has no words yet, with its name.
-    mention: Option<Option<String>>,
+    /// A mention that has no words yet.
+    mention: Option<Mention>,
     /// A line break that comes now is none, because it follows the tag of preformatted text.
     ignores_break: bool,
     after_return: bool,
@@ -39,6 +40,11 @@ struct List {
     next: Option<u32>,
     /// How far the item that is open indents.
     width: usize,
+}
+
+struct Mention {
+    /// Whom it names beside its words.
+    name: Option<String>,
 }
 
 struct Link {
@@ -195,12 +201,12 @@ impl Lines {
 
     pub(super) fn open_mention(&mut self, name: Option<String>) {
         self.close_mention();
-        self.mention = Some(name);
+        self.mention = Some(Mention { name });
     }
 
     /// Ends a mention; one without words has its name.
     pub(super) fn close_mention(&mut self) {
-        if let Some(Some(name)) = &mut self.mention {
+        if let Some(Mention { name: Some(name) }) = &mut self.mention {
             let name = std::mem::take(name);
             self.flowing(&name);
         }
@@ -230,9 +236,8 @@ impl Lines {
     /// Adds what has no line break.
     fn word(&mut self, word: &str) {
         // A no-break space is a space to a reader, and the others are nothing.
-        let mut pieces = word.split(['\u{a0}', '\u{200b}', '\u{feff}']);
         let mut at = 0;
-        while let Some(piece) = pieces.next() {
+        for piece in word.split(['\u{a0}', '\u{200b}', '\u{feff}']) {
             self.seen(piece);
             at += piece.len();
             let between = word[at..].chars().next();
