@@ -1,7 +1,7 @@
 //! The command line: what can be asked of the program, and its exit codes.
 //!
-//! [`service`] has the commands that run the service and prepare it. All others are clients: they talk HTTP to a bridge that runs
-//! somewhere ([`connection`]), through [`crate::client`], and end as [`outcome`] says.
+//! `service` has the commands that run the service and prepare it. All others are clients: they talk HTTP to a bridge that runs
+//! somewhere (`connection`), through [`crate::client`], and end as `outcome` says.
 
 mod connection;
 mod events;
