@@ -35,6 +35,9 @@ const SPACES: usize = 10_000;
 /// Requests at a time while sessions are opened.
 const OPENING: usize = 200;
 
+/// The same where they are all for one session, which takes only so many at a time.
+const OPENING_OF_ONE: usize = 32;
+
 /// More than the limit on connection attempts makes it last.
 const DEADLINE: Duration = Duration::from_mins(10);
 
@@ -174,7 +177,8 @@ async fn measure(sessions: usize, per_second: u32, away: Duration) -> Result<(),
     let mut upstream = Upstream::start(sessions)?;
     let service = Service::start(&upstream.url, per_second).await?;
     let (begin, before) = (Instant::now(), resident_kib()?);
-    let opened = service.subscribe(upstream.places.iter().map(|(token, space)| (token.as_str(), space.as_str()))).await?;
+    let opened =
+        service.subscribe(upstream.places.iter().map(|(token, space)| (token.as_str(), space.as_str())), OPENING).await?;
     let (took, after) = (begin.elapsed(), resident_kib()?);
     println!("{opened} sessions opened and subscribed after {:.1} s", took.as_secs_f64());
     println!("memory: {before} KiB before, {after} KiB with all of them");
@@ -210,7 +214,7 @@ async fn recover(count: usize) -> Result<(), Error> {
     let spaces: Vec<_> = (0..count).map(|number| upstream.space(&format!("Space {number}"), &[&ana, &bo])).collect();
     let service = Service::start(&upstream.rest_url(), CONNECTS_PER_SECOND).await?;
     let begin = Instant::now();
-    let subscribed = service.subscribe(spaces.iter().map(|space| (token.as_ref(), space.as_ref()))).await?;
+    let subscribed = service.subscribe(spaces.iter().map(|space| (token.as_ref(), space.as_ref())), OPENING_OF_ONE).await?;
     println!("one session subscribed to {subscribed} spaces after {:.1} s", begin.elapsed().as_secs_f64());
 
     upstream.stop().await;
@@ -273,13 +277,16 @@ impl Service {
     }
 
     /// Subscribes each token to its space, and answers how many there were.
-    async fn subscribe(&self, places: impl Iterator<Item = (&str, &str)>) -> Result<usize, Error> {
+    async fn subscribe(&self, places: impl Iterator<Item = (&str, &str)>, at_a_time: usize) -> Result<usize, Error> {
         let subscribed = futures_util::stream::iter(places).map(|(token, space)| {
             let request = self.client.put(format!("{}/spaces/{space}/subscription", self.api));
             let request = request.header("authorization", format!("jwt {token}"));
-            async move { request.send().await?.error_for_status() }
+            async move {
+                let answer = request.send().await?;
+                if answer.status().is_success() { Ok(()) } else { Err(Error::from(answer.text().await?)) }
+            }
         });
-        let subscribed: Vec<_> = subscribed.buffer_unordered(OPENING).try_collect().await?;
+        let subscribed: Vec<_> = subscribed.buffer_unordered(at_a_time).try_collect().await?;
         Ok(subscribed.len())
     }
 

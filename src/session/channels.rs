@@ -47,6 +47,8 @@ struct Channel {
     joined: bool,
     /// Callers who wait for the subscription.
     waiting: Vec<oneshot::Sender<Result<(), SessionError>>>,
+    /// It is not let go before then.
+    kept_until: Option<Instant>,
 }
 
 /// What has to be done for a channel that was refused or not answered.
@@ -98,7 +100,8 @@ impl Channels {
         if self.channels.len() >= MAX_CHANNELS {
             return None;
         }
-        self.channels.insert(space.clone(), Channel { progress: Progress::Wanted, joined: false, waiting: Vec::new() });
+        self.channels
+            .insert(space.clone(), Channel { progress: Progress::Wanted, joined: false, waiting: Vec::new(), kept_until: None });
         self.unsettled.insert(space.clone());
         Some(Readiness::Waiting)
     }
@@ -129,6 +132,27 @@ impl Channels {
             channel.waiting.retain(|waiting| !waiting.is_closed());
             channel.waiting.push(reply);
         }
+    }
+
+    /// Keeps `space` until then although nobody wants it: a caller has asked for it who makes that known once it is there.
+    pub(super) fn keep(&mut self, space: &SpaceId, until: Instant) {
+        if let Some(channel) = self.channels.get_mut(space) {
+            channel.kept_until = Some(until);
+        }
+    }
+
+    /// Lets each of these spaces go again once nobody wants it any more.
+    pub(super) fn release<'a>(&mut self, spaces: impl Iterator<Item = &'a SpaceId>) {
+        for space in spaces {
+            if let Some(channel) = self.channels.get_mut(space) {
+                channel.kept_until = None;
+            }
+        }
+    }
+
+    /// Until when `space` is kept, if it still is.
+    pub(super) fn kept_until(&self, space: &SpaceId, now: Instant) -> Option<Instant> {
+        self.channels.get(space)?.kept_until.filter(|until| *until > now)
     }
 
     /// Whether the upstream has to be told if `space` is let go.

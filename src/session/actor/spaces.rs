@@ -18,12 +18,18 @@ use crate::upstream::{Refusal, RestError, SpaceInfo, TopicType};
 const LIST_AGAIN: Duration = Duration::from_mins(5);
 const LIST_AGAIN_AFTER_FAILURE: Duration = Duration::from_secs(30);
 
+/// How long a space is kept that a caller has asked for and nobody is known to want. Whoever keeps a subscription stores that once it is
+/// confirmed; until then other changes of interest are not to end it.
+const KEPT_WITHOUT_INTEREST: Duration = Duration::from_secs(30);
+
 impl SessionActor {
     pub(super) fn on_subscribe(&mut self, space: &SpaceId, reply: oneshot::Sender<Result<(), SessionError>>) {
         let now = Instant::now();
         self.needed_at = now;
         self.channels_changed = true;
-        let answer = match self.channels.want(space, now) {
+        let readiness = self.channels.want(space, now);
+        self.channels.keep(space, now + KEPT_WITHOUT_INTEREST);
+        let answer = match readiness {
             Some(Readiness::Ready) => Ok(()),
             Some(Readiness::Waiting) => return self.channels.tell(space, reply),
             Some(Readiness::Refused(refusal)) => Err(SessionError::SpaceRefused { code: refusal.code, message: refusal.message }),
@@ -133,7 +139,9 @@ impl SessionActor {
         wanted.extend(self.heard_before());
         wanted.extend(self.listed.iter().filter(|space| self.interest_covers(space)).map(|space| space.id.clone()));
         self.let_go_at = None;
-        let needless = self.channels.spaces().filter(|space| !wanted.contains(*space) && !self.is_sending_to(space));
+        self.channels.release(wanted.iter());
+        let is_used = |space: &SpaceId| self.is_sending_to(space) || self.channels.kept_until(space, now).is_some();
+        let needless = self.channels.spaces().filter(|space| !wanted.contains(*space) && !is_used(space));
         for space in needless.cloned().collect::<Vec<_>>() {
             let is_told = self.link.is_online() && self.channels.is_known_upstream(&space);
             if is_told && !self.budget.take_for_subscription(now) {
@@ -149,6 +157,9 @@ impl SessionActor {
                 }
             }
         }
+        let kept = self.channels.spaces().filter(|space| !wanted.contains(*space));
+        let kept = kept.filter_map(|space| self.channels.kept_until(space, now)).min();
+        self.let_go_at = self.let_go_at.or(kept);
         for space in &wanted {
             if self.channels.want(space, now).is_none() {
                 error!("session `{}` listens to as many spaces as it may; space `{space}` is left out", self.id);

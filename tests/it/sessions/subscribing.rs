@@ -43,6 +43,22 @@ async fn a_subscription_that_is_not_answered_is_asked_for_once_more() {
 }
 
 #[tokio::test]
+async fn many_subscriptions_at_once_let_none_of_each_other_go() {
+    let scene = Scene::new().await;
+    let spaces: Vec<_> = (0..96).map(|number| scene.upstream.space(&format!("Space {number}"), &[&scene.ana])).collect();
+    let bridge = Bridge::start(&scene.upstream).await;
+    let paths: Vec<_> = spaces.iter().map(subscription).collect();
+    for paths in paths.chunks(32) {
+        let answers = futures_util::future::join_all(paths.iter().map(|path| bridge.put(path, &scene.token))).await;
+        for answer in answers {
+            assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+        }
+    }
+    assert!(scene.upstream.seen(|seen| spaces.iter().all(|space| seen.is_subscribed(&scene.token, space.as_ref()))));
+    bridge.stop().await;
+}
+
+#[tokio::test]
 async fn a_space_that_wants_a_join_first_is_joined_and_asked_for_again() {
     for with_channel in [true, false] {
         let scene = Scene::new().await;
