@@ -36,7 +36,7 @@ const SPACES: usize = 10_000;
 const OPENING: usize = 200;
 
 /// The same where they are all for one session, which takes only so many at a time.
-const OPENING_OF_ONE: usize = 32;
+const OPENING_OF_ONE: usize = 8;
 
 /// More than the limit on connection attempts makes it last.
 const DEADLINE: Duration = Duration::from_mins(10);
