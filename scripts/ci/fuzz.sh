@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The fuzz targets, guided by coverage: parsers of what strangers send. Each makes so many runs from one seed, the same on every machine,
-# so that a change is not refused for what another one did. `FUZZ_SECONDS` lets each run for so long instead, from a seed of its own.
+# The fuzz targets, guided by coverage: parsers of what strangers send. Each makes a bounded number of runs; `FUZZ_SECONDS` lets each run
+# for so long instead.
 source "$(dirname "$0")/lib.sh"
 
 readonly FUZZ=$CI_DIR/fuzz
