@@ -384,23 +384,25 @@ impl Inner {
         }
     }
 
-    /// A message has ended: that is written down, told, and forgotten here.
+    /// A message has ended: that is written down, told, and forgotten here, in this order: who acts on what is told finds it written
+    /// down, and a failure that a crash kept from being told is told by the next process.
     pub(super) async fn end(&self, work: &OutboxWork, record: &OutboxRecord, status: SendStatus) -> Result<Due, StoreError> {
-        let nobody_waits = self.queue().get(&record.reference).is_none_or(|entry| entry.waiters == 0);
-        if nobody_waits {
-            self.tell_failure(work, record, &status).await;
-        }
         let now = self.parts.clock.now();
         let settle = |shown: &mut SendRecord| shown.settle(status.clone(), now);
-        let shown = self.until_stored(record, settle, &[record.delete()]).await?;
+        let may_be_told = matches!(status, SendStatus::Failed { .. });
+        let beside = if may_be_told { Vec::new() } else { vec![record.delete()] };
+        let shown = self.until_stored(record, settle, &beside).await?;
         let outcome = shown.status.stage().as_str();
         info!(message = %record.reference, outcome, reason = shown.status.detail(), "message `{}` is {outcome}", record.reference);
         if record.course.resend {
             self.count(outcome);
         }
-        if !self.leave(&shown).await && !nobody_waits {
-            // Whoever waited has stopped just before.
-            self.tell_failure(work, record, &shown.status).await;
+        let somebody_waited = self.leave(&shown).await;
+        if may_be_told {
+            if !somebody_waited {
+                self.tell_failure(work, record, &shown.status).await;
+            }
+            self.until_stored(record, |_| {}, &[record.delete()]).await?;
         }
         Ok(Due::Now)
     }

@@ -55,6 +55,16 @@ async fn comes_to(bridge: &Bridge, scene: &Scene, location: &str, status: &str) 
     .await
 }
 
+/// The references of the messages whose failure was told: at least so many, which follow the end of the message.
+async fn told_failures(bridge: &Bridge, scene: &Scene, least: usize) -> Vec<Value> {
+    eventually(&format!("{least} failures that are told"), async || {
+        let told = bridge.get("/events?type=send.failed", &scene.token).await.json();
+        let told: Vec<_> = told["data"].as_array().expect("a list").iter().map(|event| event["data"]["ref"].clone()).collect();
+        (told.len() >= least).then_some(told)
+    })
+    .await
+}
+
 /// The steps of a message, in words.
 fn steps(state: &Value) -> Vec<&str> {
     state["steps"].as_array().expect("steps").iter().map(|step| step["status"].as_str().expect("a status")).collect()

@@ -5,7 +5,7 @@ use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::json;
 
-use super::{comes_to, impatient, messages, queue, say_with, shows, steps};
+use super::{comes_to, impatient, messages, queue, say_with, shows, steps, told_failures};
 use crate::support::bridge::{Bridge, Scene, send};
 use crate::support::wait::eventually;
 
@@ -160,9 +160,7 @@ async fn a_refusal_is_answered_to_who_waits_and_told_otherwise() {
     let location = queue(&bridge, &scene, "b").await;
     let state = comes_to(&bridge, &scene, &location, "failed").await;
     assert_eq!(state["reason"], "not.authorized.by.topic.policy");
-    let told = bridge.get("/events?type=send.failed", &scene.token).await.json();
-    let told: Vec<_> = told["data"].as_array().expect("a list").iter().map(|event| event["data"]["ref"].clone()).collect();
-    assert_eq!(told, [state["ref"].clone()]);
+    assert_eq!(told_failures(&bridge, &scene, 1).await, [state["ref"].clone()]);
     let elsewhere = "/spaces/650000000000000000000000/messages";
     let request = bridge.request(Method::POST, elsewhere, &scene.token).header("idempotency-key", "k2");
     send(request.json(&json!({"text": "a"}))).await.assert_problem(404, "space_not_found");

@@ -3,7 +3,7 @@
 use fake_upstream::{EchoFault, Fault, RestFault, SendFault, SendRefusal, TextStyle};
 use serde_json::{Value, json};
 
-use super::{comes_to, impatient, queue, queue_message, say_with, shows, steps};
+use super::{comes_to, impatient, queue, queue_message, say_with, shows, steps, told_failures};
 use crate::support::bridge::{Bridge, Scene};
 
 const HISTORY: [&str; 2] = ["/api/activitiesrecord/messages", "/api/spaces/*/messages/query"];
@@ -57,8 +57,7 @@ async fn what_spaces_swallows_again_and_again_fails_and_is_told() {
     let state = comes_to(&bridge, &scene, &location, "failed").await;
     assert!(state["reason"].as_str().is_some_and(|reason| reason.contains("none of 3 tries")), "{state}");
     assert_eq!((scene.texts().len(), emits(&scene)), (0, 3));
-    let told = bridge.get("/events?type=send.failed", &scene.token).await.json();
-    assert_eq!(told["data"][0]["data"]["ref"], state["ref"]);
+    assert_eq!(told_failures(&bridge, &scene, 1).await, [state["ref"].clone()]);
     bridge.stop().await;
 }
 
