@@ -121,8 +121,8 @@ pub struct Rendered {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Trouble {
     /// It has nothing of what the format consists of.
-    #[error("the body makes no sense as `{0}`")]
-    NotUnderstood(&'static str),
+    #[error("{}", not_understood(*.0))]
+    NotUnderstood(Format),
     /// It cannot be read as what it says that it is.
     #[error(transparent)]
     Unreadable(#[from] PayloadError),
@@ -144,11 +144,21 @@ impl Trouble {
     /// What the message says of it before it quotes what came.
     fn headline(&self, format: Format) -> String {
         match self {
+            Self::NotUnderstood(_) | Self::Unreadable(_) if format == Format::Auto => {
+                "Something came whose format is not known here:".to_owned()
+            }
             Self::NotUnderstood(_) | Self::Unreadable(_) => {
                 format!("Something came that could not be read as `{}`:", format.as_str())
             }
             Self::Template(error) => format!("Something came and {error}. It begins:"),
         }
+    }
+}
+
+fn not_understood(format: Format) -> String {
+    match format {
+        Format::Auto => "the body has no known format, and no words where they usually are".to_owned(),
+        format => format!("the body makes no sense as `{}`", format.as_str()),
     }
 }
 
@@ -217,7 +227,11 @@ fn turn(format: Format, headers: &HeaderMap, payload: &Payload, sanitizer: &Sani
     let html = html.filter(|html| !plain_text(html).is_empty());
     match html {
         Some(html) => Rendered { text: plain_text(&html), html, format: used, trouble: None },
-        None => Rendered::quoted(used, &payload.to_text(), Trouble::NotUnderstood(used.as_str())),
+        None => {
+            // What looks like nothing that is known is taken for words, and has none.
+            let tried = if (format, used) == (Format::Auto, Format::Text) { Format::Auto } else { used };
+            Rendered::quoted(tried, &payload.to_text(), Trouble::NotUnderstood(tried))
+        }
     }
 }
 
@@ -300,7 +314,7 @@ mod tests {
             (json!({"object_kind": "push", "project": {}}), "gitlab"),
             (json!({"display_name": "a", "build": {}}), "jenkins"),
             (json!({"message": "a"}), "text"),
-            (json!([1]), "text"),
+            (json!([1]), "auto"),
         ] {
             assert_eq!(rendered(Format::Auto, &Payload::Json(body.clone())).format.as_str(), format, "{body}");
         }
@@ -319,7 +333,16 @@ mod tests {
         let strange = rendered(Format::Preset(Preset::Github), &Payload::Json(json!({"a": "<b>"})));
         assert_eq!(
             (strange.trouble, strange.text.as_str()),
-            (Some(Trouble::NotUnderstood("github")), "Something came that could not be read as `github`: {\"a\":\"<b>\"}")
+            (
+                Some(Trouble::NotUnderstood(Format::Preset(Preset::Github))),
+                "Something came that could not be read as `github`: {\"a\":\"<b>\"}"
+            )
+        );
+        let unknown = rendered(Format::Auto, &Payload::Json(json!({"x": 1})));
+        assert_eq!(unknown.text, "Something came whose format is not known here: {\"x\":1}");
+        assert_eq!(
+            unknown.trouble.map(|trouble| trouble.to_string()).as_deref(),
+            Some("the body has no known format, and no words where they usually are")
         );
         let text = rendered(Format::Preset(Preset::Grafana), &Payload::Text("x".repeat(600)));
         assert!(text.trouble.is_some() && text.text.ends_with("x…"));

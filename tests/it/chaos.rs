@@ -15,6 +15,7 @@ mod verdict;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use spaces_bridge::domain::{Clock as _, SystemClock, Timestamp};
 
 use self::blows::{Blow, heal};
 use self::chance::Chance;
@@ -26,6 +27,9 @@ use crate::support::process::Service;
 /// Rounds and seed unless the environment says otherwise.
 const ROUNDS: u64 = 400;
 const SEED: u64 = 20_260_708;
+
+/// Rounds between two looks at the accounts whose refresh token is taken no more.
+const MENDING: u64 = 10;
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} is a number")))
@@ -48,7 +52,8 @@ async fn whatever_breaks_nothing_is_lost_or_doubled_and_every_answer_is_true() {
     println!("CHAOS_SEED={seed} CHAOS_ROUNDS={rounds}");
     let mut chance = Chance::new(seed);
     let (mut scene, service) = Scene::start(seed).await;
-    let mut chaos = Chaos { senders: Senders::new(service.client.clone(), &service.api), service, written: String::new() };
+    let senders = Senders::new(service.client.clone(), &service.api);
+    let mut chaos = Chaos { senders, service, written: String::new(), killed_at: None };
     let mut tally = Tally::default();
     for round in 0..rounds {
         for _ in 0..chance.below(4) {
@@ -82,17 +87,17 @@ async fn whatever_breaks_nothing_is_lost_or_doubled_and_every_answer_is_true() {
             }
             _ => {}
         }
+        if round % MENDING == 0 {
+            tally.lost_tokens += chaos.mend(&scene).await;
+        }
         pause(&mut chance, 150).await;
     }
     println!("{tally:?}, {} messages of Bo's", scene.posted.len());
 
     heal(&scene);
-    // Each use of a refresh token ends it. What comes for it is lost if the process is killed just then.
-    for account in scene.accounts.iter().filter(|account| account.is_managed()) {
-        tally.lost_tokens += usize::from(account.is_mended(&scene.upstream, &chaos.service).await);
-    }
-    assert!(tally.lost_tokens <= tally.kills, "a refresh token was lost: {tally:?}");
-    let Chaos { senders, mut service, mut written } = chaos;
+    tally.lost_tokens += chaos.mend(&scene).await;
+    println!("{} refresh tokens lost", tally.lost_tokens);
+    let Chaos { senders, mut service, mut written, .. } = chaos;
     let sent = senders.all_told(DEADLINE).await;
     verdict::sessions_come_back(&scene, &service).await;
     verdict::nothing_is_lost(&scene, &service).await;
@@ -133,6 +138,8 @@ struct Chaos {
     service: Service,
     /// What processes that have ended wrote.
     written: String,
+    /// When a process was killed last.
+    killed_at: Option<Timestamp>,
 }
 
 impl Chaos {
@@ -140,10 +147,27 @@ impl Chaos {
     async fn restart(&mut self, scene: &Scene, signal: Signal) {
         self.service.process.signal(signal);
         self.service.process.exit().await;
+        if signal == Signal::KILL {
+            self.killed_at = Some(SystemClock.now());
+        }
         self.written.push_str(&self.service.process.printed());
         let gone = scene.upstream.wait_until(DEADLINE, |seen| seen.open_now() == 0);
         gone.await.expect("a process that has ended has no connections");
         self.service.start_again().await;
         self.senders.moved_to(&self.service.api);
+    }
+    /// Gives accounts another refresh token whose last one is used up: each use ends it, and what comes for it is lost if the process is
+    /// killed just then, but never otherwise. Answers how many.
+    async fn mend(&self, scene: &Scene) -> usize {
+        let mut mended = 0;
+        for account in scene.accounts.iter().filter(|account| account.is_managed()) {
+            let Some(since) = account.is_locked_out_since(&self.service).await else { continue };
+            assert!(
+                self.killed_at.is_some_and(|at| at > since),
+                "a refresh token of {since} was lost, and no process was killed"
+            );
+            mended += usize::from(account.is_mended(&scene.upstream, &self.service).await);
+        }
+        mended
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use fake_upstream::{ConnectionSeen, FakeUpstream, Seen, Space, TokenKind, User};
 use reqwest::Method;
 use serde_json::{Value, json};
+use spaces_bridge::domain::Timestamp;
 
 use crate::support::bridge::{ADMIN_KEY, Answer, send};
 use crate::support::process::Service;
@@ -101,19 +102,22 @@ impl Account {
         self.spaces[..2].iter().all(|space| only.subscriptions.contains(space.as_ref()))
     }
 
-    /// Does what its operator does where a refresh token was used and what came for it is lost: gives it another one. Answers whether
-    /// that was necessary.
-    pub(super) async fn is_mended(&self, upstream: &FakeUpstream, service: &Service) -> bool {
-        let path = format!("/accounts/acc_{}", self.user.id);
-        let shown = operate(service, Method::GET, &path, None).await.json();
+    /// When it had its last token, if its refresh token is taken no more.
+    pub(super) async fn is_locked_out_since(&self, service: &Service) -> Option<Timestamp> {
+        let shown = operate(service, Method::GET, &format!("/accounts/acc_{}", self.user.id), None).await.json();
         if shown["state"] != "credential_refused" {
-            return false;
+            return None;
         }
         assert_eq!(self.tokens, Tokens::Refreshed, "what is not used up is good for ever: {shown}");
+        let renewed_at = shown["lastRenewedAt"].as_str().and_then(Timestamp::parse);
+        Some(renewed_at.unwrap_or_else(|| panic!("it had a token: {shown}")))
+    }
+
+    /// Does what its operator does then: gives it another refresh token. `false` if that does not work out now.
+    pub(super) async fn is_mended(&self, upstream: &FakeUpstream, service: &Service) -> bool {
         let credential = credential(upstream, &self.user, self.tokens);
-        let replaced = operate(service, Method::PUT, &format!("{path}/credential"), Some(&credential)).await;
-        assert_eq!(replaced.status, 200, "{}", replaced.text);
-        true
+        let path = format!("/accounts/acc_{}/credential", self.user.id);
+        operate(service, Method::PUT, &path, Some(&credential)).await.status == 200
     }
 }
 
