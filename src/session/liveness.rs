@@ -277,12 +277,15 @@ impl Liveness {
             return Compared::Unknown;
         }
         let until = wall.saturating_sub(self.grace());
-        let mut newest = None;
+        let (mut newest, mut missing) = (None, None::<Timestamp>);
         for (id, at) in messages.filter(|(_, at)| *at >= from && *at <= until) {
             if !self.seen.contains(&digest(id)) {
-                return Compared::Missing;
+                missing = Some(missing.map_or(at, |before| before.min(at)));
             }
             newest = newest.max(Some(at));
+        }
+        if let Some(since) = missing {
+            return Compared::Missing { since };
         }
         // A space in which nothing was written shows nothing.
         if let Some(newest) = newest {
@@ -360,8 +363,11 @@ impl Liveness {
 pub(super) enum Compared {
     /// Everything came.
     Complete,
-    /// Something did not.
-    Missing,
+    /// Something did not: what was written then, and perhaps more since.
+    Missing {
+        /// When the first of it was written.
+        since: Timestamp,
+    },
     /// Nothing can be said.
     Unknown,
 }
@@ -371,7 +377,7 @@ impl Compared {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Complete => "complete",
-            Self::Missing => "missing",
+            Self::Missing { .. } => "missing",
             Self::Unknown => "unknown",
         }
     }

@@ -111,6 +111,11 @@ impl<T> Recovery<T> {
         &mut self.marks
     }
 
+    /// Whether nothing is known of the space, and nothing of it waits.
+    pub(super) fn is_new(&self, space: &SpaceId) -> bool {
+        !self.marks.is_known(space) && !self.runs.contains_key(space)
+    }
+
     /// Whether what comes in of the space has to wait.
     pub(super) fn holds(&self, space: &SpaceId) -> bool {
         !self.runs.is_empty() && self.runs.get(space).is_some_and(|run| run.hold.is_some())

@@ -204,6 +204,23 @@ impl Watermarks {
         }
     }
 
+    /// Something of that time did not come although later things did: every space may have lost something from then on.
+    pub(super) fn doubt(&mut self, since: Timestamp) {
+        let heard_later = |mark: &Mark| mark.heard > since;
+        let spaces: Vec<SpaceId> =
+            self.spaces.iter().filter(|(_, mark)| heard_later(mark)).map(|(space, _)| space.clone()).collect();
+        for space in spaces {
+            if let Some(mark) = self.spaces.get_mut(&space) {
+                mark.heard = since.max(mark.floor);
+                mark.by_event = false;
+                mark.live = false;
+            }
+            // The store knows it as heard farther.
+            self.has_new = true;
+            self.touch(&space);
+        }
+    }
+
     /// The gap is closed, or told of: everything up to `at` is durable or given up, and what comes in now follows it.
     pub(super) fn closed(&mut self, space: &SpaceId, at: Timestamp) {
         let Some(mark) = self.spaces.get_mut(space) else { return };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fake_upstream::{Fault, Limits, Options, SubscribeFault, Who};
+use fake_upstream::{EventFault, Fault, Limits, Options, SubscribeFault, Who};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use spaces_bridge::config::Config;
@@ -18,11 +18,15 @@ struct Watched {
 
 impl Watched {
     async fn start(probe_seconds: u64, compare_seconds: u64) -> Self {
-        let scene = Scene::with(Options { limits: Limits::none(), ..Options::default() }).await;
-        let change = |config: &mut Config| {
+        Self::start_with(|config| {
             config.session.probe_seconds = probe_seconds;
             config.session.compare_seconds = compare_seconds;
-        };
+        })
+        .await
+    }
+
+    async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        let scene = Scene::with(Options { limits: Limits::none(), ..Options::default() }).await;
         let bridge = Bridge::start_with(&scene.upstream, change).await;
         let answer = bridge.put(&format!("/spaces/{}/subscription", scene.space.as_ref()), &scene.token).await;
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
@@ -101,6 +105,30 @@ async fn a_session_that_misses_what_the_history_shows_is_healed() {
     watched.session_when("the other connection", |session| session["state"] == "online").await;
     watched.bo_says("again");
     assert!(!watched.hears("again").await, "it listens again");
+    watched.bridge.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_lost_in_the_middle_of_the_stream_is_recovered_however_long_ago() {
+    let watched = Watched::start_with(|config| {
+        config.session.probe_seconds = 0;
+        config.session.compare_seconds = 1;
+        config.session.recovery_overlap_seconds = 0;
+    })
+    .await;
+    eventually("a comparison", async || {
+        let count = watched.bridge.metric("spaces_bridge_comparisons_total{result=\"complete\"}").await;
+        (count >= 1.0).then_some(())
+    })
+    .await;
+    watched.scene.upstream.script(|script| _ = script.events.next(1, EventFault::Missing));
+    watched.bo_says("unheard");
+    // What follows is to be later in the time of Spaces, which has milliseconds.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    watched.bo_says("heard");
+    assert!(!watched.hears("heard").await);
+    assert!(watched.hears("unheard").await, "it comes from the history though something later was heard");
+    assert_eq!(watched.degraded().await["data"]["reason"], "events_missing");
     watched.bridge.stop().await;
 }
 

@@ -109,7 +109,9 @@ impl SessionActor {
         let messages = messages.as_ref().map(|messages| messages.iter().map(|(id, at)| (id.as_str(), *at)));
         let compared = self.liveness.compared(&space, from, messages, self.shared.clock.now());
         self.shared.metrics.comparisons.with_label_values(&[compared.as_str()]).inc();
-        if compared == Compared::Missing {
+        if let Compared::Missing { since } = compared {
+            // What came later is no proof that everything came before, in no space of the connection.
+            self.recovery.marks_mut().doubt(since);
             self.on_deaf(&Deafness::EventsMissing(space), Instant::now());
         }
     }

@@ -79,7 +79,12 @@ impl History {
 impl SessionActor {
     /// Puts an event into the log, or holds it until the history before it was read.
     pub(super) fn admit(&mut self, mut entry: Entry) {
-        if !self.recovery.holds(&entry.event.space) {
+        let space = &entry.event.space;
+        if self.is_preparing() && self.channels.has(space) && self.recovery.is_new(space) {
+            // The session before may still read what was before it.
+            self.recovery.expect(space, Instant::now());
+        }
+        if !self.recovery.holds(space) {
             self.inbox.push(entry);
             return;
         }
@@ -267,7 +272,7 @@ impl SessionActor {
     pub(super) fn on_subscribed(&mut self, space: &SpaceId) {
         let now = Instant::now();
         self.history.changed = true;
-        if self.history.is_loading() {
+        if self.history.is_loading() || self.is_preparing() {
             self.recovery.expect(space, now);
             return;
         }

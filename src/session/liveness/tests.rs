@@ -74,8 +74,8 @@ async fn what_stands_in_the_history_and_never_came_makes_deaf() {
     // Before the subscription, seen, and perhaps still on its way.
     let known = [("m0", at(10)), ("m1", at(100)), ("m2", at(590))];
     assert_eq!(liveness.compared(&a, from, Some(known.into_iter()), at(600)), Compared::Complete);
-    let missing = [("m3", at(200))];
-    assert_eq!(liveness.compared(&a, from, Some(missing.into_iter()), at(600)), Compared::Missing);
+    let missing = [("m4", at(300)), ("m3", at(200)), ("m1", at(100))];
+    assert_eq!(liveness.compared(&a, from, Some(missing.into_iter()), at(600)), Compared::Missing { since: at(200) });
     assert_eq!(liveness.compared(&a, from, None::<std::iter::Empty<_>>, at(600)), Compared::Unknown);
     liveness.disconnected();
     liveness.connected(true, now);

@@ -33,6 +33,21 @@ fn a_watermark_moves_with_what_is_durable_and_stands_still_in_a_gap() {
 }
 
 #[test]
+fn what_did_not_come_is_read_although_later_things_were_heard() {
+    let (mut marks, s1, s2) = (Watermarks::default(), space("s1"), space("s2"));
+    marks.start(&s1, at(5_000), true);
+    marks.start(&s2, at(5_000), true);
+    marks.durable(&s1, at(5_900));
+    marks.durable(&s2, at(5_300));
+    let account = "acc_1".parse().expect("an id");
+    marks.take_writes(&account, at(5_900));
+    marks.doubt(at(5_400));
+    assert_eq!((from(&marks, 5_900), marks.has_gap(&s1), marks.has_new()), (5_300, true, true));
+    assert_eq!((marks.heard(&s2), marks.has_gap(&s2)), (Some(at(5_300)), false), "it was not heard as far");
+    assert_eq!(marks.take_writes(&account, at(5_900)).len(), 1);
+}
+
+#[test]
 fn nothing_before_the_first_sight_is_read() {
     let (mut marks, s1) = (Watermarks::default(), space("s1"));
     marks.start(&s1, at(5_000), true);

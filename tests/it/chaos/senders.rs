@@ -1,5 +1,6 @@
 //! Callers that send as real clients do, and what they were promised.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -62,11 +63,13 @@ pub(super) struct Senders {
     client: reqwest::Client,
     api: Arc<Mutex<String>>,
     tasks: Vec<JoinHandle<Sent>>,
+    /// What those who still wait for an answer that counts were told last, by what they want to send.
+    open: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 impl Senders {
     pub(super) fn new(client: reqwest::Client, api: &str) -> Self {
-        Self { client, api: Arc::new(Mutex::new(api.to_owned())), tasks: Vec::new() }
+        Self { client, api: Arc::new(Mutex::new(api.to_owned())), tasks: Vec::new(), open: Arc::default() }
     }
 
     /// The service answers at another address from now on.
@@ -75,14 +78,15 @@ impl Senders {
     }
 
     pub(super) fn send(&mut self, wish: Wish) {
-        let caller = Caller { client: self.client.clone(), api: Arc::clone(&self.api), wish };
+        let caller = Caller { client: self.client.clone(), api: Arc::clone(&self.api), wish, open: Arc::clone(&self.open) };
         self.tasks.push(tokio::spawn(caller.run()));
     }
 
     /// Waits until every caller has its answer.
     pub(super) async fn all_told(self, deadline: Duration) -> Vec<Sent> {
         let all = futures_util::future::join_all(self.tasks);
-        let sent = tokio::time::timeout(deadline, all).await.expect("every caller gets an answer in time");
+        let open = || self.open.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let sent = tokio::time::timeout(deadline, all).await.unwrap_or_else(|_| panic!("no answer in time to: {:#?}", open()));
         sent.into_iter().map(|sent| sent.expect("no caller panics")).collect()
     }
 }
@@ -91,6 +95,7 @@ struct Caller {
     client: reqwest::Client,
     api: Arc<Mutex<String>>,
     wish: Wish,
+    open: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 /// An answer: its status, its headers and its body.
@@ -98,6 +103,7 @@ type Answer = (u16, HeaderMap, Value);
 
 impl Caller {
     async fn run(self) -> Sent {
+        self.note("no answer yet".to_owned());
         let told = match self.wish.manner {
             Manner::Once => told(self.ask().await),
             Manner::Keyed | Manner::Queued => self.insist().await,
@@ -105,6 +111,7 @@ impl Caller {
         if self.wish.repeats && self.wish.manner != Manner::Once {
             self.repeat(&told).await;
         }
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.wish.text);
         let Wish { account, text, manner, .. } = self.wish;
         Sent { account, text, manner, told }
     }
@@ -112,11 +119,21 @@ impl Caller {
     /// Makes the call until its answer says that there is no use in making it again.
     async fn insist(&self) -> Told {
         loop {
-            match self.ask().await {
-                Some((401 | 408 | 409 | 429 | 500..=599, ..)) | None => tokio::time::sleep(AGAIN).await,
+            let answer = self.ask().await;
+            // It was sent as often as a message is: with the same key that is the answer from now on.
+            let is_final = answer.as_ref().is_some_and(|(.., body)| body["code"] == "message_not_taken");
+            match answer {
+                answer @ (Some((401 | 408 | 409 | 429 | 500..=599, ..)) | None) if !is_final => {
+                    self.note(format!("account {}: {answer:?}", self.wish.account));
+                    tokio::time::sleep(AGAIN).await;
+                }
                 answer => return told(answer),
             }
         }
+    }
+
+    fn note(&self, last: String) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(self.wish.text.clone(), last);
     }
 
     /// Makes the call once more: it has to be answered as before, or with what became of the message since.
