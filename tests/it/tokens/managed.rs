@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fake_upstream::{Expiry, Fault, Limits, Options, Refusal, SubscribeFault, TokenKind, Who};
+use fake_upstream::{Expiry, Fault, Limits, Options, Refusal, RestFault, SubscribeFault, TokenKind, Who};
 use serde_json::json;
 use spaces_bridge::domain::{MessageRef, SessionState};
 use spaces_bridge::session::{OutgoingMessage, RenewalError, SendOutcome, SessionError};
@@ -60,6 +60,42 @@ async fn a_released_account_with_webhooks_keeps_its_session() {
     rig.sessions.release_account(&rig.ana().account).await.expect("to be released");
     rig.seen(|seen| seen.is_subscribed(&rig.scene.token, rig.scene.space.as_ref())).await;
     rig.serves(&handle).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_newer_token_hears_waits_for_what_the_session_before_still_holds() {
+    let rig = Rig::new().await;
+    let (space, other) = (&rig.scene.space, rig.scene.upstream.space("Other", &[&rig.scene.ana, &rig.scene.bo]));
+    rig.wants(&[space, &other]);
+    rig.adopt(&rig.scene.token).await;
+    rig.seen(|seen| seen.is_subscribed(&rig.scene.token, space.as_ref())).await;
+    let bo_says = |text: &str| rig.scene.upstream.post_as(&rig.scene.bo, space, text).expect("a message");
+    bo_says("before");
+    eventually("the first message", async || (rig.texts().await.len() == 1).then_some(())).await;
+    // From here on nobody gets at the history, and the newer session lacks the other space.
+    rig.scene.upstream.script(|script| {
+        for listing in ["/api/activitiesrecord/messages", "/api/spaces/*/messages/query"] {
+            script.rest.on(listing).always(RestFault::status(503, "internal", "later"));
+        }
+    });
+    rig.scene.upstream.fault(&Who::Everybody, &Fault::Cut);
+    rig.seen(|seen| seen.opened_with(&rig.scene.token) == 2 && seen.is_subscribed(&rig.scene.token, space.as_ref())).await;
+    bo_says("one");
+    let newer = rig.another_token();
+    rig.scene.upstream.script_for(&newer, |script| {
+        script
+            .subscribe
+            .next(1, SubscribeFault::Late(Duration::from_millis(1)))
+            .next(1, SubscribeFault::Late(Duration::from_secs(1)));
+    });
+    let after = rig.sessions.adopt(rig.ana(), credential(&newer)).await.expect("a session");
+    rig.seen(|seen| seen.is_subscribed(&newer, space.as_ref())).await;
+    bo_says("two");
+    rig.serves(&after).await;
+    rig.scene.upstream.clear_script();
+    let texts = eventually("all messages", async || Some(rig.texts().await).filter(|texts| texts.len() == 3)).await;
+    assert_eq!(texts, ["before", "one", "two"]);
     rig.stop().await;
 }
 
