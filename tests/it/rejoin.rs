@@ -53,7 +53,9 @@ async fn sessions_that_lost_the_upstream_together_come_back_within_the_limit_and
     scene.upstream.wait_until(DEADLINE, |seen| all_listen(seen, &places)).await.expect("all come back to the upstream");
 
     let opened: Vec<_> = scene.upstream.seen(|seen| seen.connections().map(|connection| connection.opened_at).collect());
-    assert_eq!(opened.len(), before + SESSIONS, "nobody tried more than once");
+    // Whoever is quick may have met the server that was going; whoever waits for the limit may not try again and again meanwhile.
+    let again = opened.len() - before - SESSIONS;
+    assert!(again <= SESSIONS / 100, "{again} connections more than sessions");
     // Restored after the restart, and back after the outage: both keep to the limit. What is late here comes in a heap.
     let (length, late) = (Duration::from_secs(2), PER_SECOND as usize / 2);
     let limit = 2 * PER_SECOND as usize + late;
