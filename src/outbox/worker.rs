@@ -389,7 +389,8 @@ impl Inner {
     pub(super) async fn end(&self, work: &OutboxWork, record: &OutboxRecord, status: SendStatus) -> Result<Due, StoreError> {
         let now = self.parts.clock.now();
         let settle = |shown: &mut SendRecord| shown.settle(status.clone(), now);
-        let may_be_told = matches!(status, SendStatus::Failed { .. });
+        // The session that it left through tells of one that is not sent again.
+        let may_be_told = record.course.resend && matches!(status, SendStatus::Failed { .. });
         let beside = if may_be_told { Vec::new() } else { vec![record.delete()] };
         let shown = self.until_stored(record, settle, &beside).await?;
         let outcome = shown.status.stage().as_str();
@@ -410,10 +411,6 @@ impl Inner {
     /// Tells that a message failed whose sender was told that it would go.
     async fn tell_failure(&self, work: &OutboxWork, record: &OutboxRecord, status: &SendStatus) {
         let SendStatus::Failed { code, message, .. } = status else { return };
-        if !record.course.resend {
-            // The session that it left through has told.
-            return;
-        }
         let event = SystemEvent::SendFailed {
             reference: record.reference.clone(),
             space_id: record.space.clone(),
